@@ -1,0 +1,130 @@
+"""Pytrees that travel between rooms, and the legend of dimension suffixes.
+
+Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
+
+    B batch rows or completions   N prompts            G samples per prompt (B = N·G in the RL loop)
+    L tokens                      P patches            I image slots of a row
+    V vocabulary                  D model width        F hidden width of an MLP
+    H query heads                 K key/value heads    E head width
+    S cache slots                 C concepts           T steps (sentences)
+    M finding slots               U visual tokens of a row (merged patches)
+    Z values of one patch (channels · frames · patch²)
+
+Every leaf may be a numpy array (on the host, in the input pipeline) or a jax array (inside `jit`).
+"""
+
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+TASKS = ("binary", "single", "multiple", "anomaly", "temporal")
+LABELS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Pleural Effusion",
+    "Pneumonia",
+    "Pneumothorax",
+    "Support Devices",
+    "No Finding",
+)
+
+
+@struct.dataclass
+class Images:
+    """Image slots of each row, as flattened patches in the processor's order (merge blocks contiguous)."""
+
+    patches: Float[Array, "B I P Z"]
+    positions: Int[Array, "B I P 2"]  # row and column of each patch in its image
+    valid: Bool[Array, "B I P"]  # False where the slot or the rest of the bucket is empty
+
+
+@struct.dataclass
+class Tokens:
+    """Rows of token ids with what the model needs to place them; a row may hold several packed samples."""
+
+    ids: Int[Array, "B L"]
+    segments: Int[Array, "B L"]  # 1, 2, … per packed sample; 0 is padding, attended by nobody
+    positions: Int[Array, "B L 3"]  # M-RoPE: temporal, height, width
+    visual: Int[Array, "B L"]  # index into the row's merged visual tokens where the id is an image pad, else -1
+
+
+@struct.dataclass
+class Batch:
+    """One supervised batch. `weights[b, l]` is the loss weight of predicting `ids[b, l]` from what precedes it."""
+
+    tokens: Tokens
+    images: Images
+    weights: Float[Array, "B L"]
+
+
+@struct.dataclass
+class Findings:
+    """What a text asserts, in fixed slots (the same pytree for reports, reference steps and completions)."""
+
+    concept: Int[Array, "B M"]
+    polarity: Int[Array, "B M"]  # 1 present, 0 absent
+    certainty: Int[Array, "B M"]  # 2 asserted, 1 hedged, 0 hypothetical or definitional (never scored)
+    side: Int[Array, "B M"]  # 0 unsaid, 1 left, 2 right, 3 both
+    site: Int[Array, "B M"]  # 0 unsaid, else the lexicon's site number
+    change: Int[Array, "B M"]  # 0 unsaid, 1 stable, 2 worsening, 3 improving
+    step: Int[Array, "B M"]  # sentence number from 0
+    first: Int[Array, "B M"]  # first token of the mention
+    last: Int[Array, "B M"]  # last token of the mention, inclusive
+    valid: Bool[Array, "B M"]
+    overflow: Int[Array, " B"]  # findings that found no slot
+
+
+@struct.dataclass
+class Reference:
+    """What the rewards compare N prompts' completions with."""
+
+    report: Findings  # of the report(s), N rows
+    steps: Findings  # of the reference reasoning, N rows
+    letters: UInt[Array, " N"]  # bit i set: option letter chr(65 + i) is in the gold answer; 0 for open questions
+    labels: Bool[Array, "N 13"]  # gold label set in the order of LABELS (anomaly task)
+    task: Int[Array, " N"]  # index into TASKS
+    has_report: Bool[Array, " N"]  # False: process terms are masked
+
+
+@struct.dataclass
+class Completion:
+    """Sampled tokens, padding after `length`; the end token, where sampled, is counted in `length`."""
+
+    ids: Int[Array, "B L"]
+    length: Int[Array, " B"]
+    prompt: Int[Array, " B"]  # row of the Reference
+
+
+@struct.dataclass
+class Scores:
+    """A reward's verdict: one number per completion, credit per token, and the terms it was mixed from."""
+
+    sequence: Float[Array, " B"]
+    credit: Float[Array, "B L"]  # per-token process credit (each step's score on its own tokens); 0 elsewhere
+    terms: dict[str, Float[Array, " B"]]
+    masks: dict[str, Bool[Array, " B"]]  # False where a term does not apply (no report, other task)
+
+
+@struct.dataclass
+class Prompts:
+    """N prompts of a rollout or an evaluation batch: right-padded rows, one sample a row."""
+
+    tokens: Tokens
+    images: Images
+    length: Int[Array, " N"]
+    index: Int[Array, " N"]  # the record's number in its source, -1 for a filler row
+
+
+@struct.dataclass
+class Rollout:
+    """Completions of a group-sampled batch; completion b belongs to prompt b // G."""
+
+    ids: Int[Array, "B L"]
+    length: Int[Array, " B"]
+    logprobs: Float[Array, "B L"]  # of the sampling distribution's model: temperature applied, truncation not
+    finished: Bool[Array, " B"]  # False: cut off by the length limit
