@@ -1,0 +1,69 @@
+"""Shapes of the model and how it computes, as frozen dataclasses."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The vision tower. Qwen2-VL: layer norm, plain MLP, full attention; Qwen2.5-VL: RMS norm, gated MLP, windows."""
+
+    layers: int = 32
+    width: int = 1280
+    heads: int = 16
+    hidden: int = 5120
+    patch_size: int = 14
+    temporal_patch_size: int = 2
+    merge_size: int = 2
+    channels: int = 3
+    norm: Literal["layer", "rms"] = "layer"
+    gated: bool = False
+    window: int = 0  # pixels; 0: every layer sees the whole image
+    full_attention_layers: tuple[int, ...] = ()  # with a window: the layers that see the whole image all the same
+
+    @property
+    def patch_values(self) -> int:
+        return self.channels * self.temporal_patch_size * self.patch_size**2
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How the same shapes are computed; changes speed and memory, never the function beyond rounding."""
+
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "layer", "dots"] = (
+        "layer"  # what backward recomputes: nothing, each layer, all but its matmuls
+    )
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Qwen2-VL / Qwen2.5-VL: a decoder with M-RoPE and grouped-query attention behind a vision tower."""
+
+    family: Literal["qwen2_vl", "qwen2_5_vl"] = "qwen2_vl"
+    vocab_size: int = 152064
+    layers: int = 28
+    width: int = 3584
+    heads: int = 28
+    kv_heads: int = 4
+    hidden: int = 18944
+    rope_theta: float = 1e6
+    mrope_section: tuple[int, int, int] = (16, 24, 24)
+    norm_eps: float = 1e-6
+    tied: bool = False
+    max_positions: int = 32768
+    initializer_range: float = 0.02
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+
+def computed(config: ModelConfig, **changes) -> ModelConfig:
+    """The same model computed another way: `computed(config, dtype="float32")`."""
+    return replace(config, compute=replace(config.compute, **changes))

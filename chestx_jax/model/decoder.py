@@ -1,0 +1,110 @@
+"""The decoder: scanned pre-norm layers with M-RoPE and grouped-query attention over shared and own keys."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from chestx_jax.model.attention import Keys, attend
+from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.layers import Linear, RMSNorm, remat
+from chestx_jax.model.rope import mrope_tables, rotate
+from chestx_jax.sharding import constrain
+
+
+@struct.dataclass
+class Cache:
+    """Keys and values of tokens already seen, stacked over the layers Y; `valid` says which slots hold a token."""
+
+    k: Float[Array, "Y R S K E"]
+    v: Float[Array, "Y R S K E"]
+    valid: Bool[Array, "R S"]
+
+
+class DecoderAttention(nn.Module):
+    """Causal attention within the row's segments and over the caches that precede the row."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array, past: Sequence[tuple[Array, Array]], masks: Sequence[Array], tables):
+        config = self.config
+        rows, length, _ = x.shape
+        heads, kv_heads, width = config.heads, config.kv_heads, config.head_width
+        q = Linear(heads * width, ("embed", "heads"), config, bias=True, name="q")(x)
+        k = Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="k")(x)
+        v = Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="v")(x)
+        q = rotate(constrain(q.reshape(rows, length, heads, width), "batch", None, "heads", None), tables)
+        k = rotate(k.reshape(rows, length, kv_heads, width), tables)
+        v = v.reshape(rows, length, kv_heads, width)
+        blocks = [Keys(*keys, mask) for keys, mask in zip((*past, (k, v)), masks, strict=True)]
+        out = attend(q, blocks, config.compute.attention).reshape(rows, length, heads * width)
+        return Linear(config.width, ("heads", "embed"), config, name="o")(out), (k, v)
+
+
+class DecoderMlp(nn.Module):
+    """SwiGLU."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        gate = Linear(self.config.hidden, ("embed", "mlp"), self.config, name="gate")(x)
+        up = Linear(self.config.hidden, ("embed", "mlp"), self.config, name="up")(x)
+        hidden = constrain(jax.nn.silu(gate) * up, "batch", None, "mlp")
+        return Linear(self.config.width, ("mlp", "embed"), self.config, name="down")(hidden)
+
+
+class DecoderLayer(nn.Module):
+    """One pre-norm block; hands back its keys and values for whoever keeps a cache."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array, past, masks, tables):
+        config = self.config
+        normed = RMSNorm(config.norm_eps, config, name="attention_norm")(x)
+        attended, keys = DecoderAttention(config, name="attention")(normed, past, masks, tables)
+        x = x + attended
+        x = x + DecoderMlp(config, name="mlp")(RMSNorm(config.norm_eps, config, name="mlp_norm")(x))
+        return constrain(x, "batch", None, None), keys
+
+
+class Decoder(nn.Module):
+    """Embedded rows → final-normed hidden states, and the rows' own keys and values."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        positions: Int[Array, "B L 3"],
+        segments: Int[Array, "B L"],
+        past: Sequence[Cache],
+    ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
+        config = self.config
+        rows = x.shape[0]
+        tables = mrope_tables(positions, config.head_width, config.rope_theta, config.mrope_section)
+        masks = tuple(jnp.repeat(cache.valid, rows // cache.valid.shape[0], axis=0)[:, None] for cache in past)
+        stack = nn.scan(
+            remat(DecoderLayer, config),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=config.layers,
+            metadata_params={nn.PARTITION_NAME: None},
+        )
+        keys = tuple((cache.k, cache.v) for cache in past)
+        x, own = stack(config, name="layers")(x, keys, (*masks, causal_mask(segments)), tables)
+        return RMSNorm(config.norm_eps, config, name="norm")(x), own
+
+
+def causal_mask(segments_BxL: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
+    """True where query and key are of one segment, neither is padding, and the key is not after the query."""
+    length = segments_BxL.shape[1]
+    same = segments_BxL[:, :, None] == segments_BxL[:, None, :]
+    return same & (segments_BxL != 0)[:, None, :] & jnp.tril(jnp.ones((length, length), bool))[None]

@@ -1,0 +1,82 @@
+"""Linear maps and norms. Each parameter is declared once: shape, dtype, initializer, logical axes."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from chestx_jax.model.config import ModelConfig
+
+
+def declared(init: Callable, axes: tuple[str | None, ...]) -> Callable:
+    """An initializer that also carries the parameter's logical axes."""
+    return nn.with_partitioning(init, axes)
+
+
+class Linear(nn.Module):
+    """`x · kernel + bias` over the last dimension; the kernel is [in, out], its axes are (axis_in, axis_out)."""
+
+    features: int
+    axes: tuple[str | None, str | None]
+    config: ModelConfig
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... F"]:
+        compute = self.config.compute
+        init = nn.initializers.normal(self.config.initializer_range)
+        kernel = self.param("kernel", declared(init, self.axes), (x.shape[-1], self.features), compute.param_dtype)
+        y = x @ kernel.astype(compute.dtype)
+        if not self.bias:
+            return y
+        bias = self.param("bias", declared(nn.initializers.zeros, self.axes[1:]), (self.features,), compute.param_dtype)
+        return y + jnp.expand_dims(bias.astype(compute.dtype), tuple(range(y.ndim - 1)))
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with fp32 statistics, as transformers' Qwen2RMSNorm."""
+
+    epsilon: float
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        dtype = self.config.compute.param_dtype
+        scale = self.param("scale", declared(nn.initializers.ones, (None,)), (x.shape[-1],), dtype)
+        x32 = x.astype(jnp.float32)
+        normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
+        return normed.astype(x.dtype) * jnp.expand_dims(scale.astype(x.dtype), tuple(range(x.ndim - 1)))
+
+
+class LayerNorm(nn.Module):
+    """Layer norm with fp32 statistics, as torch.nn.LayerNorm."""
+
+    epsilon: float
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        dtype = self.config.compute.param_dtype
+        scale = self.param("scale", declared(nn.initializers.ones, (None,)), (x.shape[-1],), dtype)
+        bias = self.param("bias", declared(nn.initializers.zeros, (None,)), (x.shape[-1],), dtype)
+        x32 = x.astype(jnp.float32)
+        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + self.epsilon)
+        lead = tuple(range(x.ndim - 1))
+        scaled = normed * jnp.expand_dims(scale.astype(jnp.float32), lead)
+        return (scaled + jnp.expand_dims(bias.astype(jnp.float32), lead)).astype(x.dtype)
+
+
+def quick_gelu(x: Array) -> Array:
+    """x · sigmoid(1.702 x), the activation of Qwen2-VL's vision tower."""
+    return x * jax.nn.sigmoid(x * jnp.asarray(1.702, x.dtype))
+
+
+def remat(layer: type[nn.Module], config: ModelConfig) -> type[nn.Module]:
+    """The layer class, recomputed in the backward pass as the configuration says."""
+    if config.compute.remat == "none":
+        return layer
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.compute.remat == "dots" else None
+    return nn.remat(layer, policy=policy, prevent_cse=False)  # inside a scan CSE cannot undo the rematerialisation

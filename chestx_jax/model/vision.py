@@ -1,0 +1,118 @@
+"""The vision tower and its merger: patches of each image slot → visual tokens of the decoder's width."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from chestx_jax.model.attention import Keys, attend
+from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, declared, quick_gelu, remat
+from chestx_jax.model.rope import axial_tables, rotate
+from chestx_jax.sharding import constrain
+from chestx_jax.types import Images
+
+NORM_EPSILON = 1e-6  # fixed in both families
+
+
+def _norm(config: ModelConfig, name: str) -> nn.Module:
+    kind = LayerNorm if config.vision.norm == "layer" else RMSNorm
+    return kind(NORM_EPSILON, config, name=name)
+
+
+class VisionAttention(nn.Module):
+    """Attention among the patches of one image slot. The fused kernel is [D, 3, D]: query, key, value."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Bool[Array, "B P P"], tables: tuple[Array, Array]) -> Array:
+        vision, compute = self.config.vision, self.config.compute
+        rows, length, width = x.shape
+        init = nn.initializers.normal(self.config.initializer_range)
+        kernel = self.param(
+            "qkv_kernel", declared(init, ("embed", None, "heads")), (width, 3, width), compute.param_dtype
+        )
+        zeros = nn.initializers.zeros
+        bias = self.param("qkv_bias", declared(zeros, (None, "heads")), (3, width), compute.param_dtype)
+        qkv = jnp.einsum("bld,dif->iblf", x, kernel.astype(compute.dtype))
+        qkv = qkv + bias.astype(compute.dtype)[:, None, None]
+        q, k, v = qkv.reshape(3, rows, length, vision.heads, width // vision.heads)
+        out = attend(rotate(q, tables), [Keys(rotate(k, tables), v, mask)], compute.attention)
+        return Linear(width, ("heads", "embed"), self.config, bias=True, name="proj")(out.reshape(x.shape))
+
+
+class VisionMlp(nn.Module):
+    """Two layers with quick GELU (Qwen2-VL) or the SiLU-gated form (Qwen2.5-VL); biased."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        vision = self.config.vision
+        up = Linear(vision.hidden, ("embed", "mlp"), self.config, bias=True, name="up")(x)
+        if vision.gated:
+            gate = Linear(vision.hidden, ("embed", "mlp"), self.config, bias=True, name="gate")(x)
+            up = jax.nn.silu(gate) * up
+        else:
+            up = quick_gelu(up)
+        return Linear(vision.width, ("mlp", "embed"), self.config, bias=True, name="down")(up)
+
+
+class VisionLayer(nn.Module):
+    """One pre-norm block; in a windowed tower `full` says whether this layer sees the whole image."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Array, full: Array, masks: tuple[Array, Array], tables: tuple[Array, Array]):
+        whole, window = masks
+        mask = jnp.where(full, whole, window) if self.config.vision.window else whole
+        x = x + VisionAttention(self.config, name="attention")(_norm(self.config, "norm1")(x), mask, tables)
+        x = x + VisionMlp(self.config, name="mlp")(_norm(self.config, "norm2")(x))
+        return constrain(x, "batch", None, None), None
+
+
+class VisionTower(nn.Module):
+    """Patches in merge-block order → visual tokens; attention never crosses image slots or reads padding."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, images: Images) -> Float[Array, "B U D"]:
+        vision, dtype = self.config.vision, self.config.compute.dtype
+        rows, slots, patches, values = images.patches.shape
+        positions = images.positions.reshape(rows * slots, patches, 2)
+        masks = _masks(positions, images.valid.reshape(rows * slots, patches), vision.window // vision.patch_size)
+        x = images.patches.reshape(rows * slots, patches, values).astype(dtype)
+        x = Linear(vision.width, (None, "embed"), self.config, name="patch_embed")(x)
+        tables = axial_tables(positions, vision.width // vision.heads)
+        full = np.asarray([layer in vision.full_attention_layers for layer in range(vision.layers)])
+        stack = nn.scan(
+            remat(VisionLayer, self.config),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=vision.layers,
+            metadata_params={nn.PARTITION_NAME: None},
+        )
+        x, _ = stack(self.config, name="layers")(x, jnp.asarray(full), masks, tables)
+        x = _norm(self.config, "merger_norm")(x)
+        block = vision.merge_size**2
+        x = x.reshape(rows, slots * patches // block, block * vision.width)
+        x = Linear(block * vision.width, ("embed", "mlp"), self.config, bias=True, name="merger_up")(x)
+        x = jax.nn.gelu(x, approximate=False)
+        return Linear(self.config.width, ("mlp", "embed"), self.config, bias=True, name="merger_down")(x)
+
+
+def _masks(
+    positions_BxPx2: Int[Array, "B P 2"], valid_BxP: Bool[Array, "B P"], window: int
+) -> tuple[Bool[Array, "B P P"], Bool[Array, "B P P"]]:
+    """Who may look at whom: the whole image, and the window of `window` patches a side (0: the whole image again)."""
+    whole = jnp.broadcast_to(valid_BxP[:, None, :], (*valid_BxP.shape, valid_BxP.shape[1]))
+    if not window:
+        return whole, whole
+    place = positions_BxPx2 // window
+    same = jnp.all(place[:, :, None] == place[:, None, :], axis=-1)
+    return whole, whole & same

@@ -1,0 +1,103 @@
+"""The mesh and the rules that map logical axes onto it: the only file that names mesh axes.
+
+Parameters and activations carry logical axis names; `spec` turns them into a `PartitionSpec` for a mesh, leaving an
+axis unsharded where its size does not divide (2 key/value heads on a tensor axis of 4 are replicated, for instance).
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from chestx_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),
+    "embed": ("fsdp",),
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "mlp": ("tensor",),
+}  # a logical axis that is not listed is replicated
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices per mesh axis; one axis may be -1, the rest of the devices."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The device mesh of a configuration.
+
+    Raises UserError where the axes do not multiply to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = [config.data, config.fsdp, config.tensor]
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) > 1 or known <= 0 or any(size < 1 and size != -1 for size in sizes):
+        raise UserError(f"mesh: {config} needs positive sizes with at most one -1 (the rest of the devices)")
+    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    if math.prod(sizes) != len(devices):
+        raise UserError(
+            f"mesh: data × fsdp × tensor = {' × '.join(map(str, sizes))} does not make {len(devices)} devices; "
+            "change one axis or set it to -1"
+        )
+    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def spec(axes: Sequence[str | None], shape: Sequence[int], mesh) -> PartitionSpec:
+    """The partition of an array of `shape` whose dimensions have the logical names `axes` (None: replicated)."""
+    taken: set[str] = set()
+    parts = []
+    for name, size in zip(axes, shape, strict=True):
+        wanted = tuple(axis for axis in RULES.get(name or "", ()) if mesh.shape[axis] > 1)
+        if taken.intersection(wanted):
+            raise ValueError(f"logical axes {tuple(axes)} ask for mesh axis {wanted} twice")
+        fits = wanted and size % math.prod(mesh.shape[axis] for axis in wanted) == 0
+        parts.append(wanted if fits else None)
+        taken.update(wanted if fits else ())
+    return PartitionSpec(*parts)
+
+
+def named(mesh: Mesh, axes: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
+    """`spec` bound to its mesh."""
+    return NamedSharding(mesh, spec(axes, shape, mesh))
+
+
+def batched(mesh: Mesh, tree):
+    """Shardings that split the leading dimension of every leaf of `tree` (arrays or shapes) over the batch axes."""
+    return jax.tree.map(lambda leaf: named(mesh, ("batch",) + (None,) * (leaf.ndim - 1), leaf.shape), tree)
+
+
+def replicated(mesh: Mesh, tree):
+    """Shardings that keep every leaf of `tree` whole on every device."""
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, PartitionSpec()), tree)
+
+
+@contextlib.contextmanager
+def on(mesh: Mesh) -> Iterator[None]:
+    """While a program is traced: makes `constrain` mean this mesh."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        yield
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Fixes the layout of an activation by logical axes; outside of `on` it does nothing."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty else jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+
+
+def put(tree, shardings):
+    """Host arrays of this process's share of the batch as global arrays (the whole array on a single process)."""
+    return jax.tree.map(
+        lambda x, sharding: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree, shardings
+    )
