@@ -13,8 +13,12 @@ Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
 Every leaf may be a numpy array (on the host, in the input pipeline) or a jax array (inside `jit`).
 """
 
+from typing import Any
+
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Bool, Float, Int, UInt
+
+Array = Any  # a numpy array on the host, a jax array inside `jit`
 
 TASKS = ("binary", "single", "multiple", "anomaly", "temporal")
 LABELS = (

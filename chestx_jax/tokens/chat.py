@@ -1,0 +1,56 @@
+"""The chat form of a question and of its target, as token ids.
+
+Qwen's template puts the images first in the user turn and ends at the assistant's; the two released target forms
+(reasoning and answer-only) are the paper's. Ids equal `apply_chat_template` of the Hugging Face processor, save that
+a special token spelled out inside a question stays plain text: user text cannot forge placeholders or turns.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+SYSTEM = "You are a helpful assistant."
+INSTRUCTION = (
+    "Let's think step by step. Enclose the reasoning within <think></think> and the answer within <answer></answer>."
+)
+
+
+def prompt_ids(tokenizer: Any, question: str, visual_counts: Sequence[int], reasoning: bool) -> list[int]:
+    """Ids of system turn, user turn and the opening of the assistant's, ready for the target or for sampling.
+
+    `visual_counts[i]` image pads stand for image i (its patches / merge²); `reasoning` appends the instruction.
+    """
+    ids = _ids(tokenizer)
+    text = f"{question}\n{INSTRUCTION}" if reasoning else question
+    out = [ids["<|im_start|>"], *encode_text(tokenizer, f"system\n{SYSTEM}"), ids["<|im_end|>"]]
+    out += [*encode_text(tokenizer, "\n"), ids["<|im_start|>"]]
+    if visual_counts:
+        out += encode_text(tokenizer, "user\n")
+        for count in visual_counts:
+            out += [ids["<|vision_start|>"], *[ids["<|image_pad|>"]] * count, ids["<|vision_end|>"]]
+        out += encode_text(tokenizer, text)
+    else:  # without an image between them, header and question are one stretch of text to the tokenizer
+        out += encode_text(tokenizer, f"user\n{text}")
+    out += [ids["<|im_end|>"], *encode_text(tokenizer, "\n")]
+    return [*out, ids["<|im_start|>"], *encode_text(tokenizer, "assistant\n")]
+
+
+def target_ids(tokenizer: Any, text: str) -> list[int]:
+    """Ids the model learns to emit for `text`: the text and the end token."""
+    return [*encode_text(tokenizer, text), _ids(tokenizer)["<|im_end|>"]]
+
+
+def target_text(steps: Sequence[str], answer: str, reasoning: bool) -> str:
+    """`<think> step step … </think><answer> A </answer>` for a reasoning sample, the bare answer otherwise."""
+    if not reasoning:
+        return answer
+    return f"<think> {' '.join(step.strip() for step in steps)} </think><answer> {answer} </answer>"
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Ids of plain text; special tokens in it are read as the characters they are."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
+
+
+def _ids(tokenizer: Any) -> dict[str, int]:
+    names = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+    return dict(zip(names, tokenizer.convert_tokens_to_ids(list(names)), strict=True))

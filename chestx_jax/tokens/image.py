@@ -1,0 +1,157 @@
+"""Films to patches: decode, convert, resize, normalise and cut, bit for bit as Qwen2-VL's image processor does."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+from PIL import Image
+
+from chestx_jax.errors import UserError
+
+MAX_PIXELS = 100_000_000  # of a file, before resizing; the largest radiographs have about 20 million
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a film becomes patches: `height` × `width` pixels if given, else its own shape within the pixel bounds."""
+
+    patch_size: int = 14
+    temporal_patch_size: int = 2
+    merge_size: int = 2
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    height: int | None = 448
+    width: int | None = 448
+    min_pixels: int = 56 * 56
+    max_pixels: int = 1280 * 28 * 28
+
+    def __post_init__(self) -> None:
+        factor = self.patch_size * self.merge_size
+        if (self.height is None) != (self.width is None):
+            raise UserError("Give both height and width of a fixed image size, or neither.")
+        for name in ("height", "width"):
+            pixels = getattr(self, name)
+            if pixels is not None and (pixels <= 0 or pixels % factor):
+                raise UserError(f"Image {name} {pixels} is no multiple of patch size × merge size = {factor}.")
+        if not 0 < self.min_pixels <= self.max_pixels:
+            raise UserError(f"min_pixels {self.min_pixels} and max_pixels {self.max_pixels} are no range.")
+
+
+def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
+    """The film at `path` as RGB. Transparency is laid on white, 16-bit and float films are windowed to 8 bits from
+    their least to their greatest value, orientation tags are ignored; DICOM goes through `tokens/dicom.py`.
+
+    Raises UserError for a file that is missing, no image, cut short, of zero area or implausibly large.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            is_dicom = file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise UserError(
+            f"The image {path} cannot be opened ({error.strerror}): check the path and image root."
+        ) from error
+    if is_dicom or path.suffix.lower() in (".dcm", ".dicom"):
+        from chestx_jax.tokens.dicom import load_dicom
+
+        return load_dicom(path)
+    try:
+        with Image.open(path) as image:
+            check_area(path, *image.size)
+            return to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"The image {path} has more than {MAX_PIXELS:,} pixels: shrink it first.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"The image {path} cannot be decoded ({error}): replace the file.") from error
+
+
+def check_area(path: Path, width: int, height: int) -> None:
+    """Raise UserError for an image of no area or of more than `MAX_PIXELS`."""
+    if width <= 0 or height <= 0:
+        raise UserError(f"The image {path} is {width}×{height} pixels: replace the file.")
+    if width * height > MAX_PIXELS:
+        raise UserError(f"The image {path} is {width}×{height} pixels, more than {MAX_PIXELS:,}: shrink or discard it.")
+
+
+def to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """An open PIL image of any mode as RGB."""
+    if image.mode.startswith(("I", "F")):  # PIL would clip these at 255 instead of scaling them
+        return np.repeat(window_to_uint8(np.asarray(image))[..., None], 3, axis=-1)
+    if "A" in image.getbands() or image.info.get("transparency") is not None:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def window_to_uint8(
+    values: np.ndarray, low: float | None = None, high: float | None = None
+) -> UInt8[np.ndarray, "H W"]:
+    """Grey values scaled linearly so that `low` is 0 and `high` is 255 (default: the least and greatest value).
+    A film of one value becomes black."""
+    values = np.nan_to_num(np.asarray(values, np.float64))
+    low = values.min() if low is None else low
+    high = values.max() if high is None else high
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    return np.rint((np.clip(values, low, high) - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+def resized_shape(height: int, width: int, spec: ImageSpec) -> tuple[int, int]:
+    """Height and width after resizing: the fixed size, or the nearest multiples of patch × merge size that keep the
+    aspect ratio and lie within the pixel bounds (Qwen2-VL's "smart resize"). Raises UserError above a ratio of 200."""
+    if spec.height is not None and spec.width is not None:
+        return spec.height, spec.width
+    if max(height, width) > 200 * min(height, width):
+        raise UserError(f"An image of {width}×{height} pixels is longer than 200 times its width: crop it.")
+    factor = spec.patch_size * spec.merge_size
+    rows, columns = round(height / factor), round(width / factor)
+    area = rows * columns * factor**2
+    if area > spec.max_pixels:
+        shrink = math.sqrt(height * width / spec.max_pixels)
+        rows = max(1, math.floor(height / shrink / factor))
+        columns = max(1, math.floor(width / shrink / factor))
+    elif area < spec.min_pixels:
+        grow = math.sqrt(spec.min_pixels / (height * width))
+        rows, columns = math.ceil(height * grow / factor), math.ceil(width * grow / factor)
+    return rows * factor, columns * factor
+
+
+def patches(image: UInt8[np.ndarray, "H W 3"], spec: ImageSpec) -> tuple[Float32[np.ndarray, "P Z"], tuple[int, int]]:
+    """Normalised flattened patches and the grid (rows, columns) they came from.
+
+    Patches of one merge block follow each other, blocks run row by row; within a patch the values run channel,
+    frame (the film repeated `temporal_patch_size` times), row, column. Equal to Qwen2VLImageProcessorPil bit for bit.
+    """
+    height, width = resized_shape(image.shape[0], image.shape[1], spec)
+    if image.shape[:2] != (height, width):
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    size, merge = spec.patch_size, spec.merge_size
+    rows, columns = height // size, width // size
+    blocks = image.reshape(rows // merge, merge, size, columns // merge, merge, size, 3)
+    values = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, 1, size * size)
+    scale = _normalised_values(spec)
+    out = np.empty((rows * columns, 3, spec.temporal_patch_size, size * size), np.float32)
+    for channel in range(3):
+        out[:, channel] = scale[channel][values[:, channel]]
+    return out.reshape(rows * columns, -1), (rows, columns)
+
+
+def patch_positions(grid: tuple[int, int], merge_size: int) -> Int32[np.ndarray, "P 2"]:
+    """Row and column of each patch, in the order of `patches`."""
+    rows, columns = np.indices(grid, dtype=np.int32)
+
+    def in_blocks(index: np.ndarray) -> np.ndarray:
+        blocks = index.reshape(grid[0] // merge_size, merge_size, grid[1] // merge_size, merge_size)
+        return blocks.transpose(0, 2, 1, 3).reshape(-1)
+
+    return np.stack([in_blocks(rows), in_blocks(columns)], axis=-1)
+
+
+def _normalised_values(spec: ImageSpec) -> Float32[np.ndarray, "3 256"]:
+    """What each 8-bit value becomes per channel; rounding steps (float64 product, float32 rest) as the processor's."""
+    unit = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    return ((unit[:, None] - mean) / std).T.copy()

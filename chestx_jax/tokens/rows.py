@@ -1,0 +1,140 @@
+"""Samples to rows: encode one sample, pack several into the rows of a batch, lay out prompts for sampling."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from chestx_jax.errors import UserError
+from chestx_jax.tokens import chat
+from chestx_jax.tokens.image import patch_positions
+from chestx_jax.tokens.positions import mrope
+from chestx_jax.tokens.tokenizer import SpecialIds
+from chestx_jax.types import Batch, Images, Prompts, Tokens
+
+PatchesAndGrid = tuple[Float32[np.ndarray, "P Z"], tuple[int, int]]
+PatchesAndPositions = tuple[Float32[np.ndarray, "P Z"], Int32[np.ndarray, "P 2"]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One encoded sample, before padding and packing."""
+
+    ids: Int32[np.ndarray, " L"]
+    positions: Int32[np.ndarray, "L 3"]
+    visual: Int32[np.ndarray, " L"]  # number of the merged visual token among the sample's own, else -1
+    weights: Float32[np.ndarray, " L"]  # 1 on the tokens to learn, 0 on the prompt
+    images: tuple[PatchesAndPositions, ...]
+
+
+def encode(
+    tokenizer: Any,
+    special: SpecialIds,
+    question: str,
+    images: Sequence[PatchesAndGrid],
+    reasoning: bool,
+    target: str | None,
+    merge_size: int = 2,
+) -> Example:
+    """One sample as an Example; `images` come from `tokens.image.patches`, `target` is None for a prompt alone."""
+    grids = [grid for _, grid in images]
+    prompt = chat.prompt_ids(tokenizer, question, [r * c // merge_size**2 for r, c in grids], reasoning)
+    answer = [] if target is None else chat.target_ids(tokenizer, target)
+    ids = np.array(prompt + answer, np.int32)
+    pads = ids == special.image_pad
+    return Example(
+        ids=ids,
+        positions=mrope(ids, grids, special.image_pad, merge_size),
+        visual=np.where(pads, np.cumsum(pads, dtype=np.int32) - 1, -1).astype(np.int32),
+        weights=np.array([0.0] * len(prompt) + [1.0] * len(answer), np.float32),
+        images=tuple((values, patch_positions(grid, merge_size)) for values, grid in images),
+    )
+
+
+def pack(
+    rows: Sequence[Sequence[Example]],
+    length: int,
+    image_slots: int,
+    patches: int,
+    merge_size: int = 2,
+    patch_values: int = 1176,
+) -> Batch:
+    """A batch whose row b holds the examples `rows[b]` one after the other (segments 1, 2, …), right-padded.
+
+    Every row has `length` tokens and `image_slots` images of `patches` patches of `patch_values` numbers; positions
+    restart with each sample. Raises UserError where a row's tokens, images or patches do not fit.
+    """
+    batch = _empty(len(rows), length, image_slots, patches, patch_values)
+    for b, examples in enumerate(rows):
+        token = slot = 0
+        for segment, example in enumerate(examples, start=1):
+            end = token + len(example.ids)
+            _check_fit(b, end, length, slot + len(example.images), image_slots, example, patches)
+            here = (b, slice(token, end))
+            batch.tokens.ids[here] = example.ids
+            batch.tokens.segments[here] = segment
+            batch.tokens.positions[here] = example.positions
+            batch.tokens.visual[here] = _place_visual(example, slot, patches, merge_size)
+            batch.weights[here] = example.weights
+            for i, (values, positions) in enumerate(example.images, start=slot):
+                batch.images.patches[b, i, : len(values)] = values
+                batch.images.positions[b, i, : len(values)] = positions
+                batch.images.valid[b, i, : len(values)] = True
+            token, slot = end, slot + len(example.images)
+    return batch
+
+
+def prompts(
+    examples: Sequence[Example],
+    length: int,
+    image_slots: int,
+    patches: int,
+    index: Sequence[int],
+    merge_size: int = 2,
+    patch_values: int = 1176,
+) -> Prompts:
+    """Prompts of a rollout, one example a row, right-padded; `index[n]` is the record's number.
+
+    A batch short of records is filled by repeating an example with index -1: its row is computed and ignored.
+    """
+    batch = pack([[example] for example in examples], length, image_slots, patches, merge_size, patch_values)
+    lengths = np.array([len(example.ids) for example in examples], np.int32)
+    return Prompts(tokens=batch.tokens, images=batch.images, length=lengths, index=np.array(index, np.int32))
+
+
+def _empty(rows: int, length: int, image_slots: int, patches: int, patch_values: int) -> Batch:
+    tokens = Tokens(
+        ids=np.zeros((rows, length), np.int32),
+        segments=np.zeros((rows, length), np.int32),
+        positions=np.zeros((rows, length, 3), np.int32),
+        visual=np.full((rows, length), -1, np.int32),
+    )
+    images = Images(
+        patches=np.zeros((rows, image_slots, patches, patch_values), np.float32),
+        positions=np.zeros((rows, image_slots, patches, 2), np.int32),
+        valid=np.zeros((rows, image_slots, patches), bool),
+    )
+    return Batch(tokens=tokens, images=images, weights=np.zeros((rows, length), np.float32))
+
+
+def _place_visual(example: Example, slot: int, patches: int, merge_size: int) -> np.ndarray:
+    """The example's visual indices in a row whose image slots hold `patches` patches each, its first being `slot`."""
+    capacity = patches // merge_size**2
+    counts = [len(values) // merge_size**2 for values, _ in example.images]
+    places = [np.arange(count) + (slot + i) * capacity for i, count in enumerate(counts)]
+    table = np.concatenate([*places, [-1]]).astype(np.int32)  # the last entry answers the index -1 of text
+    return table[example.visual]
+
+
+def _check_fit(row: int, end: int, length: int, slots: int, image_slots: int, example: Example, patches: int) -> None:
+    if end > length:
+        raise UserError(f"Row {row} needs {end} tokens and the bucket holds {length}: raise the sequence length.")
+    if slots > image_slots:
+        raise UserError(f"Row {row} needs {slots} image slots and the bucket holds {image_slots}: raise the slots.")
+    largest = max((len(values) for values, _ in example.images), default=0)
+    if largest > patches:
+        raise UserError(
+            f"Row {row} has an image of {largest} patches and the bucket holds {patches}: lower max_pixels."
+        )
