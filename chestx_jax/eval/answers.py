@@ -1,0 +1,164 @@
+"""What a completion answers: the strict rule (one for all models) and the release's own rules, bugs included.
+
+Closed questions are answered by option letters, open ones (anomaly detection) by a set of label names. Every function
+here is pure and total: any text is accounted for, an answer that cannot be read is `None` and counts as wrong.
+"""
+
+import re
+from dataclasses import dataclass
+
+_OPTION = re.compile(r"^[ \t]*\(?([A-Z])\)[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
+_OPEN = re.compile(r"<answer>((?:(?!<answer>).)*)\Z", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"</?(?:think|answer)>|<\|[a-z_]+\|>", re.IGNORECASE)
+_ECHO = re.compile(r"\A\s*(?:system\s*\n.*?\n)?user\s*\n.*?\nassistant\s*\n", re.DOTALL)
+_TURN = re.compile(r"<\|im_start\|>assistant\s*\n|\[/INST\]|\bASSISTANT:")
+_MARKED = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])\)")
+_LEADING = re.compile(
+    r"\A[\s*_#\"'\[]*(?i:option\s+|answer\s*(?:is|:)?\s*)?\(?([A-Z])(?:[).:\]*]|\s*\Z|\s*[\n,])"
+)
+_LIST = re.compile(r"\A\W*[A-Z](?:(?:\W|\band\b|\bor\b|\boptions?\b)+[A-Z])*\W*\Z")
+_VERDICT = re.compile(
+    r"(?i:\b(?:answer|option|choice|conclusion)\b(?:\s+(?:is|would\s+be|are))?[\s:*_]*(?:most\s+likely\s+|likely\s+)?"
+    r"(?:(?:option|choice)\s+)?)[*_(\[\"']*([A-Z])(?![A-Za-z'’])"
+)
+_STATED = re.compile(r"^[\s*_#>-]*\(?([A-Z])\)", re.MULTILINE)
+_CONDITIONAL = re.compile(r"\b(?:if|whether|either|or)\b|→", re.IGNORECASE)
+TAIL = 200  # characters at the end of a text without an answer block in which a verdict is looked for
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One record's answer under one rule. `valid`: the rule found something to compare; `reason` says why not."""
+
+    given: frozenset[str] | None
+    valid: bool
+    correct: bool
+    reason: str = ""
+
+
+def strip_echo(text: str) -> str:
+    """The model's own words: what follows the echoed chat (`system … user … assistant`), or all of a plain text."""
+    match = _ECHO.match(text)
+    if match:
+        return text[match.end() :]
+    turns = list(_TURN.finditer(text))
+    return text[turns[0].end() :] if turns else text
+
+
+def options(question: str) -> dict[str, str]:
+    """The options of a closed question by letter; empty for an open one."""
+    _, marker, tail = question.partition("Options:")
+    return {letter: text for letter, text in _OPTION.findall(tail)} if marker else {}
+
+
+def bare_answer(answer: str) -> str:
+    """Gold answer without its `<answer>` tags."""
+    blocks = _BLOCK.findall(answer)
+    return (blocks[-1] if blocks else answer).strip()
+
+
+def answer_text(text: str) -> str | None:
+    """What stands in the answer block: the last closed one, else after an unclosed tag; None without a block."""
+    blocks = _BLOCK.findall(text)
+    if blocks:
+        return blocks[-1].strip()
+    tail = _OPEN.search(text)
+    return _TAG.sub(" ", tail.group(1)).strip() if tail else None
+
+
+def reasoning_text(text: str) -> str:
+    """The reasoning to judge: the think block(s), else the whole text less its answer block (echo stripped)."""
+    own = strip_echo(text)
+    blocks = re.findall(r"<think>(.*?)(?:</think>|\Z)", own, re.DOTALL | re.IGNORECASE)
+    body = "\n".join(blocks) if blocks else own
+    body = _BLOCK.sub(" ", body)
+    return _TAG.sub(" ", re.sub(r"<answer>.*\Z", " ", body, flags=re.DOTALL | re.IGNORECASE)).strip()
+
+
+def given_letters(text: str, question: str) -> frozenset[str] | None:
+    """Option letters a completion answers with under the strict rule; None where a reader would find no answer.
+
+    In order: the last closed answer block; what follows an unclosed one; a leading `A)`, `(A)` or `A`; in the closing
+    200 characters a verdict such as "the answer is A", then the last `A)`; anywhere, a line that begins with `A)` or a
+    verdict, if all such name one letter. Sentences that only say how to answer ("if …, A") are passed over, and inside a
+    block an option's own words count as its letter.
+    """
+    choices = options(question)
+    own = strip_echo(text)
+    block = answer_text(own)
+    found = _letters_in_block(block, choices) if block is not None else _letters_in_prose(own, choices)
+    kept = frozenset(letter for letter in found if not choices or letter in choices)
+    return kept if kept and kept == found else None
+
+
+def given_labels(text: str) -> frozenset[str] | None:
+    """Label set of an open answer, lower case: the answer block, else the last line of a short text; None if empty."""
+    own = strip_echo(text)
+    block = answer_text(own)
+    if block is None and "<think>" not in own.lower() and len(own) <= TAIL:
+        block = own
+    return label_set(block) or None if block is not None else None
+
+
+def label_set(answer: str) -> frozenset[str]:
+    """Comma-, semicolon- or line-separated labels as a set of lower-case names."""
+    parts = re.split(r"[,;\n]", _TAG.sub(" ", answer))
+    return frozenset(name for part in parts if (name := " ".join(part.split()).strip(" .*-").lower()))
+
+
+def strict(text: str, answer: str, question: str) -> Verdict:
+    """One rule for every model: the answer read as above; correct only if its set equals the gold set."""
+    gold_text = bare_answer(answer)
+    choices = options(question)
+    letters = bool(choices) or bool(_LIST.match(gold_text))
+    gold = frozenset(re.findall(r"[A-Z]", gold_text)) if letters and _LIST.match(gold_text) else label_set(gold_text)
+    if letters and not _LIST.match(gold_text):  # the gold names the option instead of its letter
+        gold = _letters_in_block(gold_text, choices)
+    if not gold:
+        return Verdict(None, False, False, "no gold answer")
+    given = given_letters(text, question) if letters else given_labels(text)
+    if given is None:
+        return Verdict(None, False, False, "empty" if not strip_echo(text).strip() else "no answer found")
+    return Verdict(given, True, given == gold)
+
+
+def _letters_in_block(block: str, choices: dict[str, str]) -> frozenset[str]:
+    text = _TAG.sub(" ", block).strip()
+    if _LIST.match(text):
+        return frozenset(re.findall(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", text))
+    marked = frozenset(_MARKED.findall(text))
+    if marked:
+        return marked
+    leading = _LEADING.match(text)
+    if leading:
+        return frozenset(leading.group(1))
+    named = [letter for letter, words in choices.items() if words and _plain(words) == _plain(text)]
+    if len(named) == 1:
+        return frozenset(named)
+    verdicts = _VERDICT.findall(text)
+    return frozenset(verdicts[-1:])
+
+
+def _letters_in_prose(text: str, choices: dict[str, str]) -> frozenset[str]:
+    plain = _TAG.sub(" ", text).strip()
+    leading = _LEADING.match(plain)
+    if leading:
+        return frozenset(leading.group(1))
+    for pattern, where in ((_VERDICT, plain[-TAIL:]), (_MARKED, plain[-TAIL:]), (_STATED, plain), (_VERDICT, plain)):
+        found = [match.group(1) for match in pattern.finditer(where) if not _conditional(where, match)]
+        if found and (where is not plain or len(set(found)) == 1):
+            return frozenset(found[-1:])
+    named = [letter for letter, words in choices.items() if words and _plain(words) == _plain(plain)]
+    return frozenset(named) if len(named) == 1 else frozenset()
+
+
+def _conditional(text: str, match: re.Match[str]) -> bool:
+    """Whether the match stands in a line such as "if …, the answer is A", which tells how to answer and does not."""
+    start = max(text.rfind("\n", 0, match.start()), text.rfind(". ", 0, match.start())) + 1
+    after = text[match.end() :].partition("\n")[0][:60]
+    return bool(_CONDITIONAL.search(text[start : match.start()]) or re.search(r"\bif\b|\bor\b.*\b[A-Z]\)", after))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
