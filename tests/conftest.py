@@ -1,0 +1,35 @@
+"""Every test runs on eight CPU devices, with promotions that numpy would make in silence raised as errors."""
+
+import os
+import pathlib
+
+# Read by XLA when jax is first imported, and inherited by the processes that tests start.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+    [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
+    + ["--xla_force_host_platform_device_count=8"]
+)
+# No test touches the network: whatever tries to reach a hub or a metrics server fails at once instead of waiting.
+os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"})
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compilation makes first examples slow, so no deadline; with CI set, the same examples on every run.
+hypothesis.settings.register_profile("chestx", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+hypothesis.settings.load_profile("chestx")
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of real development data, which the repository does not hold; tests that need it skip without it."""
+    folder = pathlib.Path(os.environ.get("CHESTX_SHARED", ROOT.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no development data: {folder} is not a folder (CHESTX_SHARED names its parent)")
+    return folder
