@@ -1,0 +1,175 @@
+"""Reads RadR records from disk: JSON lists and JSONL, every variant of the release, images resolved against a root."""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from chestx_jax.data.schema import FieldError, Sample, sample_from_record
+from chestx_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One record that cannot be used: where, which field, what is wrong and how to mend it."""
+
+    path: str
+    index: int  # record number from 0; the line number less one in JSONL without blank lines
+    id: str  # the record's item_id where it has one
+    field: str
+    text: str
+    mend: str
+
+    def __str__(self) -> str:
+        name = f" ({self.id})" if self.id else ""
+        return f"{self.path}: record {self.index}{name}, field {self.field}: {self.text}; {self.mend}."
+
+
+def read_samples(
+    path: str | Path,
+    image_root: str | Path | None = None,
+    *,
+    require_images: bool = True,
+    check_images: bool = True,
+    labels: Collection[str] | None = None,
+) -> list[Sample]:
+    """All samples of a JSON list or JSONL file, in file order.
+
+    Image paths are resolved against `image_root` (default: the file's folder); a path that does not exist is tried by
+    its tails under `image_root`, so that records keep working when the collection moves. `require_images=False` takes
+    records without the `image_path` field; `check_images=False` skips the look at the file system. With `labels`, the
+    answer of an anomaly question must be made of these (any case); None allows free text.
+
+    Raises UserError naming file, record, field and remedy at the first bad record, for a file that is missing,
+    unreadable or not JSON, and for one without records.
+    """
+    samples = []
+    for found in _scan(path, image_root, require_images, check_images, labels):
+        if isinstance(found, Problem):
+            raise UserError(str(found))
+        samples.append(found)
+    return samples
+
+
+def read_good_samples(
+    path: str | Path,
+    image_root: str | Path | None = None,
+    *,
+    bad_share: float = 0.01,
+    require_images: bool = True,
+    check_images: bool = True,
+    labels: Collection[str] | None = None,
+) -> tuple[list[Sample], list[Problem]]:
+    """As `read_samples`, but bad records are left out and handed back beside the good ones.
+
+    Raises UserError if more than `bad_share` of the records are bad (naming the first), or if the file cannot be read.
+    """
+    found = list(_scan(path, image_root, require_images, check_images, labels))
+    problems = [item for item in found if isinstance(item, Problem)]
+    if len(problems) > bad_share * len(found):
+        raise UserError(
+            f"{path}: {len(problems)} of {len(found)} records are bad, more than the share allowed ({bad_share}); "
+            f"the first: {problems[0]}"
+        )
+    return [item for item in found if isinstance(item, Sample)], problems
+
+
+def find_problems(
+    path: str | Path,
+    image_root: str | Path | None = None,
+    *,
+    require_images: bool = True,
+    check_images: bool = True,
+    labels: Collection[str] | None = None,
+) -> Iterator[Problem]:
+    """Every bad record of a file, lazily. Raises UserError only if the file itself cannot be read."""
+    found = _scan(path, image_root, require_images, check_images, labels)
+    return (item for item in found if isinstance(item, Problem))
+
+
+def read_records(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """(index, record) of a JSON list or JSONL file, as plain JSON values; JSONL is read line by line.
+
+    Raises UserError for a missing, unreadable or empty file and for text that is not JSON, naming the line.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            start = file.read(4096).lstrip()
+            file.seek(0)
+            if not start:
+                raise UserError(f"{path} is empty; it should hold a JSON list or one JSON record a line.")
+            yield from _json_list(path, file.read()) if start[0] == "[" else _json_lines(path, file)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; check the path of the data source.") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UserError(f"{path} cannot be read ({problem}); it should be a UTF-8 JSON or JSONL file.") from None
+
+
+def _json_list(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    try:
+        records = json.loads(text)
+    except json.JSONDecodeError as problem:
+        raise UserError(
+            f"{path}, line {problem.lineno}: not JSON ({problem.msg}); mend or write the file again."
+        ) from None
+    if not records:
+        raise UserError(f"{path} holds an empty list; it should hold at least one record.")
+    yield from enumerate(records)
+
+
+def _json_lines(path: Path, lines) -> Iterator[tuple[int, Any]]:
+    index = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as problem:
+            raise UserError(
+                f"{path}, line {number}: not JSON ({problem.msg}); each line should hold one whole record."
+            ) from None
+        yield index, record
+        index += 1
+
+
+def _scan(path, image_root, require_images, check_images, labels) -> Iterator[Sample | Problem]:
+    path = Path(path)
+    root = Path(image_root) if image_root is not None else path.parent
+    known = None if labels is None else {label.lower() for label in labels}
+    for index, record in read_records(path):
+        try:
+            sample = sample_from_record(record, path.stem, require_images=require_images)
+            if known is not None and sample.task == "anomaly":
+                _check_labels(sample, known)
+            images = tuple(_resolve(image, root, check_images) for image in sample.images)
+            yield replace(sample, images=images, id=sample.id or f"{path.stem}-{index}")
+        except FieldError as problem:
+            name = str(record.get("item_id", "")) if isinstance(record, dict) else ""
+            yield Problem(str(path), index, name, problem.field, problem.problem, problem.mend)
+
+
+def _check_labels(sample: Sample, known: Collection[str]) -> None:
+    for label in sample.answer.split(","):
+        if label.strip().lower() not in known:
+            raise FieldError(
+                "answer",
+                f"{label.strip()!r} is outside the label vocabulary",
+                "use the labels of chestx_jax.types.LABELS",
+            )
+
+
+def _resolve(image: str, root: Path, check: bool) -> str:
+    """The path of an image: as written under the root, else the longest tail of it that exists there."""
+    path = root / image  # an absolute `image` stands for itself
+    if not check or path.is_file():
+        return str(path)
+    parts = Path(image).parts
+    for start in range(1, len(parts)):
+        moved = root.joinpath(*parts[start:])
+        if moved.is_file():
+            return str(moved)
+    raise FieldError(
+        "image_path", f"{image} does not exist (looked under {root})", "set the source's image root, or mend the path"
+    )

@@ -1,0 +1,273 @@
+"""One RadR sample, and how a record of any release variant becomes one (and back).
+
+A record is a JSON object with the release's fields: `question`, `answer`, `image_path` (list), `reason_steps` or
+`process`, `original_report` or `original_report_1/_2`, `item_id`, `dataset_name`, and optionally our own `task` and
+`drawn`. The variants differ in spelling only; what a field means is decided here, once.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chestx_jax.types import LABELS, TASKS
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one study (or a pair of studies), as the rest of the project sees it."""
+
+    id: str
+    task: str  # one of types.TASKS
+    question: str  # closed tasks end with "Options:\nA) ...\nB) ..."; the instruction sentence is never part of it
+    answer: str  # bare: "A" for closed tasks, "Edema, Pleural Effusion" for anomaly
+    images: tuple[str, ...]  # resolved paths; temporal: reference film first; empty for text-only records
+    steps: tuple[str, ...]  # reference reasoning, one step each; () if none
+    reports: tuple[str, ...]  # 0, 1 or 2; temporal: the reference film's report, then the new film's
+    source: str
+    drawn: tuple[str, ...] | None = None  # phantom truth, see `Drawn`; None for real data; no reward may read it
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One drawn finding, written `Label|side|change`, e.g. "Pleural Effusion|left|" or "Edema|both|worsening".
+
+    `label` is one of types.LABELS without "No Finding": a film with nothing drawn has an empty list, and every label
+    that is neither listed nor an ancestor of a listed one (edema is a lung opacity) is absent. `side` is left, right,
+    both or empty (midline, or without a side); `change` is stable, worsening, improving or empty (no earlier film).
+    """
+
+    label: str
+    side: str = ""
+    change: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.label}|{self.side}|{self.change}"
+
+
+def parse_drawn(text: str) -> Drawn:
+    """The inverse of `str(Drawn(...))`; missing trailing parts are empty. ValueError for an unknown label or side."""
+    label, side, change = [*text.split("|"), "", ""][:3]
+    if label not in LABELS or side not in ("", "left", "right", "both"):
+        raise ValueError(f"{text!r} is not a drawn finding")
+    return Drawn(label, side, change)
+
+
+class FieldError(Exception):
+    """A field of one record is missing or malformed. The reader turns it into a UserError that names file and index."""
+
+    def __init__(self, field: str, problem: str, mend: str):
+        super().__init__(problem)
+        self.field, self.problem, self.mend = field, problem, mend
+
+
+_OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.+?)\s*$", re.MULTILINE)
+_INSTRUCTION = re.compile(r"\s*Let's think step by step\.[^\n]*\s*\Z")
+_ANSWER_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])|\n+")
+
+
+def options(question: str) -> dict[str, str]:
+    """Letter → text of the options listed in a question; empty for open questions."""
+    return dict(_OPTION.findall(question.partition("Options:")[2]))
+
+
+def sample_from_record(record: Any, source: str, *, require_images: bool = True) -> Sample:
+    """The sample a record describes, with image paths as written.
+
+    A text-only record says so with an empty `image_path` list; a record without the field is incomplete, unless
+    `require_images` is False (stored predictions). `source` is used where the record has no `dataset_name`.
+    Raises FieldError for the first bad field.
+    """
+    if not isinstance(record, Mapping):
+        raise FieldError("(whole record)", "is not a JSON object", "write each record as {...}")
+    question = _INSTRUCTION.sub("", _text(record, "question")).strip()
+    if not question:
+        raise FieldError("question", "is empty", "write the question there")
+    task = _task(record, question)
+    images = _images(record, require_images)
+    if task == "temporal" and len(images) == 1:
+        raise FieldError("image_path", "has one film for a temporal question", "list the reference film, then the new")
+    return Sample(
+        id=str(record.get("item_id", "")),
+        task=task,
+        question=question,
+        answer=_answer(record, question),
+        images=images,
+        steps=steps_of(record),
+        reports=_reports(record),
+        source=str(record.get("dataset_name") or source),
+        drawn=_drawn(record),
+    )
+
+
+def record_from_sample(sample: Sample, image_root: str | Path | None = None) -> dict[str, Any]:
+    """The release-form record of a sample, image paths relative to `image_root` where they lie under it.
+
+    Answers are written bare, with the content of the gold option beside it, as the release does. Reading the record
+    back gives the same sample (its empty fields included).
+    """
+    record: dict[str, Any] = {
+        "item_id": sample.id,
+        "dataset_name": sample.source,
+        "task": sample.task,
+        "image_path": [_relative(path, image_root) for path in sample.images],
+        "question": sample.question,
+        "answer": sample.answer,
+    }
+    listed = options(sample.question)
+    if sample.answer in listed:
+        record["answer_content"] = listed[sample.answer]
+    if sample.steps:
+        record["reason_steps"] = list(sample.steps)
+    if len(sample.reports) == 1:
+        record["original_report"] = sample.reports[0]
+    elif len(sample.reports) == 2:
+        record["original_report_1"], record["original_report_2"] = sample.reports
+    if sample.drawn is not None:
+        record["drawn"] = list(sample.drawn)
+    return record
+
+
+def infer_task(question: str) -> str:
+    """The task family a question belongs to, read from its wording and options alone."""
+    listed = options(question)
+    stem = question.partition("Options:")[0].lower()
+    words = {text.strip(" .").lower() for text in listed.values()}
+    if "progression" in stem or "reference image" in stem or {"stable", "worsening", "improving"} <= words:
+        return "temporal"
+    if not listed:
+        return "anomaly"
+    if words == {"yes", "no"}:
+        return "binary"
+    if "which findings" in stem or "findings are" in stem:
+        return "multiple"
+    return "single"
+
+
+def steps_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Reference reasoning: `reason_steps` (list, text, JSON text or {"reason_steps": …}), else the field `process`."""
+    for field in ("reason_steps", "process"):
+        steps = _steps(record.get(field), field)
+        if steps:
+            return steps
+    return ()
+
+
+def _steps(value: Any, field: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, Mapping):
+        return _steps(value.get("reason_steps", value.get("process")), field)
+    if isinstance(value, str):
+        unfenced = re.sub(r"\A\s*```(?:json)?|```\s*\Z", "", value).strip()
+        if unfenced[:1] in ("{", "["):
+            try:
+                return _steps(json.loads(unfenced), field)
+            except json.JSONDecodeError:
+                return _sentences(unfenced)
+        return _sentences(unfenced)
+    if isinstance(value, Sequence) and all(isinstance(step, str) for step in value):
+        return tuple(text for step in value if (text := _without_think(step)))
+    raise FieldError(field, f"holds {type(value).__name__} where reasoning is expected", "write a list of sentences")
+
+
+def _sentences(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in _SENTENCE_END.split(_without_think(text)) if part.strip())
+
+
+def _without_think(text: str) -> str:
+    return re.sub(r"</?think>|<answer>.*", "", text, flags=re.DOTALL).strip()
+
+
+def _text(record: Mapping[str, Any], field: str) -> str:
+    value = record.get(field)
+    if value is None:
+        raise FieldError(field, "is missing", "add it to the record")
+    if not isinstance(value, str):
+        raise FieldError(field, f"holds {type(value).__name__} instead of text", "write it as a string")
+    return value
+
+
+def _task(record: Mapping[str, Any], question: str) -> str:
+    task = record.get("task")
+    if task is None:
+        return infer_task(question)
+    if task not in TASKS:
+        raise FieldError(
+            "task", f"{task!r} is no task family", f"write one of {', '.join(TASKS)}, or leave the field out"
+        )
+    return task
+
+
+def _answer(record: Mapping[str, Any], question: str) -> str:
+    value = record.get("answer")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = ", ".join(str(part) for part in value)
+    if not isinstance(value, str) or not value.strip():
+        raise FieldError(
+            "answer", "is missing or empty", "write the gold letter, or the label list of an open question"
+        )
+    blocks = _ANSWER_BLOCK.findall(value)
+    text = (blocks[-1] if blocks else value).strip()
+    listed = options(question)
+    if not listed:
+        return text
+    letters = _letters(text, listed)
+    if not letters:
+        raise FieldError(
+            "answer", f"{text!r} is none of the options {', '.join(listed)}", "write the letter of the gold option"
+        )
+    return ", ".join(letters)
+
+
+def _letters(text: str, listed: Mapping[str, str]) -> list[str]:
+    """Gold letters from "A", "A, C", "(A)", "A) Yes" or the option's own text; [] if it is none of them."""
+    by_text = [letter for letter, content in listed.items() if content.lower() == text.lower()]
+    if by_text:
+        return by_text
+    bare = re.fullmatch(r"\(?([A-Z])\)?(?:\s*,?\s*\(?([A-Z])\)?)*", text)
+    lettered = re.match(r"\(?([A-Z])[).:]", text)
+    found = re.findall(r"[A-Z]", text) if bare else [lettered.group(1)] if lettered else []
+    return sorted(set(found)) if set(found) <= set(listed) else []
+
+
+def _images(record: Mapping[str, Any], require_images: bool) -> tuple[str, ...]:
+    value = record.get("image_path")
+    if value is None and not require_images:
+        return ()
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str) and path for path in paths):
+        raise FieldError("image_path", "is missing or no list of paths", "list the films; [] says a record has none")
+    return tuple(paths)
+
+
+def _reports(record: Mapping[str, Any]) -> tuple[str, ...]:
+    pairs = (("original_report_1", "original_report_2"), ("original_report1", "original_report2"))
+    for fields in (*pairs, ("original_report",)):
+        texts = [record[field] for field in fields if record.get(field)]
+        if not all(isinstance(text, str) for text in texts):
+            raise FieldError(fields[0], "is not text", "write the report as a string")
+        if texts:
+            if len(texts) != len(fields):
+                raise FieldError(fields[-1], "is missing beside its pair", "a temporal record needs both reports")
+            return tuple(texts)
+    return ()
+
+
+def _drawn(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    value = record.get("drawn")
+    if value is None:
+        return None
+    try:
+        return tuple(str(parse_drawn(text)) for text in value)
+    except (ValueError, AttributeError, TypeError) as problem:
+        raise FieldError("drawn", str(problem), "write each finding as Label|side|change") from None
+
+
+def _relative(path: str, root: str | Path | None) -> str:
+    if root is not None and Path(path).is_relative_to(root):
+        return Path(path).relative_to(root).as_posix()
+    return path
