@@ -1,0 +1,201 @@
+"""Films to patches, bit for bit against transformers' PIL processor."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from chestx_jax.errors import UserError
+from chestx_jax.tokens.image import ImageSpec, load_image, patch_positions, patches, resized_shape, window_to_uint8
+
+
+@pytest.fixture(scope="module")
+def processor():
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    def process(image, min_pixels=56 * 56, max_pixels=28 * 28 * 1280):
+        made = Qwen2VLImageProcessorPil(min_pixels=min_pixels, max_pixels=max_pixels)
+        out = made(images=[image], return_tensors="np")
+        return out["pixel_values"], tuple(out["image_grid_thw"][0].tolist())
+
+    return process
+
+
+def film(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    smooth = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)).resize((width, height))
+    return np.asarray(smooth)
+
+
+def assert_same(image, path, processor, low=56 * 56, high=28 * 28 * 1280):
+    """The file through the processor, and through ours with dynamic resolution."""
+    expected, grid = processor(image, low, high)
+    got, our_grid = patches(load_image(path), ImageSpec(height=None, width=None, min_pixels=low, max_pixels=high))
+    assert grid == (1, *our_grid)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, expected)
+
+
+@settings(max_examples=15)
+@given(
+    height=st.integers(20, 300),
+    width=st.integers(20, 300),
+    bounds=st.sampled_from([(3136, 12544), (784, 784), (50176, 100352)]),
+)
+def test_dynamic_patches_equal_the_processor(processor, tmp_path_factory, height, width, bounds):
+    path = tmp_path_factory.mktemp("film") / "film.png"
+    Image.fromarray(film(height, width)).save(path)
+    assert_same(Image.open(path), path, processor, *bounds)
+
+
+@pytest.mark.parametrize(
+    "mode", ["L", "LA", "P", "PA", "RGBA", "1", "CMYK", "palette transparency", "grey transparency"]
+)
+def test_every_mode_is_converted_as_the_processor_does(processor, tmp_path, mode):
+    image, path = Image.fromarray(film(60, 90)), tmp_path / ("film.tiff" if mode in ("CMYK", "PA") else "film.png")
+    if mode == "palette transparency":
+        image.convert("P").save(path, transparency=5)
+    elif mode == "grey transparency":
+        image.convert("L").save(path, transparency=40)
+    elif mode == "PA":
+        image.convert("RGBA").convert("LA").save(path)
+    else:
+        image = image.convert(mode)
+        if mode in ("LA", "RGBA"):
+            image.putalpha(Image.fromarray(film(60, 90, 1)).convert("L"))
+        image.save(path)
+    assert_same(Image.open(path), path, processor)
+
+
+@pytest.mark.parametrize("shape", [(56, 2800), (2000, 40), (28, 28), (1400, 1500)])
+def test_extreme_shapes_equal_the_processor(processor, tmp_path, shape):
+    path = tmp_path / "film.png"
+    Image.fromarray(film(*shape)).save(path)
+    assert_same(Image.open(path), path, processor)
+
+
+def test_fixed_size_equals_resizing_first(processor, tmp_path):
+    path = tmp_path / "film.png"
+    Image.fromarray(film(131, 77)).save(path)
+    resized = Image.open(path).convert("RGB").resize((448, 448))  # PIL resizes bicubically unless told otherwise
+    expected, grid = processor(resized)
+    got, our_grid = patches(load_image(path), ImageSpec())
+    assert grid == (1, *our_grid) == (1, 32, 32)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_real_films_equal_the_processor(processor, shared_data, tmp_path):
+    paths = sorted(path for path in (shared_data / "cxr" / "images").rglob("*") if path.is_file())
+    assert len(paths) >= 60
+    for path in paths:
+        assert_same(Image.open(path), path, processor, 3136, 200704)
+    derived = {
+        "palette.png": lambda image: image.convert("P"),
+        "alpha.png": lambda image: Image.merge("LA", [image.convert("L"), image.convert("L")]),
+        "dark.png": lambda image: image.convert("L").point(lambda value: value // 50),
+        "wide.png": lambda image: image.convert("L").resize((3000, 30)),
+    }
+    for name, derive in derived.items():
+        derive(Image.open(paths[0])).save(tmp_path / name)
+        assert_same(Image.open(tmp_path / name), tmp_path / name, processor, 3136, 200704)
+
+
+def test_patch_positions_follow_the_patches():
+    spec = ImageSpec(height=56, width=84)
+    rows, columns = np.indices((4, 6))
+    cells = np.stack([rows, columns, rows * 0], -1).astype(np.uint8)
+    values, grid = patches(np.repeat(np.repeat(cells, 14, 0), 14, 1), spec)
+    seen = values.reshape(24, 3, 2, 196)[:, :2, 0, 0] * np.array(spec.std[:2]) + np.array(spec.mean[:2])
+    np.testing.assert_array_equal(np.rint(seen * 255), patch_positions(grid, 2))
+    assert patch_positions(grid, 2)[:5].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2]]
+
+
+@given(
+    height=st.integers(1, 5000),
+    width=st.integers(1, 5000),
+    low=st.integers(1, 300),
+    high=st.integers(1500, 3000),  # ranges narrower than this the rule itself may overshoot
+)
+def test_resized_shape_keeps_its_promises(height, width, low, high):
+    spec = ImageSpec(height=None, width=None, min_pixels=low * 784, max_pixels=high * 784)
+    if max(height, width) > 200 * min(height, width):
+        with pytest.raises(UserError, match="crop it"):
+            resized_shape(height, width, spec)
+        return
+    rows, columns = resized_shape(height, width, spec)
+    assert rows % 28 == columns % 28 == 0
+    assert rows * columns >= spec.min_pixels
+    if min(rows, columns) > 28:
+        assert rows * columns <= spec.max_pixels
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_deep_films_are_windowed_not_clipped(tmp_path, dtype):
+    ramp = (np.arange(64 * 64, dtype=np.float64).reshape(64, 64) * 12 + 1000).astype(dtype)
+    path = tmp_path / ("film.png" if dtype == "uint16" else "film.tiff")
+    Image.fromarray(ramp).save(path)
+    rgb = load_image(path)
+    assert rgb.shape == (64, 64, 3)
+    grey = rgb[..., 0]
+    assert (grey.min(), grey.max()) == (0, 255)
+    assert len(np.unique(grey)) == 256
+    assert (np.diff(grey.reshape(-1).astype(int)) >= 0).all()
+
+
+def test_window_clamps_and_survives_a_flat_film():
+    values = np.array([[0.0, 10.0, 20.0, 30.0]])
+    assert window_to_uint8(values, 10, 20).tolist() == [[0, 0, 255, 255]]
+    assert not window_to_uint8(np.full((2, 2), 7.0)).any()
+
+
+def test_orientation_tags_are_ignored(tmp_path):
+    image, exif = Image.fromarray(film(40, 80)), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "film.jpg", exif=exif)
+    assert load_image(tmp_path / "film.jpg").shape == (40, 80, 3)
+
+
+def png(width, height):
+    """A PNG header that claims a size, with no pixels behind it."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bad_files_are_named(tmp_path):
+    good = tmp_path / "good.png"
+    Image.fromarray(film(50, 50)).save(good)
+    contents = {
+        "missing.png": None,
+        "text.png": b"no image at all",
+        "empty.png": b"",
+        "cut.png": good.read_bytes()[: good.stat().st_size // 2],
+        "flat.png": png(0, 50),
+        "bomb.png": png(20_000, 6_000),
+        "greater_bomb.png": png(60_000, 60_000),
+    }
+    for name, content in contents.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            load_image(tmp_path / name)
+    with pytest.raises(UserError, match=str(tmp_path)):
+        load_image(tmp_path)
+
+
+def test_bad_specs_are_refused():
+    with pytest.raises(UserError, match="multiple"):
+        ImageSpec(height=450, width=448)
+    with pytest.raises(UserError, match="both"):
+        ImageSpec(height=None)
+    with pytest.raises(UserError, match="no range"):
+        ImageSpec(min_pixels=10, max_pixels=5)
