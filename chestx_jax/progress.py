@@ -1,0 +1,80 @@
+"""How fast a run goes and when it will be done, on one console line."""
+
+import collections
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TextIO
+
+
+def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, float | None], dict[str, float]]:
+    """Steps and tokens per second over the last writes, so that compilation at the start is soon forgotten."""
+    recent: collections.deque[tuple[float, int, float]] = collections.deque([(clock(), restored_step, 0.0)], maxlen=20)
+
+    def measure(step: int, tokens: float | None) -> dict[str, float]:
+        recent.append((clock(), step, recent[-1][2] + (tokens or 0.0)))
+        if len(recent) == 3 and recent[0][1] == restored_step:
+            recent.popleft()  # the first interval held the compilation
+        (start, first, before), (now, last, after) = recent[0], recent[-1]
+        seconds = max(now - start, 1e-9)
+        rate = {"steps_per_second": (last - first) / seconds}
+        return rate if tokens is None else {**rate, "tokens_per_second": (after - before) / seconds}
+
+    return measure
+
+
+@contextlib.contextmanager
+def progress(
+    name: str, total_steps: int, show: Sequence[str], console: TextIO, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """A line that is redrawn in place on a terminal, and printed every few seconds elsewhere."""
+    in_place = console.isatty()
+    interval = 0.2 if in_place else 5.0
+    printed_at = -math.inf
+    pending = ""
+
+    def put(line: str) -> None:
+        console.write(f"\r{line}\x1b[K" if in_place else f"{line}\n")
+        console.flush()
+
+    def show_step(step: int, numbers: Mapping[str, float]) -> None:
+        nonlocal printed_at, pending
+        pending = progress_line(name, step, total_steps, numbers, show)
+        if clock() - printed_at >= interval:
+            put(pending)
+            printed_at, pending = clock(), ""
+
+    try:
+        yield show_step
+    finally:
+        if pending:
+            put(pending)
+        if in_place:
+            console.write("\n")
+
+
+def progress_line(name: str, step: int, total_steps: int, numbers: Mapping[str, float], show: Sequence[str]) -> str:
+    """`sft 120/600 20% | loss 1.234 | 3.2 steps/s | 12.3k tokens/s | 2m30s left`."""
+    parts = [f"{name} {step}/{total_steps} {100 * step // max(total_steps, 1)}%"]
+    parts += [f"{key} {numbers[key]:.4g}" for key in show if key in numbers]
+    rate = numbers.get("steps_per_second", 0.0)
+    parts.append(f"{rate:.3g} steps/s" if rate >= 1 or rate == 0 else f"{1 / rate:.3g} s/step")
+    if "tokens_per_second" in numbers:
+        tokens = numbers["tokens_per_second"]
+        parts.append(f"{tokens / 1000:.3g}k tokens/s" if tokens >= 1000 else f"{tokens:.3g} tokens/s")
+    if rate > 0 and step < total_steps:
+        parts.append(f"{duration((total_steps - step) / rate)} left")
+    return " | ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `2m30s`, `3h05m`, `2d04h`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 1:
+        return f"{minutes}m{rest:02d}s"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02d}h" if days else f"{hours}h{minutes:02d}m"
