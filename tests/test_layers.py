@@ -1,0 +1,175 @@
+"""Imports only go down. The rules are read from the source, so that a wrong import fails before anything runs it."""
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = "chestx_jax"
+
+# From the bottom up. Rooms of one layer are siblings and do not import each other; the ground may use itself.
+GROUND = ("types", "errors", "config", "sharding", "progress", "metrics", "door")
+LAYERS = (
+    GROUND,
+    ("lexicon", "tokens", "model"),
+    ("data", "rollout", "rewards"),
+    ("update",),
+    ("recipes",),
+    ("programs",),
+    ("checkpoint", "eval"),
+    ("loops",),
+    ("train", "evaluate", "convert", "generate", "mine", "plan"),
+)
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+DOORS = LAYERS[-1]
+
+NEVER = ("torch", "tensorflow", "pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
+FLAGS = ("absl.flags", "absl.app", "argparse", "getopt", "ml_collections.config_flags", f"{PACKAGE}.door")
+WEIGHTS = ("orbax", "safetensors")
+DEVICE = ("jax", "flax", "optax", "orbax")
+
+
+def imports(source: str) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything imported, inside functions too; `from a import b` gives `a.b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{prefix}.{alias.name}") for alias in node.names)
+
+
+def is_in(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def violations(path: str, source: str) -> list[str]:
+    """Every broken rule of one file of the package, as `path:line: what`; `path` is relative to the package."""
+    parts = pathlib.PurePosixPath(path).with_suffix("").parts
+    room = parts[0]
+    if room == "__init__":
+        return []
+    if room not in LEVEL:
+        return [f"{path}: {room} has no layer: give it one in tests/test_layers.py and in the README's map"]
+    is_door = room in DOORS or parts[-1] == "__main__"  # a room's own command line is a door too
+    reads_flags = is_door or room in ("config", "door")
+    writes_weights = room == "checkpoint" or parts[:2] == ("model", "hf")
+    found = []
+    for line, name in imports(source):
+        problems = []
+        if name.startswith("."):
+            problems.append("relative import")
+        if is_in(name, NEVER):
+            problems.append("never used in this package")
+        if is_in(name, FLAGS) and not reads_flags:
+            problems.append("only doors read flags")
+        if is_in(name, ("ml_collections",)) and not reads_flags:
+            problems.append("configs are frozen dataclasses below the doors")
+        if is_in(name, WEIGHTS) and not (writes_weights or is_door):
+            problems.append("only checkpoint and model/hf read or write weights")
+        if is_in(name, DEVICE) and room in ("lexicon", "tokens"):
+            problems.append("lexicon and tokens are numpy only")
+        if is_in(name, (PACKAGE,)) and name != PACKAGE:
+            problems += _layer_problems(room, is_door, name.split(".")[1])
+        found += [f"{PACKAGE}/{path}:{line}: {name}: {problem}" for problem in problems]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", True):
+            found.append(f"{PACKAGE}/{path}:{node.value.lineno}: allow_pickle: no pickle anywhere")
+    return found
+
+
+def _layer_problems(room: str, is_door: bool, other: str) -> list[str]:
+    if other not in LEVEL:
+        return [f"{other} has no layer"]
+    if other == room or (is_door and other in GROUND) or (room in GROUND and other in GROUND):
+        return []
+    if room == "rewards" and other == "model":
+        return ["rewards never import model: they read token ids"]
+    if LEVEL[other] == LEVEL[room]:
+        return [f"{other} is a sibling of {room}"]
+    return [f"{other} lies above {room}"] if LEVEL[other] > LEVEL[room] else []
+
+
+FILES = sorted(path.relative_to(ROOT / PACKAGE).as_posix() for path in (ROOT / PACKAGE).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_file_keeps_the_layers(path):
+    assert violations(path, (ROOT / PACKAGE / path).read_text()) == []
+
+
+@pytest.mark.parametrize("path", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.py")))
+def test_config_files_only_use_what_describes_a_run(path):
+    """A config file is data: it may read the typed recipes, and starts no device."""
+    allowed = (f"{PACKAGE}.config", f"{PACKAGE}.recipes", f"{PACKAGE}.errors", f"{PACKAGE}.types", "configs")
+    for line, name in imports((ROOT / path).read_text()):
+        assert not is_in(name, (*NEVER, *DEVICE)), f"{path}:{line}: {name}"
+        assert not is_in(name, (PACKAGE,)) or is_in(name, allowed), f"{path}:{line}: {name}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.removesuffix(".py") in DOORS])
+def test_doors_are_thin(path):
+    """Flags, typed config, one call: what is longer belongs into a room."""
+    assert len((ROOT / PACKAGE / path).read_text().splitlines()) <= 100
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_files_hold_one_idea(path):
+    assert len((ROOT / PACKAGE / path).read_text().splitlines()) <= 440
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "rule"),
+    [
+        ("rewards/process.py", "from chestx_jax.model import rope", "rewards never import model"),
+        ("rewards/process.py", "def f():\n    import chestx_jax.model.rope", "rewards never import model"),
+        ("rewards/process.py", "from chestx_jax import model", "rewards never import model"),
+        ("tokens/rows.py", "from chestx_jax.model.config import ModelConfig", "sibling"),
+        ("tokens/rows.py", "from chestx_jax.data.schema import Sample", "above"),
+        ("model/rope.py", "from chestx_jax.update import losses", "above"),
+        ("types.py", "from chestx_jax.model import rope", "above"),
+        ("tokens/rows.py", "import jax.numpy as jnp", "numpy only"),
+        ("lexicon/tables.py", "from flax import struct", "numpy only"),
+        ("loops/sft.py", "from absl import flags", "only doors read flags"),
+        ("loops/sft.py", "import argparse", "only doors read flags"),
+        ("loops/sft.py", "from chestx_jax import door", "only doors read flags"),
+        ("model/config.py", "import ml_collections", "frozen dataclasses"),
+        ("loops/sft.py", "import orbax.checkpoint as ocp", "only checkpoint"),
+        ("model/lora.py", "from safetensors.numpy import save_file", "only checkpoint"),
+        ("eval/scores.py", "import torch", "never used"),
+        ("eval/scores.py", "from torch.nn import functional", "never used"),
+        ("train.py", "import tensorflow as tf", "never used"),
+        ("data/reader.py", "import pickle", "never used"),
+        ("data/reader.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "no pickle"),
+        ("data/reader.py", "from . import schema", "relative"),
+        ("helpers/strings.py", "", "has no layer"),
+    ],
+)
+def test_broken_rules_are_seen(path, source, rule):
+    (found,) = violations(path, source)
+    assert rule in found
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (
+            "rewards/process.py",
+            "from chestx_jax.lexicon import tables\nfrom chestx_jax.types import Findings\nimport jax",
+        ),
+        ("lexicon/__main__.py", "from absl import flags\nfrom chestx_jax import door"),
+        (
+            "train.py",
+            "from absl import flags\nfrom ml_collections import config_flags\nfrom chestx_jax.loops import sft",
+        ),
+        ("model/hf.py", "import safetensors"),
+        ("model/hf/write.py", "import safetensors"),
+        ("checkpoint.py", "import orbax.checkpoint as ocp\nfrom chestx_jax.update.state import TrainState"),
+        ("data/reader.py", "import numpy as np\nnp.load('x', allow_pickle=False)"),
+        ("update/steps.py", "import jaxtyping\nfrom chestx_jax.update import losses"),
+    ],
+)
+def test_kept_rules_are_left_alone(path, source):
+    assert violations(path, source) == []
