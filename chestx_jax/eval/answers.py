@@ -7,16 +7,15 @@ here is pure and total: any text is accounted for, an answer that cannot be read
 import re
 from dataclasses import dataclass
 
-_OPTION = re.compile(r"^[ \t]*\(?([A-Z])\)[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+from chestx_jax.data.schema import options
+
 _BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
 _OPEN = re.compile(r"<answer>((?:(?!<answer>).)*)\Z", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?(?:think|answer)>|<\|[a-z_]+\|>", re.IGNORECASE)
 _ECHO = re.compile(r"\A\s*(?:system\s*\n.*?\n)?user\s*\n.*?\nassistant\s*\n", re.DOTALL)
 _TURN = re.compile(r"<\|im_start\|>assistant\s*\n|\[/INST\]|\bASSISTANT:")
 _MARKED = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])\)")
-_LEADING = re.compile(
-    r"\A[\s*_#\"'\[]*(?i:option\s+|answer\s*(?:is|:)?\s*)?\(?([A-Z])(?:[).:\]*]|\s*\Z|\s*[\n,])"
-)
+_LEADING = re.compile(r"\A[\s*_#\"'\[]*(?i:option\s+|answer\s*(?:is|:)?\s*)?\(?([A-Z])(?:[).:\]*]|\s*\Z|\s*[\n,])")
 _LIST = re.compile(r"\A\W*[A-Z](?:(?:\W|\band\b|\bor\b|\boptions?\b)+[A-Z])*\W*\Z")
 _VERDICT = re.compile(
     r"(?i:\b(?:answer|option|choice|conclusion)\b(?:\s+(?:is|would\s+be|are))?[\s:*_]*(?:most\s+likely\s+|likely\s+)?"
@@ -44,12 +43,6 @@ def strip_echo(text: str) -> str:
         return text[match.end() :]
     turns = list(_TURN.finditer(text))
     return text[turns[0].end() :] if turns else text
-
-
-def options(question: str) -> dict[str, str]:
-    """The options of a closed question by letter; empty for an open one."""
-    _, marker, tail = question.partition("Options:")
-    return {letter: text for letter, text in _OPTION.findall(tail)} if marker else {}
 
 
 def bare_answer(answer: str) -> str:
@@ -81,7 +74,7 @@ def given_letters(text: str, question: str) -> frozenset[str] | None:
 
     In order: the last closed answer block; what follows an unclosed one; a leading `A)`, `(A)` or `A`; in the closing
     200 characters a verdict such as "the answer is A", then the last `A)`; anywhere, a line that begins with `A)` or a
-    verdict, if all such name one letter. Sentences that only say how to answer ("if …, A") are passed over, and inside a
+    verdict, if all such name one letter. Sentences that only say how to answer ("if …, A") are passed over. Inside a
     block an option's own words count as its letter.
     """
     choices = options(question)
@@ -156,8 +149,10 @@ def _letters_in_prose(text: str, choices: dict[str, str]) -> frozenset[str]:
 def _conditional(text: str, match: re.Match[str]) -> bool:
     """Whether the match stands in a line such as "if …, the answer is A", which tells how to answer and does not."""
     start = max(text.rfind("\n", 0, match.start()), text.rfind(". ", 0, match.start())) + 1
-    after = text[match.end() :].partition("\n")[0][:60]
-    return bool(_CONDITIONAL.search(text[start : match.start()]) or re.search(r"\bif\b|\bor\b.*\b[A-Z]\)", after))
+    after = text[match.end() :].partition("\n")[0][:80]
+    return bool(
+        _CONDITIONAL.search(text[start : match.start()]) or re.search(r"^[^.,;]*\bif\b|\bor\b.*\b[A-Z]\)", after)
+    )
 
 
 def _plain(text: str) -> str:

@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from chestx_jax.data.schema import options
 from chestx_jax.errors import UserError
-from chestx_jax.eval.answers import Verdict, options, strip_echo
+from chestx_jax.eval.answers import Verdict, strip_echo
 
 FAMILIES = ("ours", "qwen", "chexagent", "auto")
 JUDGED = "this family was scored by an LLM judge whose verdicts the release does not store"
@@ -26,7 +27,7 @@ def family_of(path: str | Path) -> str:
 
 
 def official(pred: Any, answer: Any, question: str, family: str, echo_stripped: bool = False) -> Verdict:
-    """The release's verdict on one record. `echo_stripped` mends the one defect that hides all of the 7B files' answers."""
+    """The release's verdict on one record. `echo_stripped` mends what hides the 7B files' answers."""
     if family not in ("ours", "qwen", "chexagent", "judged"):
         raise UserError(f"--family={family} is not one of {', '.join(FAMILIES)}; name the family of the model")
     if not isinstance(question, str) or not options(question):

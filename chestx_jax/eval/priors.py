@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chestx_jax.data.schema import options
 from chestx_jax.eval.accuracy import set_f1
-from chestx_jax.eval.answers import bare_answer, label_set, options
+from chestx_jax.eval.answers import bare_answer, label_set
 
 KINDS = ("letter", "label", "order", "combined")
 Rates = Mapping[Any, tuple[int, int]]  # key -> (times right, times offered)
@@ -24,7 +25,7 @@ Rates = Mapping[Any, tuple[int, int]]  # key -> (times right, times offered)
 
 @dataclass(frozen=True)
 class Priors:
-    """Counts of a training set: of letters, option words and order of labels; of whole label sets for open questions."""
+    """Counts of a training set: letters, option words, order of labels; whole label sets for open questions."""
 
     letters: Rates
     words: Rates
@@ -63,13 +64,13 @@ def guess(priors: Priors, item: Any, kind: str) -> str:
 
 
 def baselines(train: Sequence[Any], test: Sequence[Any]) -> dict[str, dict[str, float]]:
-    """Accuracy of each guesser per task family of `test`: {task: {letter, label, order, combined, n}}; open tasks add f1."""
+    """Accuracy of each guesser per task of `test`: {task: {letter, label, order, combined, n}}; open ones add f1."""
     priors = fit_priors(train)
     return {task: _task_row(priors, [item for item in test if item.task == task]) for task in _tasks(test)}
 
 
 def cross_fitted(items: Sequence[Any], folds: int = 5) -> dict[str, dict[str, float]]:
-    """`baselines` of one file against itself without fitting on the item that is guessed (every `folds`-th item held out)."""
+    """`baselines` of one file against itself, no item guessed by counts it took part in (each fold held out)."""
     rows: dict[str, Counter[str]] = {task: Counter() for task in _tasks(items)}
     for fold in range(folds):
         held = list(items[fold::folds])
@@ -83,10 +84,14 @@ def _task_row(priors: Priors, items: Sequence[Any]) -> dict[str, float]:
     n = len(items)
     golds = [bare_answer(item.answer) for item in items]
     if all(not options(item.question) for item in items):
-        pairs = [(label_set(guess(priors, item, "label")), label_set(gold)) for item, gold in zip(items, golds, strict=True)]
+        pairs = [
+            (label_set(guess(priors, item, "label")), label_set(gold)) for item, gold in zip(items, golds, strict=True)
+        ]
         exact = sum(a == b for a, b in pairs) / n
         return {"label": exact, "combined": exact, "f1": sum(set_f1(a, b) for a, b in pairs) / n, "n": n}
-    right = {kind: sum(guess(priors, i, kind) == gold for i, gold in zip(items, golds, strict=True)) / n for kind in KINDS}
+    right = {
+        kind: sum(guess(priors, i, kind) == gold for i, gold in zip(items, golds, strict=True)) / n for kind in KINDS
+    }
     return {**right, "n": n}
 
 

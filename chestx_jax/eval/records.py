@@ -1,19 +1,23 @@
 """Predictions: one model's answer to one sample with everything needed to score and to show it again.
 
 On disk a prediction is one JSON line in the release's variant A (`question, answer, pred, reason_steps,
-original_report`, `image_path`, `item_id`) plus our own fields, so the release's rules read our files and ours read theirs.
+original_report`, `image_path`, `item_id`) plus our own fields: the release's rules read our files and ours theirs.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chestx_jax.data.reader import read_records
+from chestx_jax.data.schema import FieldError, Sample, infer_task, steps_of
 from chestx_jax.errors import UserError
-from chestx_jax.eval.answers import bare_answer, options
+from chestx_jax.eval.answers import bare_answer
 from chestx_jax.types import TASKS
+
+CENTRES = ("rsna", "siim", "openi", "mimic", "chexpert")
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,26 @@ class Prediction:
     probability: float | None = None
 
 
-def from_sample(sample: Any, pred: str, *, truncated: bool = False, tokens: int | None = None) -> Prediction:
+def from_sample(sample: Sample, pred: str, *, truncated: bool = False, tokens: int | None = None) -> Prediction:
     """The prediction `pred` for a `data.schema.Sample`."""
     return Prediction(
-        sample.id, sample.task, sample.source, sample.question, sample.answer, pred, tuple(sample.reports), tuple(sample.steps),
-        tuple(sample.images), truncated, sample.drawn, tokens,
-    )  # fmt: skip
+        sample_id=sample.id,
+        task=sample.task,
+        source=sample.source,
+        question=sample.question,
+        answer=sample.answer,
+        pred=pred,
+        reports=sample.reports,
+        steps=sample.steps,
+        images=sample.images,
+        truncated=truncated,
+        drawn=sample.drawn,
+        tokens=tokens,
+    )
 
 
 def to_record(prediction: Prediction) -> dict[str, Any]:
-    """Variant A of the release with our fields beside it; the gold answer in its tags, as the release's rule expects."""
+    """Variant A of the release with our fields beside it; the gold answer in tags, as the release's rule expects."""
     reports = prediction.reports
     named = {"original_report": reports[0] if reports else ""}
     if len(reports) > 1:
@@ -68,7 +82,7 @@ def to_record(prediction: Prediction) -> dict[str, Any]:
         "image_path": list(prediction.images),
         "item_id": prediction.sample_id,
         "task": prediction.task,
-        "source": prediction.source,
+        "dataset_name": prediction.source,
         "truncated": prediction.truncated,
         "drawn": None if prediction.drawn is None else list(prediction.drawn),
         "tokens": prediction.tokens,
@@ -76,45 +90,41 @@ def to_record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def from_record(record: dict[str, Any], index: int = 0, source: str = "") -> Prediction:
-    """Any variant of the release's records as a prediction; fields it lacks are empty, none is required but `question`.
+def from_record(record: Mapping[str, Any], index: int = 0, file: str = "") -> Prediction:
+    """Any variant of the release's records as a prediction; missing fields are empty, lists in `pred` are joined.
 
     Raises:
-      ValueError: the field that cannot be read, named.
+      FieldError: the first field that cannot be read, named.
     """
-    question = text_of(record.get("question", ""), "question")
-    drawn = record.get("drawn")
+    if not isinstance(record, Mapping):
+        raise FieldError(
+            "(whole record)", f"is {type(record).__name__}, not a JSON object", "write each record as {...}"
+        )
+    question = text_of(record.get("question"), "question")
+    drawn, tokens, probability = record.get("drawn"), record.get("tokens"), record.get("probability")
     return Prediction(
-        sample_id=str(record.get("item_id") or record.get("id") or index),
-        task=record["task"] if record.get("task") in TASKS else task_of(question, len(strings(record.get("image_path")))),
-        source=str(record.get("source") or source),
+        sample_id=str(record.get("item_id") or f"{file or 'record'}-{index}"),
+        task=record["task"] if record.get("task") in TASKS else infer_task(question),
+        source=_source(record, file),
         question=question,
-        answer=bare_answer(text_of(record.get("answer", ""), "answer")),
-        pred=text_of(record.get("pred", ""), "pred"),
+        answer=bare_answer(text_of(record.get("answer"), "answer")),
+        pred=text_of(record.get("pred"), "pred"),
         reports=_reports(record),
-        steps=_steps(record.get("reason_steps")),
+        steps=steps_of(record),
         images=strings(record.get("image_path")),
-        truncated=bool(record.get("truncated", False)),
+        truncated=record.get("truncated") is True,
         drawn=None if drawn is None else strings(drawn),
-        tokens=record.get("tokens") if isinstance(record.get("tokens"), int) else None,
-        probability=record.get("probability") if isinstance(record.get("probability"), float) else None,
+        tokens=tokens if isinstance(tokens, int) else None,
+        probability=probability if isinstance(probability, float) else None,
     )
 
 
-def task_of(question: str, images: int = 1) -> str:
-    """Task family by the question's form: temporal by its wording, open by missing options, the rest by their options."""
-    lowered = question.lower()
-    if "reference image" in lowered or "progression" in lowered:
-        return "temporal"
-    choices = options(question)
-    if not choices:
-        return "anomaly"
-    if {text.strip().lower() for text in choices.values()} == {"yes", "no"}:
-        return "binary"
-    if {text.strip().lower() for text in choices.values()} <= {"stable", "worsening", "improving"} and images > 1:
-        return "temporal"
-    several = "findings" in lowered or sum("," in text for text in choices.values()) * 2 > len(choices)
-    return "multiple" if several else "single"
+def _source(record: Mapping[str, Any], file: str) -> str:
+    """The centre of a record: its `dataset_name` unless that names a kind of task, else one named in id or file."""
+    named = record.get("dataset_name")
+    if isinstance(named, str) and named and "classification" not in named.lower():
+        return named
+    return next((centre for centre in CENTRES if centre in f"{record.get('item_id', '')} {file}".lower()), file)
 
 
 def text_of(value: Any, field: str) -> str:
@@ -125,7 +135,7 @@ def text_of(value: Any, field: str) -> str:
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ", ".join(value)
-    raise ValueError(f"field {field!r} is {type(value).__name__}, not text")
+    raise FieldError(field, f"holds {type(value).__name__} instead of text", "write it as a string")
 
 
 def strings(value: Any) -> tuple[str, ...]:
@@ -137,45 +147,39 @@ def strings(value: Any) -> tuple[str, ...]:
     return ()
 
 
-def _steps(value: Any) -> tuple[str, ...]:
-    return strings(value.get("reason_steps") if isinstance(value, dict) else value)
-
-
-def _reports(record: dict[str, Any]) -> tuple[str, ...]:
-    for names in (("original_report_1", "original_report_2"), ("original_report1", "original_report2"), ("original_report",)):
+def _reports(record: Mapping[str, Any]) -> tuple[str, ...]:
+    for names in (
+        ("original_report_1", "original_report_2"),
+        ("original_report1", "original_report2"),
+        ("original_report",),
+    ):
         found = tuple(text for name in names for text in strings(record.get(name)))
         if found:
             return found
     return ()
 
 
-def read_records(path: str | Path) -> list[Any]:
-    """Raw records of a JSON list or of JSON lines, unjudged.
-
-    Raises:
-      UserError: the file is missing, unreadable, cut off, or holds no list; the line is named.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a JSON list or JSON lines in UTF-8") from error
-    if not text.strip():
-        raise UserError(f"{path}: is empty; give a JSON list or JSON lines of records")
-    if text.lstrip().startswith("["):
-        try:
-            return json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: is not complete JSON ({error}); write the file again or cut it at its last record") from error
-    return [_line(line, path, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-
-
 def read_predictions(path: str | Path) -> list[Prediction]:
     """Predictions of one file, ours or the release's.
 
     Raises:
-      UserError: naming file, index and field.
+      UserError: at the first record that cannot be read, naming file, index and field.
     """
-    return [_prediction(record, path, index) for index, record in enumerate(read_records(path))]
+    predictions, problems = read_good_predictions(path)
+    if problems:
+        raise UserError(problems[0])
+    return predictions
+
+
+def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]]:
+    """The predictions that can be read, and a sentence for each record that cannot."""
+    predictions, problems = [], []
+    for index, record in read_records(path):
+        try:
+            predictions.append(from_record(record, index, Path(path).stem))
+        except FieldError as error:
+            problems.append(f"{path}, record {index}, field {error.field}: {error.problem}; {error.mend}.")
+    return predictions, problems
 
 
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
@@ -212,19 +216,3 @@ def _drop_cut_line(path: Path) -> None:
     if data and not data.endswith(b"\n"):
         with path.open("rb+") as file:
             file.truncate(data.rfind(b"\n") + 1)
-
-
-def _line(text: str, path: str | Path, number: int) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path}, line {number}: is not complete JSON ({error}); remove or mend the line") from error
-
-
-def _prediction(record: Any, path: str | Path, index: int) -> Prediction:
-    if not isinstance(record, dict):
-        raise UserError(f"{path}, record {index}: is {type(record).__name__}, not an object; give one object per record")
-    try:
-        return from_record(record, index, Path(path).stem)
-    except ValueError as error:
-        raise UserError(f"{path}, record {index}: {error}; mend the record or leave it out") from error

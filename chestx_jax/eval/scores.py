@@ -1,0 +1,159 @@
+"""Scores of one model on one set: every item's verdict and the rows of the tables, one per task family."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from chestx_jax.eval.accuracy import Outcome, outcome
+from chestx_jax.eval.answers import reasoning_text
+from chestx_jax.eval.intervals import Difference, Interval, interval, paired
+from chestx_jax.eval.radrscore import Judgement, judge
+from chestx_jax.eval.records import Prediction
+from chestx_jax.types import TASKS
+
+METRICS = ("accuracy", "f1", "factuality", "completeness", "effectiveness", "radrscore", "drawn_factuality", "claims")
+LENGTHS = ("words", "tokens")
+CLOSED = ("binary", "single", "multiple", "temporal")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One scored prediction: its place in the file, its outcome and its judged reasoning."""
+
+    index: int
+    sample_id: str
+    task: str
+    source: str
+    outcome: Outcome
+    judgement: Judgement
+    words: int
+    tokens: int | None
+    truncated: bool
+
+    def value(self, metric: str) -> float | None:
+        """One metric of this item; None where it does not apply."""
+        if metric == "accuracy":
+            return float(self.outcome.correct)
+        if metric == "f1":
+            return self.outcome.f1
+        if metric in LENGTHS:
+            return getattr(self, metric)
+        return getattr(self.judgement, metric)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the tables: counts, and the mean of each metric with its 95 % interval."""
+
+    n: int
+    parsed: int
+    truncated: int
+    empty: int
+    metrics: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All items in file order; rows by task family, `closed` (macro over closed families) and `all`; rows by source."""
+
+    items: tuple[Item, ...]
+    rows: Mapping[str, Row]
+    sources: Mapping[str, Row]
+
+    def to_json(self) -> dict[str, Any]:
+        """The rows alone as plain JSON; items travel in the predictions file."""
+        return {"tasks": _plain(self.rows), "sources": _plain(self.sources)}
+
+    def mean(self, row: str, metric: str) -> float | None:
+        """A cell of the table; None where the row or the metric is missing."""
+        return self.rows[row].metrics[metric].mean if row in self.rows else None
+
+
+def evaluate_predictions(predictions: Sequence[Prediction], lexicon: Any, seed: int = 0) -> Evaluation:
+    """Scores predictions with the strict answer rule and the offline judge.
+
+    Args:
+      predictions: one model's answers; repeated samples are scored each on their own.
+      lexicon: what `chestx_jax.lexicon` extracts findings with.
+      seed: of the bootstrap.
+    """
+    items = tuple(_item(index, prediction, lexicon) for index, prediction in enumerate(predictions))
+    groups = [prediction.images or (prediction.sample_id,) for prediction in predictions]
+    by_task = {task: [i for i in items if i.task == task] for task in TASKS}
+    rows = {task: _row(found, groups, seed) for task, found in by_task.items() if found}
+    closed = [task for task in CLOSED if task in rows]
+    if closed:
+        rows["closed"] = _macro([rows[task] for task in closed])
+    rows["all"] = _row(items, groups, seed)
+    sources = {source: _row([i for i in items if i.source == source], groups, seed) for source in _sources(items)}
+    return Evaluation(items, rows, sources)
+
+
+def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, dict[str, Difference]]:
+    """Second minus first on the samples both answered: {row: {metric: Difference}} for each family, and `all`."""
+    table = {}
+    for row in (*TASKS, "all"):
+        pairs = [{i.sample_id: i for i in side.items if row in ("all", i.task)} for side in (first, second)]
+        if not pairs[0].keys() & pairs[1].keys():
+            continue
+        values = lambda side, metric: {key: item.value(metric) for key, item in side.items()}  # noqa: E731
+        table[row] = {m: paired(values(pairs[0], m), values(pairs[1], m), seed) for m in (*METRICS, *LENGTHS)}
+    return table
+
+
+def _item(index: int, prediction: Prediction, lexicon: Any) -> Item:
+    judgement = judge(prediction, lexicon)
+    words = len(reasoning_text(prediction.pred).split())
+    return Item(
+        index,
+        prediction.sample_id,
+        prediction.task,
+        prediction.source,
+        outcome(prediction),
+        judgement,
+        words,
+        prediction.tokens,
+        prediction.truncated,
+    )
+
+
+def _row(items: Sequence[Item], groups: Sequence[Any], seed: int) -> Row:
+    own = [groups[item.index] for item in items]
+    metrics = {m: interval([item.value(m) for item in items], seed, own) for m in (*METRICS, *LENGTHS)}
+    return Row(len(items), *_counts(items), metrics)
+
+
+def _counts(items: Sequence[Item]) -> tuple[int, int, int]:
+    parsed = sum(item.outcome.parsed for item in items)
+    return parsed, sum(item.truncated for item in items), sum(item.outcome.reason == "empty" for item in items)
+
+
+def _macro(rows: Sequence[Row]) -> Row:
+    """Each family counts alike; the interval treats the families as independent and adds their variances."""
+    metrics = {metric: _macro_interval([row.metrics[metric] for row in rows]) for metric in rows[0].metrics}
+    n, parsed, truncated, empty = (
+        sum(getattr(r, name) for r in rows) for name in ("n", "parsed", "truncated", "empty")
+    )
+    return Row(n, parsed, truncated, empty, metrics)
+
+
+def _macro_interval(parts: Sequence[Interval]) -> Interval:
+    known = [part for part in parts if part.mean is not None]
+    if not known:
+        return Interval(None, None, None, 0)
+    mean = float(np.mean([part.mean for part in known]))
+    reach = [
+        float(np.sqrt(sum((part.mean - getattr(part, end)) ** 2 for part in known))) / len(known)
+        for end in ("low", "high")
+    ]
+    return Interval(mean, mean - reach[0], mean + reach[1], sum(part.n for part in known))
+
+
+def _sources(items: Sequence[Item]) -> list[str]:
+    return sorted({item.source for item in items})
+
+
+def _plain(rows: Mapping[str, Row]) -> dict[str, Any]:
+    return {name: asdict(row) for name, row in rows.items()}
