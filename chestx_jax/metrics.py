@@ -74,9 +74,6 @@ def writer(
     for path in paths:
         truncate_after(path, restored_step)
     with contextlib.ExitStack() as stack:
-        # A lone surrogate becomes its JSON escape instead of an error.
-        opened = [path.open("a", encoding="utf-8", errors="backslashreplace") for path in paths]
-        lines, sample_lines = map(stack.enter_context, opened)
         report = stack.enter_context(_wandb(folder, name, wandb_mode, config))
         show_progress = stack.enter_context(progress(name, total_steps, show, console or sys.stdout, clock))
         measure = rates(clock, restored_step)
@@ -84,8 +81,8 @@ def writer(
         def write(step: int, scalars: Mapping[str, Any], samples: Sequence[SampleRow] = ()) -> None:
             numbers = {key: float(value) for key, value in scalars.items()}
             numbers |= measure(step, numbers.get("tokens"))
-            _append(lines, [{"step": step, "time": round(time.time(), 3), **numbers}])
-            _append(sample_lines, [_sample_line(step, sample) for sample in samples])
+            _append(paths[0], [{"step": step, "time": round(time.time(), 3), **numbers}])
+            _append(paths[1], [_sample_line(step, sample) for sample in samples])
             report(step, numbers, samples)
             show_progress(step, numbers)
 
@@ -126,11 +123,12 @@ def truncate_after(path: str | os.PathLike[str], step: int) -> None:
         os.replace(partial, file)
 
 
-def _append(file: TextIO, records: Sequence[Mapping[str, Any]]) -> None:
-    """One write and one flush, so that a kill tears at most the last line."""
+def _append(path: pathlib.Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """One write to a file opened for it alone: a kill tears the last line at most, and a mounted bucket keeps it."""
     if records:
-        file.write("".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records))
-        file.flush()
+        # A lone surrogate becomes its JSON escape instead of an error.
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records))
 
 
 def _finite(value: Any) -> Any:
