@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -120,13 +121,14 @@ def _overview(evaluations: Mapping[str, Evaluation]) -> str:
     tops = {metric: _top(evaluations, metric) for metric in metrics}
     body = "".join(_overview_rows(evaluations, row, metrics, tops) for row in ROWS)
     caption = "<caption>Every task family; “closed” is the macro average over the closed families.</caption>"
-    return f'<div class="scroll"><table id="overview">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll"><table id="overview">{table}</table></div>'
 
 
 def _overview_rows(
     evaluations: Mapping[str, Evaluation], row: str, metrics: Sequence[str], tops: Mapping[str, float]
 ) -> str:
-    lines = []
+    lines: list[str] = []
     for name, evaluation in evaluations.items():
         if row not in evaluation.rows:
             continue
@@ -164,7 +166,7 @@ def _differences(evaluations: Mapping[str, Evaluation]) -> str:
     """Each model against the one before it, on the items both answered."""
     names = list(evaluations)
     sections = []
-    for first, second in zip(names, names[1:], strict=False):
+    for first, second in pairwise(names):
         table = compare(evaluations[first], evaluations[second])
         metrics = [m for m in (*METRICS, *LENGTHS) if any(row[m].n for row in table.values())]
         head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("task", *(HEADINGS[m] for m in metrics)))
@@ -175,9 +177,8 @@ def _differences(evaluations: Mapping[str, Evaluation]) -> str:
             for row, cells in table.items()
         )
         caption = f"<caption>{escape(second)} minus {escape(first)}, paired on common items: points, 95 % interval, p</caption>"
-        sections.append(
-            f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        )
+        table = f"{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+        sections.append(f'<div class="scroll"><table>{table}</table></div>')
     return "".join(sections)
 
 

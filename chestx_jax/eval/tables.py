@@ -88,11 +88,10 @@ def latex_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, a rule under the header; the first two columns to the left."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    pad = lambda line: "  ".join(
-        c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-    )  # noqa: E731, E501
-    rule = "  ".join("─" * width for width in widths)
-    return "\n".join([pad(lines[0]).rstrip(), rule, *(pad(line).rstrip() for line in lines[1:])]) + "\n"
+    padded = [[text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(line, widths, strict=True))]
+              for line in lines]  # fmt: skip
+    rows = ["  ".join(line).rstrip() for line in padded]
+    return "\n".join([rows[0], "  ".join("─" * width for width in widths), *rows[1:]]) + "\n"
 
 
 def _lines(evaluations: Mapping[str, Evaluation], row: str, metrics: Sequence[str]) -> list[list[str]]:
