@@ -1,4 +1,4 @@
-"""Films small enough to travel inside a page: grey JPEG data URLs, each once, shrunk further if the sum is too large."""
+"""Films small enough to travel inside a page: grey JPEG data URLs, each once, smaller if the sum is too large."""
 
 import base64
 import io

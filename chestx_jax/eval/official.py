@@ -14,7 +14,7 @@ from chestx_jax.eval.answers import Verdict, strip_echo
 
 FAMILIES = ("ours", "qwen", "chexagent", "auto")
 JUDGED = "this family was scored by an LLM judge whose verdicts the release does not store"
-OPEN = "open questions were scored by RaTEScore"
+OPEN = "open questions were scored by RaTEScore, which is not part of this rule"
 
 
 def family_of(path: str | Path) -> str:

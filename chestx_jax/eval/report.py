@@ -157,7 +157,8 @@ def _bar_cell(metric: str, value: Interval, top: float) -> str:
     svg = (
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="8"/><rect class="mean" width="{mean:.1f}" height="8"/>'
-        f'<path class="reach" vector-effect="non-scaling-stroke" d="M{low:.1f} 4H{high:.1f}M{low:.1f} 1V7M{high:.1f} 1V7"/></svg>'
+        '<path class="reach" vector-effect="non-scaling-stroke" '
+        f'd="M{low:.1f} 4H{high:.1f}M{low:.1f} 1V7M{high:.1f} 1V7"/></svg>'
     )
     return f'<td class="number">{escape(cell(metric, value))}{svg}</td>'
 
@@ -176,9 +177,9 @@ def _differences(evaluations: Mapping[str, Evaluation]) -> str:
             + "</tr>"
             for row, cells in table.items()
         )
-        caption = f"<caption>{escape(second)} minus {escape(first)}, paired on common items: points, 95 % interval, p</caption>"
-        table = f"{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-        sections.append(f'<div class="scroll"><table>{table}</table></div>')
+        words = f"{second} minus {first}, paired on common items: points, 95 % interval, p"
+        html = f"<caption>{escape(words)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+        sections.append(f'<div class="scroll"><table>{html}</table></div>')
     return "".join(sections)
 
 
