@@ -24,7 +24,8 @@ if [ -n "$BUCKET" ]; then
       sudo apt-get update -qq && sudo apt-get install -y -qq gcsfuse >/dev/null
     fi
     sudo mkdir -p $RUNS && sudo chown \$USER $RUNS
-    gcsfuse --implicit-dirs $BUCKET $RUNS"
+    # No metadata cache, for the hosts write beside each other; a checkpoint is finished by renaming its folder.
+    gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --rename-dir-limit=100000 $BUCKET $RUNS"
 fi
 
 on_all_hosts "venv/bin/python -c 'import jax; jax.distributed.initialize(); print(jax.process_index(), jax.device_count())'"
