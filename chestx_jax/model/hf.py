@@ -1,0 +1,243 @@
+"""Hugging Face checkpoints in and out: streamed tensor by tensor, complete or refused, written whole or not at all."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from chestx_jax.errors import UserError
+from chestx_jax.model import safetensors
+from chestx_jax.model.config import ComputeConfig, ModelConfig
+from chestx_jax.model.hf_config import from_hf, to_hf
+from chestx_jax.model.hf_names import Weight, canonical, weights
+from chestx_jax.model.qwen_vl import shapes
+from chestx_jax.model.safetensors import Tensor
+
+_BUFFERS = ("rotary_emb.inv_freq",)  # some old checkpoints store this constant among the weights
+
+
+def read_config(folder: str | Path, compute: ComputeConfig | None = None) -> ModelConfig:
+    """The model of a checkpoint folder. Raises UserError for a missing, broken or foreign config.json."""
+    path = Path(folder) / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give a Hugging Face checkpoint folder.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): fetch it again.") from error
+    return from_hf(raw, str(path), compute)
+
+
+def source_dtype(folder: str | Path) -> str:
+    """ "bfloat16" where every tensor of the folder is that, "float32" otherwise: the dtype that keeps every bit."""
+    dtypes = {tensor.dtype.name for tensor in safetensors.find(folder).values()}
+    return "bfloat16" if dtypes == {"bfloat16"} else "float32"
+
+
+def load(folder: str | Path, config: ModelConfig, shardings: Any = None) -> Any:
+    """The folder's weights as the model's parameters, in `config.compute.param_dtype`.
+
+    With `shardings` (a tree like the parameters') each process reads only what its devices hold, parameter by
+    parameter. Raises UserError listing every missing, extra and misshapen tensor, or naming one with NaN in it.
+    """
+    table = weights(config)
+    tensors = _matched(folder, config, table)
+    places = flatten_dict(shardings) if shardings is not None else {}
+    targets = flatten_dict(shapes(config))
+    alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    params = {}
+    for weight in table:
+        target = targets[weight.path]
+        read = _reader(weight, tensors, target.shape, np.dtype(target.dtype))
+        params[weight.path] = jax.make_array_from_callback(target.shape, places.get(weight.path, alone), read)
+    return unflatten_dict(params)
+
+
+def save(
+    folder: str | Path,
+    config: ModelConfig,
+    params: Any,
+    token_ids: Mapping[str, int],
+    files: Mapping[str, str | Path],
+    dtype: str | None = None,
+    shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Write a checkpoint folder that transformers and vLLM load: weights in `dtype` (default: the parameters' own),
+    config.json, generation_config.json, and `files` (name → text, or the path of a file to copy).
+
+    The folder appears whole or not at all; an earlier checkpoint of that name is replaced, any other folder is left
+    alone with a UserError, as is a disk that is full. With several processes all call it and the first one writes.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
+        raise UserError(f"{folder} exists and is no checkpoint: give another folder or empty this one.")
+    flat = flatten_dict(params)
+    table = weights(config)
+    kind = np.dtype(flat[table[0].path].dtype) if dtype is None else safetensors.DTYPES[_code(dtype)]
+    writes = jax.process_index() == 0
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)) if writes else folder
+        try:
+            _write_weights(temporary, table, flat, kind, shard_bytes, writes)
+            if writes:
+                _write_settings(temporary, config, token_ids, kind.name, files)
+                _swap(temporary, folder)
+        finally:
+            if writes:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} could not be written ({error.strerror}): nothing was left behind; try again."
+        ) from error
+
+
+def differing(folder: str | Path, config: ModelConfig, params: Any) -> list[str]:
+    """Names of the folder's tensors whose bits are not those `params` give in the folder's dtype; [] if all agree."""
+    tensors = _matched(folder, config, weights(config))
+    flat = flatten_dict(params)
+    wrong = []
+    for weight in weights(config):
+        for name, array in zip(weight.names, _layers(weight, flat[weight.path]), strict=True):
+            stored = tensors[name].map()
+            expected = np.ascontiguousarray(array).astype(stored.dtype)
+            if not np.array_equal(stored.reshape(-1).view(np.uint8), expected.reshape(-1).view(np.uint8)):
+                wrong.append(name)
+    return wrong
+
+
+def _matched(folder: str | Path, config: ModelConfig, table: list[Weight]) -> dict[str, Tensor]:
+    """The folder's tensors by canonical name, exactly those the model wants, or one error with every difference."""
+    found = {canonical(name): tensor for name, tensor in safetensors.find(folder).items()}
+    found = {name: tensor for name, tensor in found.items() if not name.endswith(_BUFFERS)}
+    wanted = {name: weight.shape for weight in table for name in weight.names}
+    if config.tied and "lm_head.weight" in found:  # some writers store the tied head once more
+        head, embedding = found.pop("lm_head.weight"), found.get("model.embed_tokens.weight")
+        if embedding and not np.array_equal(head.map(), embedding.map()):
+            raise UserError(f"{folder} holds its own lm_head.weight but ties it to the embedding: mend config.json.")
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    misshapen = [
+        f"{name} ({'×'.join(map(str, found[name].shape))}, the model's is {'×'.join(map(str, shape))})"
+        for name, shape in wanted.items()
+        if name in found and found[name].shape != shape
+    ]
+    parts = [("missing", missing), ("not of this model", extra), ("of another shape", misshapen)]
+    complaints = [f"{what}: {', '.join(names)}" for what, names in parts if names]
+    if complaints:
+        raise UserError(f"The tensors of {folder} do not fit its config.json; {'; '.join(complaints)}.")
+    return found
+
+
+def _reader(weight: Weight, tensors: Mapping[str, Tensor], shape: tuple[int, ...], dtype: np.dtype):
+    """Reads one device's part of a parameter: only its layers, and of each only its slices, are paged in."""
+
+    def one(name: str, index: tuple[slice, ...]) -> np.ndarray:
+        part = weight.to_parameter(tensors[name].map())[index]
+        values = np.ascontiguousarray(part)
+        if safetensors.nonfinite(values):
+            raise UserError(f"{name} in {tensors[name].file} holds NaN or infinite values: fetch or export it again.")
+        return values.astype(dtype, copy=False)
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        if not weight.layers:
+            return one(weight.name, index)
+        layers = range(*index[0].indices(weight.layers))
+        sizes = [len(range(*part.indices(size))) for part, size in zip(index[1:], shape[1:], strict=True)]
+        out = np.empty((len(layers), *sizes), dtype)
+        for place, layer in enumerate(layers):
+            out[place] = one(weight.names[layer], index[1:])
+        return out
+
+    return read
+
+
+def _layers(weight: Weight, parameter: Any) -> Iterator[np.ndarray]:
+    """The parameter's tensors on the host, one layer at a time."""
+    for layer in range(weight.layers or 1):
+        part = parameter[layer] if weight.layers else parameter
+        if isinstance(part, jax.Array) and not part.is_fully_addressable:
+            from jax.experimental.multihost_utils import process_allgather
+
+            part = process_allgather(part, tiled=True)
+        yield weight.to_tensor(np.asarray(part))
+
+
+def _write_weights(
+    folder: Path, table: list[Weight], flat: Mapping, dtype: np.dtype, shard_bytes: int, writes: bool
+) -> None:
+    specs = [(name, dtype, weight.shape) for weight in table for name in weight.names]
+    arrays = (array.astype(dtype, copy=False) for weight in table for array in _layers(weight, flat[weight.path]))
+    shards = _shards(specs, shard_bytes)
+    if not writes:  # take part in gathering what this process holds
+        for _ in arrays:
+            continue
+        return
+    if len(shards) == 1:
+        safetensors.write(folder / "model.safetensors", specs, arrays)
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        safetensors.write(folder / file, shard, (next(arrays) for _ in shard))
+        places |= {name: file for name, _, _ in shard}
+    total = sum(math.prod(shape) * dtype.itemsize for _, _, shape in specs)
+    _write_json(folder / safetensors.INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _shards(specs: list, shard_bytes: int) -> list[list]:
+    """Tensors in order, a new file where the next would pass the limit."""
+    shards: list[list] = [[]]
+    size = 0
+    for spec in specs:
+        _, dtype, shape = spec
+        needs = math.prod(shape) * dtype.itemsize
+        if shards[-1] and size + needs > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(spec)
+        size += needs
+    return shards
+
+
+def _write_settings(
+    folder: Path, config: ModelConfig, token_ids: Mapping[str, int], dtype: str, files: Mapping[str, str | Path]
+) -> None:
+    _write_json(folder / "config.json", to_hf(config, token_ids, dtype))
+    ends = [token_ids[name] for name in ("eos_token_id", "bos_token_id") if name in token_ids]
+    generation = {"do_sample": False, "eos_token_id": ends, "pad_token_id": token_ids.get("bos_token_id")}
+    _write_json(folder / "generation_config.json", generation)
+    for name, content in files.items():
+        if isinstance(content, Path):
+            shutil.copyfile(content, folder / name)
+        else:
+            (folder / name).write_text(content, encoding="utf-8")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """Put the finished folder in place; an earlier checkpoint is moved aside first and deleted last."""
+    os.chmod(temporary, 0o755)
+    old = temporary.with_name(temporary.name + ".old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _code(dtype: str) -> str:
+    codes = {kind.name: code for code, kind in safetensors.DTYPES.items()}
+    if dtype not in codes:
+        raise UserError(f"dtype {dtype} is none of {', '.join(codes)}.")
+    return codes[dtype]

@@ -1,0 +1,129 @@
+"""Which Hugging Face tensor is which parameter: one table, read in both directions.
+
+Names are those of released checkpoints (`model.layers…`, `visual…`); `canonical` maps the layout that newer versions
+of transformers hold in memory (`model.language_model…`, `model.visual…`) onto it.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.qwen_vl import shapes
+
+# tensor name | path of the parameter | how the one becomes the other (see `_weight`); {} is the layer number
+_TABLE = """
+model.embed_tokens.weight                          | embedding                          | same
+lm_head.weight                                     | head                               | linear
+model.norm.weight                                  | decoder/norm/scale                 | same
+model.layers.{}.input_layernorm.weight             | decoder/layers/attention_norm/scale | same
+model.layers.{}.self_attn.q_proj.weight            | decoder/layers/attention/q/kernel  | linear
+model.layers.{}.self_attn.q_proj.bias              | decoder/layers/attention/q/bias    | same
+model.layers.{}.self_attn.k_proj.weight            | decoder/layers/attention/k/kernel  | linear
+model.layers.{}.self_attn.k_proj.bias              | decoder/layers/attention/k/bias    | same
+model.layers.{}.self_attn.v_proj.weight            | decoder/layers/attention/v/kernel  | linear
+model.layers.{}.self_attn.v_proj.bias              | decoder/layers/attention/v/bias    | same
+model.layers.{}.self_attn.o_proj.weight            | decoder/layers/attention/o/kernel  | linear
+model.layers.{}.post_attention_layernorm.weight    | decoder/layers/mlp_norm/scale      | same
+model.layers.{}.mlp.gate_proj.weight               | decoder/layers/mlp/gate/kernel     | linear
+model.layers.{}.mlp.up_proj.weight                 | decoder/layers/mlp/up/kernel       | linear
+model.layers.{}.mlp.down_proj.weight               | decoder/layers/mlp/down/kernel     | linear
+visual.patch_embed.proj.weight                     | vision/patch_embed/kernel          | patches
+visual.blocks.{}.norm1.weight                      | vision/layers/norm1/scale          | same
+visual.blocks.{}.norm1.bias                        | vision/layers/norm1/bias           | same
+visual.blocks.{}.norm2.weight                      | vision/layers/norm2/scale          | same
+visual.blocks.{}.norm2.bias                        | vision/layers/norm2/bias           | same
+visual.blocks.{}.attn.qkv.weight                   | vision/layers/attention/qkv_kernel | qkv
+visual.blocks.{}.attn.qkv.bias                     | vision/layers/attention/qkv_bias   | flat
+visual.blocks.{}.attn.proj.weight                  | vision/layers/attention/proj/kernel | linear
+visual.blocks.{}.attn.proj.bias                    | vision/layers/attention/proj/bias  | same
+visual.merger.ln_q.weight                          | vision/merger_norm/scale           | same
+visual.merger.ln_q.bias                            | vision/merger_norm/bias            | same
+visual.merger.mlp.0.weight                         | vision/merger_up/kernel            | linear
+visual.merger.mlp.0.bias                           | vision/merger_up/bias              | same
+visual.merger.mlp.2.weight                         | vision/merger_down/kernel          | linear
+visual.merger.mlp.2.bias                           | vision/merger_down/bias            | same
+"""
+_PLAIN_MLP = """
+visual.blocks.{}.mlp.fc1.weight                    | vision/layers/mlp/up/kernel        | linear
+visual.blocks.{}.mlp.fc1.bias                      | vision/layers/mlp/up/bias          | same
+visual.blocks.{}.mlp.fc2.weight                    | vision/layers/mlp/down/kernel      | linear
+visual.blocks.{}.mlp.fc2.bias                      | vision/layers/mlp/down/bias        | same
+"""
+_GATED_MLP = """
+visual.blocks.{}.mlp.gate_proj.weight              | vision/layers/mlp/gate/kernel      | linear
+visual.blocks.{}.mlp.gate_proj.bias                | vision/layers/mlp/gate/bias        | same
+visual.blocks.{}.mlp.up_proj.weight                | vision/layers/mlp/up/kernel        | linear
+visual.blocks.{}.mlp.up_proj.bias                  | vision/layers/mlp/up/bias          | same
+visual.blocks.{}.mlp.down_proj.weight              | vision/layers/mlp/down/kernel      | linear
+visual.blocks.{}.mlp.down_proj.bias                | vision/layers/mlp/down/bias        | same
+"""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One row of the table for a given model: `parameter = tensor.reshape(split).transpose(axes)`, per layer."""
+
+    name: str
+    path: tuple[str, ...]
+    shape: tuple[int, ...]  # of the tensor on disk
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+    layers: int  # tensors stacked along the parameter's first dimension; 0: the parameter is one tensor
+
+    @property
+    def names(self) -> list[str]:
+        """The tensors this parameter is made of, in layer order."""
+        return [self.name.format(layer) for layer in range(self.layers)] if self.layers else [self.name]
+
+    def to_parameter(self, tensor: np.ndarray) -> np.ndarray:
+        """A view of one tensor in the parameter's layout."""
+        return tensor.reshape(self.split).transpose(self.axes)
+
+    def to_tensor(self, parameter: np.ndarray) -> np.ndarray:
+        """One parameter, or one layer of a stacked one, in the tensor's layout."""
+        return parameter.transpose(np.argsort(self.axes)).reshape(self.shape)
+
+
+def weights(config: ModelConfig) -> list[Weight]:
+    """Every parameter of the model with the tensors it is made of, in the order they are written."""
+    parameters = flatten_dict(shapes(config))
+    table = _TABLE + (_GATED_MLP if config.vision.gated else _PLAIN_MLP)
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line]
+    found = []
+    for name, path, kind in rows:
+        key = tuple(path.split("/"))
+        if key in parameters:
+            found.append(_weight(name, key, kind, parameters[key].shape, config))
+    unnamed = set(parameters) - {weight.path for weight in found}
+    if unnamed:
+        raise ValueError(f"parameters without a tensor name: {sorted(unnamed)}")
+    return found
+
+
+def canonical(name: str) -> str:
+    """A tensor's name in the layout of released checkpoints."""
+    return re.sub(r"^model\.visual\.", "visual.", re.sub(r"^model\.language_model\.", "model.", name))
+
+
+def in_memory(name: str) -> str:
+    """The reverse of `canonical`: the name transformers 5 gives the tensor of a loaded model."""
+    if name.startswith("visual."):
+        return f"model.{name}"
+    return re.sub(r"^model\.", "model.language_model.", name)
+
+
+def _weight(name: str, path: tuple[str, ...], kind: str, shape: tuple[int, ...], config: ModelConfig) -> Weight:
+    layers, shape = (shape[0], shape[1:]) if "{}" in name else (0, shape)
+    axes = {"linear": (1, 0), "patches": (1, 0), "qkv": (2, 0, 1)}.get(kind, tuple(range(len(shape))))
+    split = tuple(shape[axis] for axis in np.argsort(axes))
+    on_disk = split
+    if kind == "patches":  # a convolution whose kernel is one patch
+        vision = config.vision
+        size = vision.patch_size
+        on_disk = (split[0], vision.channels, vision.temporal_patch_size, size, size)
+    if kind in ("qkv", "flat"):
+        on_disk = (split[0] * split[1], *split[2:])
+    return Weight(name, path, on_disk, split, axes, layers)
