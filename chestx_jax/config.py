@@ -115,6 +115,12 @@ def load_config(flag_value: str, overrides: Sequence[str] = ()) -> config_dict.C
     return values["config"].value
 
 
+def loose(value: Any) -> config_dict.FieldReference:
+    """A ConfigDict field that overrides may set to a value of another type, as where a text or a group of fields may
+    stand: `config.init = loose(stage)` takes both `--config.init=hf:DIR` and `--config.init.steps=3`."""
+    return config_dict.FieldReference(value, field_type=object)
+
+
 def check_overrides(config: config_dict.ConfigDict, paths: Iterable[str], where: str = "config") -> None:
     """Raise a UserError for the first dotted path that names no field of `config`, or one whose type is not known."""
     known = list(_config_paths(config, where))
@@ -129,13 +135,15 @@ def check_overrides(config: config_dict.ConfigDict, paths: Iterable[str], where:
         if holder.get_type(name) is types.NoneType:
             raise UserError(
                 f"{full} is None in the config file and cannot be set on the command line: "
-                "declare it there with ml_collections.config_dict.placeholder(type)."
+                "declare it there as ml_collections.config_dict.placeholder(type)."
             )
 
 
 def _config_paths(config: config_dict.ConfigDict, where: str) -> Iterable[str]:
     for key, value in config.items(preserve_field_references=True):
         yield f"{where}.{key}"
+        if isinstance(value, config_dict.FieldReference) and not _is_unfilled(value):
+            value = value.get()
         if isinstance(value, config_dict.ConfigDict):
             yield from _config_paths(value, f"{where}.{key}")
 
@@ -156,16 +164,16 @@ def choose(options: Mapping[str, T], name: str, what: str) -> T:
     raise UserError(f"There is no {what} {name!r}: {hint}choose one of {', '.join(map(repr, sorted(options)))}.")
 
 
-def field_paths(cls: type, where: str) -> list[str]:
-    """Dotted paths of every field of a dataclass and of the dataclasses nested in it."""
+def field_paths(cls: type, where: str, inside: tuple[type, ...] = ()) -> list[str]:
+    """Dotted paths of every field of a dataclass and of those nested in it; one nested in itself only once."""
     hints = typing.get_type_hints(cls)
     paths = []
     for field in dataclasses.fields(cls):
         path = f"{where}.{field.name}"
         paths.append(path)
         for arm in _arms(hints[field.name]):
-            if dataclasses.is_dataclass(arm) and arm is not cls:
-                paths += field_paths(typing.cast(type, arm), path)
+            if dataclasses.is_dataclass(arm) and arm not in (cls, *inside):
+                paths += field_paths(typing.cast(type, arm), path, (cls, *inside))
     return paths
 
 

@@ -39,7 +39,7 @@ class SampleRow:
 
 
 class Write(Protocol):
-    """Record scalars (host numbers) and samples of `step`; a scalar `tokens` counts those since the last write."""
+    """Record scalars (host numbers) and samples of `step`; a scalar `tokens` is the number in one step."""
 
     def __call__(self, step: int, scalars: Mapping[str, Any], samples: Sequence[SampleRow] = ()) -> None: ...
 

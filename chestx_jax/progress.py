@@ -9,11 +9,12 @@ from typing import TextIO
 
 
 def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, float | None], dict[str, float]]:
-    """Steps and tokens per second over the last writes, so that compilation at the start is soon forgotten."""
+    """Steps and tokens (given for one step) per second over the last writes; the first, which compiles, is dropped."""
     recent: collections.deque[tuple[float, int, float]] = collections.deque([(clock(), restored_step, 0.0)], maxlen=20)
 
     def measure(step: int, tokens: float | None) -> dict[str, float]:
-        recent.append((clock(), step, recent[-1][2] + (tokens or 0.0)))
+        _, previous, total = recent[-1]
+        recent.append((clock(), step, total + (tokens or 0.0) * (step - previous)))
         if len(recent) == 3 and recent[0][1] == restored_step:
             recent.popleft()  # the first interval held the compilation
         (start, first, before), (now, last, after) = recent[0], recent[-1]

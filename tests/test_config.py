@@ -1,6 +1,7 @@
 """Typed configs: whatever a dataclass can hold survives the round trip, and every misfit is named by its full path."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 from typing import Literal
@@ -197,6 +198,43 @@ def test_load_config(config_file):
 def test_load_config_refuses(config_file, override, sentence):
     with pytest.raises(UserError, match=sentence):
         config.load_config(config_file, [override])
+
+
+LOOSE = """
+import ml_collections
+from chestx_jax.config import loose
+
+def get_config():
+    return ml_collections.ConfigDict({"init": loose(ml_collections.ConfigDict({"steps": 3})), "note": loose(None)})
+"""
+
+
+def test_loose_fields_take_a_text_or_a_group(tmp_path):
+    path = tmp_path / "job.py"
+    path.write_text(LOOSE)
+    load = functools.partial(config.load_config, str(path))
+    assert load(["init=hf:owner/name"]).init == "hf:owner/name"
+    assert load(["init.steps=5", "note=x"]).to_dict() == {"init": {"steps": 5}, "note": "x"}
+    with pytest.raises(UserError, match=r"did you mean config\.init\.steps"):
+        load(["init.stesp=5"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    before: "str | Chain" = "random"
+    link: "Link | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    chain: Chain | None = None
+
+
+def test_dataclasses_may_nest_in_themselves():
+    built = config.to_dataclass(Chain, {"before": {"before": "x"}, "link": {"chain": {}}})
+    assert built == Chain(Chain("x"), Link(Chain()))
+    with pytest.raises(UserError, match=r"config\.before\.befor is not a field: did you mean config\.before\.before"):
+        config.to_dataclass(Chain, {"before": {"befor": "x"}})
 
 
 def test_load_config_missing_file(config_file):
