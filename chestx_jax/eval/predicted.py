@@ -39,7 +39,7 @@ def score_file(path: str | Path, rule: str, family: str = "auto", echo_stripped:
     """
     if rule not in RULES or family not in FAMILIES:
         raise UserError(
-            f"--rule={rule} --family={family}: choose a rule of {', '.join(RULES)} and a family of {', '.join(FAMILIES)}"
+            f"--rule={rule} --family={family}: choose of the rules {', '.join(RULES)}, families {', '.join(FAMILIES)}"
         )
     known = family_of(path) if family == "auto" else family
     verdicts = [verdict(record, rule, known, echo_stripped) for _, record in read_records(path)]

@@ -200,7 +200,7 @@ def append_predictions(path: str | Path, predictions: Iterable[Prediction]) -> I
     """Writes each prediction as it comes, flushed, and passes it on; a cut-off last line is mended away first."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_cut_line(path)
+    drop_cut_line(path)
     with path.open("a", encoding="utf-8") as file:
         for prediction in predictions:
             file.write(line(prediction))
@@ -208,8 +208,8 @@ def append_predictions(path: str | Path, predictions: Iterable[Prediction]) -> I
             yield prediction
 
 
-def _drop_cut_line(path: Path) -> None:
-    """A process killed while writing leaves a line without its end; it is cut so that the next one starts clean."""
+def drop_cut_line(path: Path) -> None:
+    """Cuts a last line without its end, which a process killed while writing leaves, so that the next starts clean."""
     if not path.exists():
         return
     data = path.read_bytes()

@@ -1,0 +1,103 @@
+"""What the evaluation door does with files that exist already: each command returns the JSON it promises."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from chestx_jax.data.reader import find_problems, read_records
+from chestx_jax.eval import judgements, predicted
+from chestx_jax.eval.audit import audit, record_remarks
+from chestx_jax.eval.records import read_good_predictions
+from chestx_jax.eval.tables import aligned
+
+Say = Callable[[str], None]
+
+
+def score_predictions(paths: Sequence[str], rule: str, family: str, strip_echo: bool, say: Say) -> dict[str, Any]:
+    """Accuracy of stored predictions: `{"files": […], "macro", "micro"}`, fractions, files in the order given."""
+    files = [predicted.score_file(path, rule, family, strip_echo) for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        file["remarks"] = record_remarks([record for _, record in read_records(path)])
+    document = predicted.summary(files)
+    rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
+    columns = ("n", "n_valid", "n_correct", "unparsed", "accuracy", "accuracy_all")
+    say(aligned([["file", *columns], *([name, *(_shown(row.get(c)) for c in columns)] for name, row in rows)]))
+    for file in files:
+        notes = [*file["remarks"], *([file["reason"]] if "reason" in file else []), *_unparsed(file)]
+        for note in notes:
+            say(f"{file['file']}: {note}")
+    return document
+
+
+def score_judgements(paths: Sequence[str], aggregation: str, say: Say) -> dict[str, Any]:
+    """RadRScore of stored judge replies: `{"files": […], "macro", "micro"}`."""
+    records = [[record for _, record in read_records(path)] for path in paths]
+    files = [
+        {"file": str(path), **judgements.aggregate(r, aggregation)} for path, r in zip(paths, records, strict=True)
+    ]
+    for file, found in zip(files, records, strict=True):
+        file["remarks"] = record_remarks(found)
+    pooled = judgements.aggregate([record for found in records for record in found], aggregation)
+    document = judgements.summary(files, pooled)
+    columns = ("n", "n_valid", "malformed", *judgements.TERMS, "radrscore")
+    rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
+    say(aligned([["file", *columns], *([name, *(_shown(row.get(c)) for c in columns)] for name, row in rows)]))
+    for file in files:
+        for note in [*file["remarks"], *(f"{n} malformed: {problem}" for problem, n in file["problems"].items())]:
+            say(f"{file['file']}: {note}")
+    return document
+
+
+def score_audit(paths: Sequence[str], say: Say) -> dict[str, Any]:
+    """Image-free baselines per file: `{"files": [{"file", "n", "tasks", …}]}`."""
+    files = []
+    for path in paths:
+        items, problems = read_good_predictions(path)
+        files.append({"file": str(path), **audit(items), "problems": problems})
+    columns = ("n", "chance", "majority", "letter", "prior", "order", "combined", "blind", "f1")
+    rows = [
+        [f["file"], task, *(_shown(row.get(c)) for c in columns)] for f in files for task, row in f["tasks"].items()
+    ]
+    say(aligned([["file", "task", *columns], *rows]))
+    for file in files:
+        for note in [*file["remarks"], *file["problems"][:20]]:
+            say(f"{file['file']}: {note}")
+    return {"files": files}
+
+
+def validate(paths: Sequence[str], image_root: str | None, say: Say) -> dict[str, Any]:
+    """Every problem of sample files by file, index and field: `{"files": [{"file", "n", "problems": […]}]}`."""
+    files = []
+    for path in paths:
+        problems = list(find_problems(path, image_root, check_images=image_root is not None, require_images=False))
+        files.append({
+            "file": str(path),
+            "n": sum(1 for _ in read_records(path)),
+            "problems": [asdict(problem) for problem in problems],
+        })  # fmt: skip
+        for problem in problems:
+            say(str(problem))
+        say(f"{path}: {files[-1]['n']} records, {len(problems)} with problems")
+    return {"files": files}
+
+
+def write_json(path: str | Path, document: Any) -> None:
+    """Writes JSON whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _unparsed(file: Mapping[str, Any]) -> list[str]:
+    return [f"{count} unparsed: {reason}" for reason, count in file["reasons"].items() if reason != file.get("reason")]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,42 @@
+"""Answering a set of samples, whatever answers: a prediction is written as it comes, and none is asked for twice."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from chestx_jax.data.schema import Sample
+from chestx_jax.errors import UserError
+from chestx_jax.eval.records import Prediction, append_predictions, drop_cut_line, read_predictions
+
+# The only way an evaluator sees a model. It may answer in any order and leave samples out (films that cannot be read).
+Predict = Callable[[Sequence[Sample]], Iterator[Prediction]]
+
+
+def answered(
+    path: str | Path, samples: Sequence[Sample], predict: Predict, say: Callable[[str], None] = lambda text: None
+) -> list[Prediction]:
+    """Predictions of `samples` in their order, those in the file at `path` and those still to be asked for.
+
+    Args:
+      path: JSON lines of predictions; kept when a run dies, so that the next asks only for what is missing.
+      samples: what to answer. predict: answers the samples it is handed.
+      say: told the progress, with the time left, every few seconds.
+    """
+    path = Path(path)
+    drop_cut_line(path)
+    known = {_key(p): p for p in read_predictions(path)} if path.exists() and path.stat().st_size else {}
+    missing = [sample for sample in samples if (sample.id, sample.question) not in known]
+    if missing and len(known) and not any((s.id, s.question) in known for s in samples):
+        raise UserError(f"{path} holds predictions of other samples; give another --out, or the data it was made with")
+    started = told = time.monotonic()
+    for done, prediction in enumerate(append_predictions(path, predict(missing) if missing else ()), 1):
+        known[_key(prediction)] = prediction
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            left = (told - started) / done * (len(missing) - done)
+            say(f"{len(known)} of {len(samples)} answered, {left:.0f} s left")
+    return [known[key] for sample in samples if (key := (sample.id, sample.question)) in known]
+
+
+def _key(prediction: Prediction) -> tuple[str, str]:
+    return prediction.sample_id, prediction.question
