@@ -102,6 +102,16 @@ def special_ids(tokenizer: Any) -> SpecialIds:
     return SpecialIds(**{field: vocabulary[name] for field, name in names.items()})
 
 
+def check_fits(tokenizer: Any, vocabulary_size: int) -> None:
+    """Raise UserError where the tokenizer has ids the model's embedding does not."""
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= vocabulary_size:
+        raise UserError(
+            f"The tokenizer {tokenizer.name_or_path or ''} has ids up to {largest}, the model only {vocabulary_size}: "
+            "use the tokenizer the model came with."
+        )
+
+
 def token_bytes(tokenizer: Any) -> list[bytes]:
     """The bytes each id stands for, by id; b"" for special tokens and for ids no token has.
 
