@@ -1,7 +1,7 @@
 """A frontal chest in parameters, and the arrays that every drawing step of one film shares.
 
-Coordinates: x from -1 (image left, the patient's right) to 1, y from -1 (top) to 1; one unit is half the film. Densities run
-from 0 (air, black) to 1 (metal, white). The film shows the patient's right on its left, as radiologists read it.
+Coordinates: x from -1 (image left, the patient's right) to 1, y from -1 (top) to 1; one unit is half the film.
+Densities run from 0 (air, black) to 1 (metal, white). The film shows the patient's right on its left, as it is read.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from chestx_jax.data.phantom.cases import Finding
+from chestx_jax.data.phantom.finding import Finding
 
 Plane = Float[np.ndarray, "S S"]
 
@@ -171,14 +171,14 @@ def lung(anatomy: Anatomy, x: Plane, y: Plane, heart: Plane, sign: int) -> Lung:
 
 
 def mediastinal_width(anatomy: Anatomy, y: Plane, sign: int) -> Plane:
-    """Half-width of the mediastinum at each height: the aortic knob on the left, the widening of a wide one on both sides."""
+    """Half-width of the mediastinum at each height: the aortic knob on the left, the widening on both sides."""
     knob = np.float32(0.055 if sign > 0 else 0.01) * np.exp(-(((y + 0.36) * 7) ** 2))
     wide = np.float32(anatomy.widening) * ramp(y + 0.72, 0.2) * ramp(0.15 - y, 0.4)
     return np.float32(anatomy.mediastinum) + knob + wide
 
 
 def heart_mask(anatomy: Anatomy, x: Plane, y: Plane) -> Plane:
-    """The cardiac silhouette: it flows out of the mediastinum, more to the patient's left, and rests on the diaphragm."""
+    """The cardiac silhouette: it flows out of the mediastinum, more to the left, and rests on the diaphragm."""
     right, left, waist, apex = (np.float32(value) for value in anatomy.heart)
     rise = np.clip((y - waist) * np.float32(1 / (apex - waist)), 0, 1)
     fall = np.clip((y - apex) * np.float32(1 / 0.60), 0, 1)

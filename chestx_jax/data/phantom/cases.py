@@ -5,19 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from chestx_jax.data.phantom.finding import DEVICES, SEVERITIES, SIDES, ZONES, Finding
 from chestx_jax.data.schema import Drawn
 from chestx_jax.types import LABELS
 
 FINDINGS = LABELS[:-1]
-SIDES = ("right", "left")
-ZONES = ("upper", "mid", "lower")
-SEVERITIES = ("mild", "moderate", "severe")
-CHANGES = ("stable", "worsening", "improving")
 # The five findings whose progression is asked for, as in MS-CXR-T (Bannur et al. 2023).
 PROGRESSIVE = ("Consolidation", "Edema", "Pleural Effusion", "Pneumonia", "Pneumothorax")
 
-# Is-a relations and look-alikes. A film never shows two of a pair, and no question sets one against the other, so that every
-# gold answer is unambiguous: a film with pneumonia alone does show a lung opacity.
+# Is-a relations and look-alikes. A film never shows two of a pair, and no question sets one against the other, so that
+# every gold answer is unambiguous: a film with pneumonia alone does show a lung opacity.
 AMBIGUOUS = tuple(
     frozenset(pair)
     for pair in (
@@ -26,23 +23,9 @@ AMBIGUOUS = tuple(
     )
 )
 
-DEVICES = ("pacemaker", "central line", "endotracheal tube", "enteric tube")
 _SHARE_OF_COUNT = (0.20, 0.35, 0.27, 0.18)  # films with 0, 1, 2, 3 findings
 _BILATERAL = 0.15  # share of effusions and atelectases that are on both sides
 _MIDLINE = ("Cardiomegaly", "Enlarged Cardiomediastinum")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding of one film. `amount` in [0, 1] is what is drawn, `severity` what is said; `shape` seeds its details."""
-
-    label: str
-    side: str  # right, left, both, or "" for midline findings
-    zone: str  # upper, mid, lower, or "" where the finding has its own place
-    severity: str
-    amount: float
-    shape: int
-    kind: str = ""  # the device of a Support Devices finding
 
 
 @dataclass(frozen=True)
@@ -53,7 +36,7 @@ class Case:
     findings: tuple[Finding, ...]
     earlier: tuple[Finding, ...] | None = None
     changed: str = ""  # label whose progression is asked for
-    change: str = ""  # one of CHANGES
+    change: str = ""  # one of finding.CHANGES
 
 
 def clashes(labels: Iterable[str]) -> bool:
@@ -62,10 +45,14 @@ def clashes(labels: Iterable[str]) -> bool:
     return any(pair <= chosen for pair in AMBIGUOUS)
 
 
-def drawn(case: Case) -> tuple[str, ...]:
-    """The truth of a case's (newer) film in the form of schema.Drawn, in order of mention."""
-    change = {case.changed: case.change}
-    return tuple(str(Drawn(f.label, f.side, change.get(f.label, ""))) for f in case.findings)
+def ambiguous(label: str, labels: Iterable[str]) -> bool:
+    """True if a film with `labels` must not be asked about `label` as if it were absent."""
+    return any(label == other or clashes((label, other)) for other in labels)
+
+
+def drawn(findings: Iterable[Finding], changed: str = "", change: str = "") -> tuple[str, ...]:
+    """The truth of one film in the form of schema.Drawn; `change` belongs to the label `changed`."""
+    return tuple(str(Drawn(f.label, f.side, change if f.label == changed else "")) for f in findings)
 
 
 def draw_case(rng: np.random.Generator, id: str) -> Case:
@@ -108,7 +95,7 @@ def _graded(finding: Finding, level: int, rng: np.random.Generator, amount: floa
 
 
 def _place(labels: list[str], rng: np.random.Generator) -> tuple[Finding, ...]:
-    """Findings for the labels, each in cells of the lungs (side, zone) that no other finding uses; tries until they fit."""
+    """Findings for the labels, each in cells of the lungs (side, zone) that no other uses; tries until they fit."""
     while True:
         placed = _try_to_place(labels, rng)
         if len(placed) == len(labels):
@@ -118,7 +105,7 @@ def _place(labels: list[str], rng: np.random.Generator) -> tuple[Finding, ...]:
 def _try_to_place(labels: list[str], rng: np.random.Generator) -> dict[str, Finding]:
     taken: set[tuple[str, str]] = set()
     placed = {}
-    # Those bound to a place choose first; edema overlies whatever is there but keeps later patches out of the mid zones.
+    # Those bound to a place choose first; edema overlies what is there but keeps later patches out of the mid zones.
     for label in sorted(labels, key=lambda name: (*_CLAIM_ORDER, name).index(name)):
         level = int(rng.integers(3))
         kind = str(rng.choice(DEVICES)) if label == "Support Devices" else ""

@@ -5,7 +5,7 @@ from jaxtyping import UInt8
 
 from chestx_jax.data.phantom import signs
 from chestx_jax.data.phantom.anatomy import Anatomy, Lung, Plane, Pose, bump, deform, grid, heart_mask, lung, ramp
-from chestx_jax.data.phantom.cases import Finding
+from chestx_jax.data.phantom.finding import Finding
 
 _LUNG_SIGNS = {
     "Lung Opacity": signs.haze,

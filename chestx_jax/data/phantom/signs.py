@@ -1,14 +1,16 @@
 """How each finding looks: one function per radiological sign.
 
-Lung signs take the density of one lung (float32[S, S], 0 air to 1 metal) and return the changed density; overlay signs take the
-whole film. `amount` in [0, 1] scales the sign; at 0 it is still plain to see. Every detail comes from the finding's own seed, so
-an unchanged finding looks the same on a follow-up film.
+Lung signs take the density of one lung (float32[S, S], 0 air to 1 metal) and return the changed density; overlay signs
+take the whole film. `amount` in [0, 1] scales the sign; at 0 it is still plain to see. Every detail comes from the
+finding's own seed, so an unchanged finding looks the same on a follow-up film.
 """
+
+from itertools import pairwise
 
 import numpy as np
 
 from chestx_jax.data.phantom.anatomy import Anatomy, Lung, Plane, bump, ramp, smooth_noise
-from chestx_jax.data.phantom.cases import Finding
+from chestx_jax.data.phantom.finding import Finding
 
 _ZONE_HEIGHT = {"upper": -0.38, "mid": -0.03, "lower": 0.27}
 
@@ -123,7 +125,7 @@ def ribs(anatomy: Anatomy, lung: Lung, y: Plane, fracture: Finding | None) -> Pl
 
 
 def _break(anatomy: Anatomy, phase: Plane, out: Plane, y: Plane, finding: Finding) -> tuple[Plane, Plane]:
-    """The rib phase with one rib (two in a severe fracture) stepping down beyond the break, and the added density there."""
+    """The rib phase with one rib (two in a severe fracture) taken away beyond the break, and its displaced part."""
     rng = np.random.default_rng(finding.shape)
     at, height = rng.uniform(0.44, 0.54), rng.uniform(-0.30, 0.10)
     centre = (height - anatomy.rib_slope * at - 0.42 * (at - 0.25) ** 2) / anatomy.rib_spacing + anatomy.rib_phase
@@ -171,7 +173,7 @@ def device(film: Plane, x: Plane, y: Plane, finding: Finding, anatomy: Anatomy) 
 def _wire(x: Plane, y: Plane, points: list[tuple[float, float]], half_width: float) -> Plane:
     """An anti-aliased polyline."""
     nearest = np.full_like(x, 9.0)
-    for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):
+    for (x0, y0), (x1, y1) in pairwise(points):
         length2 = (x1 - x0) ** 2 + (y1 - y0) ** 2
         t = np.clip(
             ((x - np.float32(x0)) * np.float32(x1 - x0) + (y - np.float32(y0)) * np.float32(y1 - y0))
