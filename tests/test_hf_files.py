@@ -95,7 +95,7 @@ def test_we_read_what_the_library_writes_in_every_layout_and_dtype(model, folder
 def test_loading_onto_a_mesh_gives_the_same_parameters(model, folder, mesh):
     config, params = model
     places = shardings(config, make_mesh(mesh))
-    loaded = hf.load(folder, config, places)
+    loaded = hf.load(folder, config, make_mesh(mesh))
     assert_identical(params, loaded)
     assert jax.tree.all(jax.tree.map(lambda x, place: x.sharding.is_equivalent_to(place, x.ndim), loaded, places))
     hf.save(folder.parent / "again", config, loaded, TOKEN_IDS, {})

@@ -18,7 +18,7 @@ LAYERS = (
     ("update",),
     ("recipes",),
     ("programs",),
-    ("checkpoint", "eval"),
+    ("checkpoint", "export", "eval"),
     ("loops",),
     ("train", "evaluate", "convert", "generate", "mine", "plan"),
 )

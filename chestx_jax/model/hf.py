@@ -18,15 +18,16 @@ from chestx_jax.model import safetensors
 from chestx_jax.model.config import ComputeConfig, ModelConfig
 from chestx_jax.model.hf_config import from_hf, to_hf
 from chestx_jax.model.hf_names import Weight, canonical, weights
-from chestx_jax.model.qwen_vl import shapes
+from chestx_jax.model.hub import resolve
+from chestx_jax.model.qwen_vl import shapes, shardings
 from chestx_jax.model.safetensors import Tensor
 
 _BUFFERS = ("rotary_emb.inv_freq",)  # some old checkpoints store this constant among the weights
 
 
-def read_config(folder: str | Path, compute: ComputeConfig | None = None) -> ModelConfig:
-    """The model of a checkpoint folder. Raises UserError for a missing, broken or foreign config.json."""
-    path = Path(folder) / "config.json"
+def read_config(place: str | Path, compute: ComputeConfig | None = None) -> ModelConfig:
+    """The model of a checkpoint folder or hub name. Raises UserError for a missing, broken or foreign config.json."""
+    path = resolve(place) / "config.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -36,21 +37,21 @@ def read_config(folder: str | Path, compute: ComputeConfig | None = None) -> Mod
     return from_hf(raw, str(path), compute)
 
 
-def source_dtype(folder: str | Path) -> str:
-    """ "bfloat16" where every tensor of the folder is that, "float32" otherwise: the dtype that keeps every bit."""
-    dtypes = {tensor.dtype.name for tensor in safetensors.find(folder).values()}
+def source_dtype(place: str | Path) -> str:
+    """The parameter dtype that keeps every bit: bfloat16 where all tensors are that, else float32."""
+    dtypes = {tensor.dtype.name for tensor in safetensors.find(resolve(place)).values()}
     return "bfloat16" if dtypes == {"bfloat16"} else "float32"
 
 
-def load(folder: str | Path, config: ModelConfig, shardings: Any = None) -> Any:
-    """The folder's weights as the model's parameters, in `config.compute.param_dtype`.
+def load(place: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh | None = None) -> Any:
+    """The weights of a checkpoint folder or hub name as the model's parameters, in `config.compute.param_dtype`.
 
-    With `shardings` (a tree like the parameters') each process reads only what its devices hold, parameter by
-    parameter. Raises UserError listing every missing, extra and misshapen tensor, or naming one with NaN in it.
+    On a mesh each process reads only what its devices hold, parameter by parameter; without one all goes to the first
+    device. Raises UserError listing every missing, extra and misshapen tensor, or naming one with NaN in it.
     """
     table = weights(config)
-    tensors = _matched(folder, config, table)
-    places = flatten_dict(shardings) if shardings is not None else {}
+    tensors = _matched(resolve(place), config, table)
+    places = flatten_dict(shardings(config, mesh)) if mesh is not None else {}
     targets = flatten_dict(shapes(config))
     alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     params = {}
