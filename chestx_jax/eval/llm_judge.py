@@ -70,7 +70,7 @@ def judge_all(
                 say(f"item {index}: {field} could not be judged ({record[field]['error'][:80]})")
         yield index, record, usage
     for index, prediction in pending.items():  # the endpoint is down: counted as what they are
-        yield index, to_record(prediction) | dict.fromkeys(FIELDS, {"error": "not asked"}), Usage()
+        yield index, to_record(prediction) | {field: {"error": "not asked"} for field in FIELDS}, Usage()
 
 
 def estimate(predictions: Sequence[Prediction]) -> dict[str, int]:
