@@ -34,32 +34,49 @@ def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[Keys], backend: 
 
 
 def _xla(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
-    rows, length, heads, width = q_BxLxHxE.shape
+    """Both products as plain batched matrix products [R, K] × (M × E)(E × S): the form every compiler knows best."""
     scores = [_scores(q_BxLxHxE, block) for block in blocks]
-    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BxLxHxE.dtype)
-    out, start = jnp.zeros((), q_BxLxHxE.dtype), 0
+    weights_BxKxMxS = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BxLxHxE.dtype)
+    parts, start = [], 0
     for block in blocks:
         stop = start + block.k.shape[1]
-        shared = weights[..., start:stop].reshape(_grouped(rows, block) + weights.shape[1:4] + (stop - start,))
-        part = jnp.einsum("rgkhls,rske->rglkhe", shared, block.v)
-        out, start = jnp.expand_dims(out, tuple(range(4 - out.ndim))) + part.reshape(q_BxLxHxE.shape), stop
-    return out
+        v_RxKxSxE = jnp.swapaxes(block.v, 1, 2)
+        parts.append(_unfold(_fold(weights_BxKxMxS[..., start:stop], block) @ v_RxKxSxE, q_BxLxHxE))
+        start = stop
+    return sum(parts[1:], parts[0])
 
 
 def _scores(q_BxLxHxE: Array, block: Keys) -> Array:
-    """fp32 scores [B, K, H/K, L, S] with masked places at MASKED."""
+    """fp32 scores [B, K, L·H/K, S] with masked places at MASKED."""
     rows, length, heads, width = q_BxLxHxE.shape
     kv_heads = block.k.shape[2]
-    q = (q_BxLxHxE * jnp.asarray(width**-0.5, q_BxLxHxE.dtype)).reshape(
-        _grouped(rows, block) + (length, kv_heads, heads // kv_heads, width)
-    )
-    scores = jnp.einsum("rglkhe,rske->rgkhls", q, block.k, preferred_element_type=jnp.float32)
-    scores = scores.reshape((rows,) + scores.shape[2:])
-    return jnp.where(block.mask[:, None, None], scores, MASKED)
+    q = q_BxLxHxE * jnp.asarray(width**-0.5, q_BxLxHxE.dtype)
+    q = jnp.swapaxes(q.reshape(rows, length, kv_heads, -1, width), 1, 2).reshape(rows, kv_heads, -1, width)
+    k_RxKxExS = jnp.transpose(block.k, (0, 2, 3, 1))
+    scores = jnp.matmul(_fold(q, block), k_RxKxExS, preferred_element_type=jnp.float32)
+    groups = rows // block.k.shape[0]
+    scores = jnp.swapaxes(scores.reshape(-1, kv_heads, groups, length, heads // kv_heads, scores.shape[-1]), 1, 2)
+    scores = scores.reshape(rows, kv_heads, length, heads // kv_heads, -1)
+    scores = jnp.where(block.mask[:, None, :, None], scores, MASKED)
+    return scores.reshape(rows, kv_heads, length * (heads // kv_heads), -1)
 
 
-def _grouped(rows: int, block: Keys) -> tuple[int, int]:
-    return block.k.shape[0], rows // block.k.shape[0]
+def _fold(x_BxKxMxZ: Array, block: Keys) -> Array:
+    """The rows that share a key row laid end to end: [R, K, (B/R)·M, Z]."""
+    rows, kv_heads, many, last = x_BxKxMxZ.shape
+    shared = block.k.shape[0]
+    if rows == shared:
+        return x_BxKxMxZ
+    x = x_BxKxMxZ.reshape(shared, rows // shared, kv_heads, many, last)
+    return jnp.swapaxes(x, 1, 2).reshape(shared, kv_heads, -1, last)
+
+
+def _unfold(out_RxKxMxE: Array, q_BxLxHxE: Array) -> Array:
+    """The inverse of `_fold` after the second product, back to the queries' shape."""
+    rows, length, heads, width = q_BxLxHxE.shape
+    shared, kv_heads = out_RxKxMxE.shape[:2]
+    out = out_RxKxMxE.reshape(shared, kv_heads, rows // shared, length, heads // kv_heads, width)
+    return jnp.transpose(out, (0, 2, 3, 1, 4, 5)).reshape(q_BxLxHxE.shape)
 
 
 def _cudnn(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:

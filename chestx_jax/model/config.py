@@ -36,6 +36,7 @@ class ComputeConfig:
         "layer"  # what backward recomputes: nothing, each layer, all but its matmuls
     )
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    unroll: int = 1  # layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
     head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row
 
 

@@ -96,6 +96,7 @@ class Decoder(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=config.layers,
+            unroll=config.compute.unroll or config.layers,
             metadata_params={nn.PARTITION_NAME: None},
         )
         keys = tuple((cache.k, cache.v) for cache in past)

@@ -39,7 +39,7 @@ class QwenVL(nn.Module):
         """Hidden states and own keys of rows that may hold image pads."""
         visual = constrain(self.vision(images), "batch", None, None)
         x = self.embed(tokens.ids)
-        seen = jnp.take_along_axis(visual, jnp.maximum(tokens.visual, 0)[..., None], axis=1)
+        seen = jax.vmap(lambda row, at: row[at])(visual, jnp.maximum(tokens.visual, 0))
         x = jnp.where((tokens.visual >= 0)[..., None], seen, x)
         return self.decoder(constrain(x, "batch", None, None), tokens.positions, tokens.segments, past)
 

@@ -95,6 +95,7 @@ class VisionTower(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=vision.layers,
+            unroll=self.config.compute.unroll or vision.layers,
             metadata_params={nn.PARTITION_NAME: None},
         )
         x, _ = stack(self.config, name="layers")(x, jnp.asarray(full), masks, tables)

@@ -1,0 +1,125 @@
+"""Orbax checkpoints: the train state and the data iterator's place, saved together, asynchronously, atomically.
+
+Restore order: the newest complete checkpoint is chosen; its state goes straight into sharded arrays; then the
+iterator is set to the place saved with it; then the caller drops metrics later than that step. A checkpoint that a
+kill left half-written is never chosen (Orbax renames it into place when it is complete).
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from chestx_jax.errors import UserError
+from chestx_jax.model import qwen_vl
+from chestx_jax.model.config import ModelConfig
+from chestx_jax.update.state import TrainState
+
+
+@contextlib.contextmanager
+def manager(folder: str | Path, keep: int) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of one stage: the `keep` newest and the one with the lowest validation loss."""
+    policies = [preservation_policy.LatestN(keep), preservation_policy.BestN(get_metric_fn=_best, n=1, keep_checkpoints_without_metrics=False)]
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=preservation_policy.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+    )
+    with ocp.CheckpointManager(Path(folder).absolute(), options=options) as checkpoints:
+        yield checkpoints
+
+
+def _best(metrics: Mapping[str, float]) -> float:
+    return -float(metrics["validation_loss"])
+
+
+def save(
+    checkpoints: ocp.CheckpointManager, state: TrainState, data: Any, step: int, metrics: Mapping[str, float] | None
+) -> None:
+    """Saves `state` and the iterator `data` as of `step` in the background; a step already saved is left alone."""
+    if step in checkpoints.all_steps():
+        return
+    place = ocp.args.JsonSave({"iterator": json.dumps(data.get_state())})
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=place)
+    checkpoints.save(step, args=items, metrics=dict(metrics) if metrics else None)
+
+
+def restore(
+    checkpoints: ocp.CheckpointManager, shapes: TrainState, shardings: TrainState, data: Any
+) -> TrainState | None:
+    """The newest saved state in the given shardings, with `data` set to its place; None where nothing is saved."""
+    step = checkpoints.latest_step()
+    if step is None:
+        return None
+    target = _placed(shapes, shardings)
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore())
+    restored = _explained(lambda: checkpoints.restore(step, args=items), checkpoints.directory)
+    if data is not None:
+        data.set_state(json.loads(restored.data["iterator"]))
+    return restored.state
+
+
+def save_params(folder: str | Path, params, model: dict) -> None:
+    """Parameters alone with the model's configuration (plain JSON values), replacing `folder` in one rename."""
+    folder = Path(folder).absolute()
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(partial / "params", params)
+        checkpointer.wait_until_finished()
+    (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def load_params(folder: str | Path, model: ModelConfig, mesh):
+    """Parameters saved by `save_params`, in the mesh's shardings.
+
+    Raises UserError for a folder without parameters or with parameters of another shape, naming the first that differ.
+    """
+    folder = Path(folder).absolute()
+    if not (folder / "params").is_dir():
+        raise UserError(f"{folder} holds no params folder: give the folder that training wrote (it ends in /params).")
+    target = _placed(qwen_vl.shapes(model), qwen_vl.shardings(model, mesh))
+    with ocp.StandardCheckpointer() as checkpointer:
+        _check_shapes(checkpointer.metadata(folder / "params"), target, folder)
+        return _explained(lambda: checkpointer.restore(folder / "params", target), folder)
+
+
+def _check_shapes(metadata, target, folder: Path) -> None:
+    saved = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in _leaves(metadata)}
+    wanted = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in _leaves(target)}
+    differ = [name for name in sorted(saved.keys() | wanted.keys()) if saved.get(name) != wanted.get(name)]
+    if differ:
+        listed = "; ".join(f"{n} is {saved.get(n, 'missing')}, wanted {wanted.get(n, 'nothing')}" for n in differ[:5])
+        raise UserError(
+            f"{folder} is a checkpoint of another model, {len(differ)} parameters differ: {listed}. "
+            "Set config.model to the shape it was trained with."
+        )
+
+
+def _leaves(tree):
+    tree = getattr(tree, "item_metadata", tree)
+    tree = getattr(tree, "tree", tree)
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
+
+
+def _placed(shapes, shardings):
+    place = lambda shape, at: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=at)  # noqa: E731
+    return jax.tree.map(place, shapes, shardings)
+
+
+def _explained(restore, folder) -> Any:
+    """Orbax's complaint about another tree or shape, as one sentence."""
+    try:
+        return restore()
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{folder} cannot be restored into this configuration ({first}): use the configuration it was written "
+            "with, or another workdir."
+        ) from error

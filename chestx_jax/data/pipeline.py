@@ -1,0 +1,167 @@
+"""The input pipelines: packed batches for SFT, prompts with their references for GRPO, prompts for evaluation.
+
+Each is a Grain dataset whose iterator can be checkpointed; films are decoded in threads while the device works.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from chestx_jax.data.mixture import Source, draw
+from chestx_jax.data.packing import PackedBatches, RowsConfig
+from chestx_jax.data.schema import Sample
+from chestx_jax.errors import UserError
+from chestx_jax.tokens import chat, rows as layout
+from chestx_jax.tokens.image import ImageSpec, load_image, patches
+from chestx_jax.tokens.rows import Example
+from chestx_jax.tokens.tokenizer import SpecialIds
+from chestx_jax.types import Batch, Prompts, Reference
+
+STREAM = 1 << 40  # numbers of the endless training stream
+LOG = logging.getLogger(__name__)
+
+
+class Encoder(NamedTuple):
+    """What turns a sample into tokens and patches."""
+
+    tokenizer: Any
+    special: SpecialIds
+    image: ImageSpec
+    blind: bool = False  # every film replaced by zeros: the text-only baseline
+
+
+@dataclass
+class BadRecords:
+    """Counts records that had to be skipped, and stops the run when they are more than `share` of those seen."""
+
+    share: float
+    seen: int = 0
+    ids: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def guarded(self, make: Callable[[Sample], Any], sample: Sample) -> Any:
+        """`make(sample)`, or None for a bad record, which is logged with its id."""
+        try:
+            made, problem = make(sample), None
+        except UserError as error:
+            made, problem = None, error
+        with self.lock:
+            self.seen += 1
+            if problem is not None:
+                self.ids.append(sample.id)
+                LOG.warning("record %s skipped (%d of %d so far): %s", sample.id, len(self.ids), self.seen, problem)
+            if len(self.ids) > max(self.share * self.seen, self.share * 100):
+                raise UserError(
+                    f"{len(self.ids)} of {self.seen} records are bad, more than the allowed share of {self.share:g}; "
+                    f"the last is {self.ids[-1]}: mend the data or raise max_bad."
+                )
+        return made
+
+
+def encode(encoder: Encoder, sample: Sample, reasoning: bool, with_target: bool) -> Example:
+    """A sample as tokens, positions and patches; raises UserError for a film that cannot be read."""
+    films = [patches(load_image(path), encoder.image) for path in sample.images]
+    if encoder.blind:
+        films = [(np.zeros_like(values), grid) for values, grid in films]
+    target = chat.target_text(sample.steps, sample.answer, reasoning) if with_target else None
+    return layout.encode(
+        encoder.tokenizer, encoder.special, sample.question, films, reasoning, target, encoder.image.merge_size
+    )
+
+
+def supervised_batches(
+    sources: Sequence[Source],
+    encoder: Encoder,
+    count: int,
+    rows: RowsConfig,
+    seed: int,
+    bad: BadRecords,
+    shard: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
+    """Endless packed batches of `count` rows (this process's share: `shard` is its number and how many there are)."""
+
+    def example(number: int) -> Example | None:
+        source, sample = draw(sources, seed, number)
+        return bad.guarded(lambda s: encode(encoder, s, source.reasoning, True), sample)
+
+    def emit(packed: list[list[Example]]) -> Batch:
+        return layout.pack(
+            packed, rows.length, rows.image_slots, rows.patches, encoder.image.merge_size, _patch_values(encoder.image)
+        )
+
+    numbers = grain.MapDataset.range(shard[0], STREAM, shard[1])
+    examples = numbers.map(example).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
+    batches = PackedBatches(examples, count, rows, emit)
+    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
+
+
+class Asked(NamedTuple):
+    """A batch of prompts and the records they came from (fillers repeat a record and have index -1 in `prompts`)."""
+
+    prompts: Prompts
+    samples: tuple[Sample, ...]
+    reference: Any = None  # what the rewards compare with, where asked for
+
+
+def prompt_batches(
+    samples: Sequence[Sample],
+    encoder: Encoder,
+    count: int,
+    rows: RowsConfig,
+    seed: int,
+    bad: BadRecords,
+    reference: Callable[[Sequence[Sample]], Reference],
+    shard: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
+    """Endless batches of `count` prompts with their references, every record once an epoch, shuffled anew each."""
+    numbered = grain.MapDataset.source(list(enumerate(samples))).seed(seed).shuffle().repeat()
+    pairs = numbered[shard[0] :: shard[1]].map(
+        lambda pair: bad.guarded(lambda s: (pair[0], s, encode(encoder, s, True, False)), pair[1])
+    )
+    stream = pairs.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
+
+    def together(items) -> Asked:
+        asked = _asked(items, encoder, rows, count)
+        return asked._replace(reference=reference(asked.samples))
+
+    batches = stream.batch(count, drop_remainder=True, batch_fn=together)
+    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
+
+
+def prompts_once(
+    samples: Sequence[Sample], encoder: Encoder, count: int, rows: RowsConfig, bad: BadRecords, reasoning: bool = True
+) -> Iterator[Asked]:
+    """Every record once, in order; the last batch is filled up with index -1."""
+    for start in range(0, len(samples), count):
+        chunk = [
+            bad.guarded(lambda s, number=number: (number, s, encode(encoder, s, reasoning, False)), sample)
+            for number, sample in enumerate(samples[start : start + count], start)
+        ]
+        chunk = [item for item in chunk if item is not None]
+        if chunk:
+            yield _asked(chunk, encoder, rows, count)
+
+
+def _asked(items: Sequence[tuple[int, Sample, Example]], encoder: Encoder, rows: RowsConfig, count: int) -> Asked:
+    items = list(items)
+    filled = items + [(-1, *items[-1][1:])] * (count - len(items))
+    numbers, samples, examples = zip(*filled, strict=True)
+    made = layout.prompts(
+        examples,
+        rows.length,
+        rows.image_slots,
+        rows.patches,
+        numbers,
+        encoder.image.merge_size,
+        _patch_values(encoder.image),
+    )
+    return Asked(made, samples)
+
+
+def _patch_values(image: ImageSpec) -> int:
+    return 3 * image.temporal_patch_size * image.patch_size**2

@@ -1,0 +1,99 @@
+"""The GRPO loop: rollout → rewards → advantages → update."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from chestx_jax import checkpoint, metrics, sharding
+from chestx_jax.loops.duties import Flight, Stopped, landed, stop_on_sigterm
+from chestx_jax.loops.setting import Setting
+from chestx_jax.programs import fresh_state, transform_of
+from chestx_jax.recipes import GrpoConfig
+from chestx_jax.update import state as states
+from chestx_jax.update.steps import Experience
+
+
+def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[], dict]) -> dict:
+    """Runs (or resumes) GRPO in `folder` and returns the policy's final parameters.
+
+    `initial` gives the parameters to start from, which are also the reference model's. A step is one batch of prompts:
+    one rollout, `stage.updates` optimizer steps. Raises Stopped after SIGTERM, with the state saved.
+    """
+    job, mesh, functions, words = setting.job, setting.mesh, setting.functions, setting.vocabulary
+    transform = transform_of(stage)
+    shapes = states.state_shapes(job.model, transform)
+    state_at = states.state_shardings(job.model, transform, mesh)
+    prompts_at = setting.programs["grpo/rollout"].in_shardings[1]
+    reference_at = setting.programs["grpo/score"].in_shardings[1]
+    data, tables = setting.prompt_batches(stage), setting.tables()
+    needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
+    reference_params = initial() if needs_reference else None
+    with checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints, stop_on_sigterm() as stopped:
+        state = checkpoint.restore(checkpoints, shapes, state_at, data)
+        state = fresh_state(job, transform, mesh).jit()(initial()) if state is None else state
+        first = int(jax.device_get(state.step)) // stage.updates
+        flight = None
+        with (
+            metrics.writer(folder, folder.name, stage.steps, restored_step=first, show=SHOWN, **setting.reporting) as write,
+            jax.transfer_guard("disallow"),
+        ):
+            for step in range(first + 1, stage.steps + 1):
+                asked = next(data)
+                prompts = sharding.put(asked.prompts, prompts_at)
+                reference = sharding.put(asked.reference, reference_at)
+                rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
+                scores, advantages, kept, summary = functions["grpo/score"](tables, reference, rollout)
+                logprobs = functions["grpo/logprobs"]
+                experience = Experience(
+                    prompts=prompts,
+                    rollout=rollout,
+                    advantages=advantages,
+                    kept=kept,
+                    reference=logprobs(reference_params, prompts, rollout, words) if needs_reference else None,
+                    old=logprobs(state.params, prompts, rollout, words) if needs_old else None,
+                )
+                for _ in range(stage.updates):
+                    state, measured = functions["grpo/step"](state, experience, words)
+                if flight:
+                    report(write, setting, stage, flight, folder)  # the step before, while this one runs
+                flight = Flight(step, {**summary, **measured}, (experience, asked, scores))
+                if step == stage.steps or step % stage.cadence.save == 0 or stopped():
+                    report(write, setting, stage, flight, folder)  # nothing is saved that a non-finite step made
+                    flight = None
+                    checkpoint.save(checkpoints, state, data, step, None)
+                if stopped() and step < stage.steps:
+                    checkpoints.wait_until_finished()
+                    raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
+    return state.params
+
+
+SHOWN = ("reward/sequence", "reward/accuracy", "reward/process", "length", "kl")
+
+
+def report(write: metrics.Write, setting: Setting, stage: GrpoConfig, flight: Flight, folder: Path) -> None:
+    """Writes a landed step's metrics at the log cadence, and a table of its first group at the sample cadence."""
+    measured = landed(flight, folder)
+    with_samples = flight.step % stage.cadence.samples == 0
+    if flight.step % stage.cadence.log and not with_samples and flight.step != stage.steps:
+        return
+    write(flight.step, measured, sample_rows(setting, stage, flight) if with_samples else ())
+
+
+def sample_rows(setting: Setting, stage: GrpoConfig, flight: Flight) -> list[metrics.SampleRow]:
+    """The first prompt's completions with their rewards, for reading along."""
+    experience, asked, scores = flight.batch
+    group = stage.sampling.group
+    take = lambda tree: jax.tree.map(lambda x: jax.device_get(x)[:group], tree)  # noqa: E731
+    rollout, terms, total = take(experience.rollout), take(scores.terms), take(scores.sequence)
+    sample = asked.samples[0]
+    return [
+        metrics.SampleRow(
+            images=tuple(sample.images),
+            question=sample.question,
+            text=text,
+            answer=sample.answer,
+            scores={"sequence": float(total[i]), **{name: float(term[i]) for name, term in terms.items()}},
+        )
+        for i, text in enumerate(setting.texts(rollout.ids, rollout.length))
+    ]

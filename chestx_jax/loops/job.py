@@ -1,0 +1,195 @@
+"""The main job: prepare the data, run the stages in order, test after each, export. Run again, it goes on."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+
+from chestx_jax import checkpoint
+from chestx_jax.config import to_dict
+from chestx_jax.data.phantom.write import write_phantom
+from chestx_jax.errors import UserError
+from chestx_jax.eval import priors, report, tables
+from chestx_jax.eval.records import append_predictions, read_predictions, write_predictions
+from chestx_jax.eval.scores import Evaluation, compare, evaluate_predictions
+from chestx_jax.loops import grpo, sft
+from chestx_jax.loops.answer import answers
+from chestx_jax.loops.setting import Setting, make_setting
+from chestx_jax.model import hf
+from chestx_jax.programs import initial
+from chestx_jax.recipes import JobConfig, SftConfig
+from chestx_jax.tokens.tokenizer import train_tokenizer
+
+
+def run(job: JobConfig, workdir: Path) -> None:
+    """Runs whatever of the job is not done yet under `workdir`.
+
+    Leaves the data and tokenizer (phantom jobs), a folder per stage with checkpoints, metrics and final parameters, a
+    folder per test, `report.html`, `scores.json`, and `hf/`, the last model as a Hugging Face folder.
+    """
+    started = time.monotonic()
+    workdir.mkdir(parents=True, exist_ok=True)
+    same_configuration(job, workdir)
+    prepare(job, workdir)
+    setting = make_setting(job, workdir)
+    tested: dict[str, Evaluation] = {}
+    first = supervised(setting, job.init)
+    if isinstance(job.init, SftConfig) and job.evaluation:
+        if job.evaluation.blind:
+            blind = supervised(setting, job.init, blind=True)
+            tested["blind"] = test(setting, "blind", lambda: weights(setting, blind), blind=True)
+        tested["SFT"] = test(setting, "sft", lambda: weights(setting, first))
+    last = first
+    if job.grpo:
+        last = policy(setting, first)
+        if job.evaluation:
+            tested["GRPO"] = test(setting, "grpo", lambda: weights(setting, last))
+    export(setting, last)
+    if tested:
+        conclude(setting, tested)
+    print(f"done in {time.monotonic() - started:.0f} s; the model is in {workdir / 'hf'}", flush=True)
+
+
+def same_configuration(job: JobConfig, workdir: Path) -> None:
+    """A workdir belongs to one configuration; raises UserError naming the first field that differs."""
+    path, now = workdir / "config.json", _flat(to_dict(job))
+    if path.exists():
+        before = _flat(json.loads(path.read_text()))
+        differ = [name for name in sorted(now.keys() | before.keys()) if now.get(name) != before.get(name)]
+        if differ:
+            raise UserError(
+                f"{workdir} holds a run in which config.{differ[0]} was {before.get(differ[0])!r}, now it is "
+                f"{now.get(differ[0])!r}: use another workdir, or the old value to go on"
+            )
+    elif jax.process_index() == 0:
+        path.write_text(json.dumps(to_dict(job), indent=2) + "\n")
+
+
+def prepare(job: JobConfig, workdir: Path) -> None:
+    """Draws the phantom and trains its tokenizer where the job has one and they are not there yet."""
+    root = Path(job.data_root) if job.data_root else workdir / "data"
+    if job.phantom is None or jax.process_index() != 0:
+        return
+    if not root.exists():
+        write_phantom(root, job.phantom)
+    if not (root / job.tokenizer).exists():
+        train_tokenizer(phantom_texts(root), root / job.tokenizer, job.vocabulary)
+
+
+def phantom_texts(root: Path):
+    """Everything a model will read or write on the phantom's training records."""
+    from chestx_jax.data.reader import read_samples
+    from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
+
+    yield from (SYSTEM, INSTRUCTION)
+    for path in sorted(root.glob("*.jsonl")):
+        if path.stem.startswith(("train", "base")):
+            for sample in read_samples(path):
+                yield sample.question
+                yield target_text(sample.steps, sample.answer, True)
+
+
+def supervised(setting: Setting, stage: str | SftConfig, blind: bool = False) -> str:
+    """Where the weights of a first stage are: `stage` itself where it names a checkpoint, else after training it."""
+    if isinstance(stage, str):
+        return stage
+    start = supervised(setting, stage.init)  # the blind model starts from the same weights: its films alone are zeros
+    folder = setting.workdir / (f"{stage.name}_blind" if blind else stage.name)
+    return trained(setting, folder, lambda: sft.train(setting, stage, folder, lambda: weights(setting, start), blind))
+
+
+def policy(setting: Setting, start: str) -> str:
+    """Where the weights are after GRPO."""
+    stage = setting.job.grpo
+    assert stage is not None
+    folder = setting.workdir / stage.name
+    return trained(setting, folder, lambda: grpo.train(setting, stage, folder, lambda: weights(setting, start)))
+
+
+def trained(setting: Setting, folder: Path, train: Callable[[], dict]) -> str:
+    """Runs a stage unless its final parameters are there; returns where they are."""
+    params = folder / "params"
+    if not params.exists():
+        begun = time.monotonic()
+        checkpoint.save_params(params, train(), to_dict(setting.job.model))
+        print(f"{folder.name} took {time.monotonic() - begun:.0f} s", flush=True)
+    return f"orbax:{params}"
+
+
+def weights(setting: Setting, where: str):
+    """Parameters from "random", "orbax:DIR" or "hf:DIR", sharded over the mesh."""
+    kind, _, place = where.partition(":")
+    if where == "random":
+        return initial(setting.job, seed_of(setting.job), setting.mesh).jit()()
+    if kind == "orbax":
+        return checkpoint.load_params(place, setting.job.model, setting.mesh)
+    if kind == "hf":
+        return hf.load(place, setting.job.model, setting.mesh)
+    raise UserError(f"config.init is {where!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage")
+
+
+def seed_of(job: JobConfig) -> int:
+    """The seed of random weights: that of the stage trained first."""
+    stage, seed = job.init, 0
+    while isinstance(stage, SftConfig):
+        stage, seed = stage.init, stage.seed
+    return seed
+
+
+def test(setting: Setting, name: str, params: Callable[[], dict], blind: bool = False) -> Evaluation:
+    """The test split answered greedily and scored; predictions are written as they come and never asked for twice."""
+    config = setting.job.evaluation
+    assert config is not None
+    begun = time.monotonic()
+    samples = limited(setting.samples(config.source), config.limit)
+    path = setting.workdir / "test" / f"{name}.jsonl"
+    partial = path.with_suffix(".partial.jsonl")
+    if not path.exists():
+        held = params()
+        list(append_predictions(partial, answers(setting, config, held, samples, blind)))
+        partial.rename(path)
+    found = evaluate_predictions(read_predictions(path), setting.lexicon)
+    print(f"test of {name}: {len(samples)} records in {time.monotonic() - begun:.0f} s", flush=True)
+    return found
+
+
+def limited(samples, limit: int):
+    """At most `limit` records of each task, the first ones; 0: all."""
+    counts: dict[str, int] = {}
+    kept = []
+    for sample in samples:
+        counts[sample.task] = counts.get(sample.task, 0) + 1
+        if not limit or counts[sample.task] <= limit:
+            kept.append(sample)
+    return kept
+
+
+def export(setting: Setting, where: str) -> None:
+    """The last model as a Hugging Face folder."""
+    folder = setting.workdir / "hf"
+    if not folder.exists():
+        hf.save(folder, weights(setting, where), setting.job.model, setting.root / setting.job.tokenizer, setting.job.image)
+
+
+def conclude(setting: Setting, tested: dict[str, Evaluation]) -> None:
+    """The closing table on the console, `scores.json` and `report.html`."""
+    config = setting.job.evaluation
+    assert config is not None
+    predictions = {name: read_predictions(setting.workdir / "test" / f"{name.lower()}.jsonl") for name in tested}
+    print(tables.comparison_table(tested), flush=True)
+    scores = {name: found.to_json() for name, found in tested.items()}
+    (setting.workdir / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+    report.write_report(
+        setting.workdir / "report.html", {name: (predictions[name], found) for name, found in tested.items()}
+    )
+
+
+def _flat(tree, prefix: str = "") -> dict[str, object]:
+    """Nested dicts and lists as one dict of dotted names."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    if items is None:
+        return {prefix: tree}
+    return {k: v for name, value in items for k, v in _flat(value, f"{prefix}.{name}" if prefix else str(name)).items()}

@@ -1,0 +1,65 @@
+"""The supervised loop."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from chestx_jax import checkpoint, metrics, sharding
+from chestx_jax.data import pipeline
+from chestx_jax.loops.duties import Flight, Stopped, landed, stop_on_sigterm
+from chestx_jax.loops.setting import Setting
+from chestx_jax.programs import fresh_state, transform_of
+from chestx_jax.recipes import SftConfig
+from chestx_jax.update import state as states
+
+
+def train(setting: Setting, stage: SftConfig, folder: Path, initial: Callable[[], dict], blind: bool = False) -> dict:
+    """Runs (or resumes) a supervised stage in `folder` and returns its final parameters.
+
+    `initial` gives the parameters to start from; it is called only where nothing is saved yet. `blind` replaces every
+    film by zeros. Raises Stopped after SIGTERM, with the state saved.
+    """
+    job, mesh = setting.job, setting.mesh
+    transform = transform_of(stage)
+    shapes = states.state_shapes(job.model, transform)
+    state_at = states.state_shardings(job.model, transform, mesh)
+    step_fn = setting.functions[f"{stage.name}/step"]
+    batch_at = setting.programs[f"{stage.name}/step"].in_shardings[1]
+    data = setting.training_batches(stage, blind)
+    with (
+        checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints,
+        stop_on_sigterm() as stopped,
+    ):
+        state = checkpoint.restore(checkpoints, shapes, state_at, data)
+        if state is None:
+            state = fresh_state(job, transform, mesh).jit()(initial())
+        first = int(jax.device_get(state.step))
+        flight = None
+        with (
+            metrics.writer(folder, folder.name, stage.steps, restored_step=first, **setting.reporting) as write,
+            jax.transfer_guard("disallow"),
+        ):
+
+            def report(measured: dict[str, float], step: int) -> None:
+                if step % stage.cadence.log == 0 or step == stage.steps:
+                    write(step, measured)
+
+            for step in range(first + 1, stage.steps + 1):
+                batch = sharding.put(next(data), batch_at)
+                state, measured = step_fn(state, batch, setting.vocabulary)
+                if flight:
+                    report(landed(flight, folder), flight.step)  # of the step before, while this one runs
+                flight = Flight(step, measured, batch)
+                last = step == stage.steps
+                if last or step % stage.cadence.save == 0 or stopped():
+                    report(landed(flight, folder), step)  # nothing is saved that a non-finite step made
+                    flight, loss = None, None
+                    if stage.validation and (last or step % stage.cadence.validate == 0):
+                        loss = {"validation_loss": setting.validation_loss(stage, state.params, blind)}
+                        write(step, loss)
+                    checkpoint.save(checkpoints, state, data, step, loss)
+                if stopped() and step < stage.steps:
+                    checkpoints.wait_until_finished()
+                    raise Stopped(f"{stage.name} stopped at step {step} of {stage.steps}; run the same command to go on")
+    return state.params

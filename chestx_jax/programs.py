@@ -1,0 +1,251 @@
+"""Every jitted program of a job, by name: the one place where steps are jitted.
+
+`programs(job, mesh)` needs no weights, tokenizer or network: each program comes with the abstract arguments it will be
+called with, so that it can be compiled for a machine that is not there. The loops run exactly these.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from chestx_jax import lexicon, sharding
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.model import qwen_vl
+from chestx_jax.model.config import ModelConfig
+from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.rewards import combine
+from chestx_jax.rollout.engine import generate
+from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
+from chestx_jax.types import Batch, Completion, Images, Prompts, Reference, Rollout, Tokens
+from chestx_jax.update import state as states
+from chestx_jax.update.advantages import token_advantages
+from chestx_jax.update.logprobs import completion_stats
+from chestx_jax.update.optimizer import optimizer
+from chestx_jax.update.steps import Experience, grpo_step, length_penalty, sft_step, supervised
+
+ROLLOUT_STREAM = 1  # keeps the sampler's randomness apart from any other use of a step's key
+
+
+@dataclass(frozen=True)
+class Program:
+    """A pure function with everything needed to compile it: abstract arguments, their shardings, what is donated."""
+
+    function: Callable
+    arguments: tuple[Any, ...]
+    in_shardings: tuple[Any, ...]
+    out_shardings: Any
+    donated: tuple[int, ...] = ()
+
+    def jit(self):
+        """The compiled-on-first-call function."""
+        return jax.jit(
+            self.function,
+            in_shardings=self.in_shardings,
+            out_shardings=self.out_shardings,
+            donate_argnums=self.donated,
+        )
+
+
+def programs(job: JobConfig, mesh) -> dict[str, Program]:
+    """All programs of a job: `NAME/step` and `NAME/validate` per supervised stage, `grpo/…` and `test/generate`."""
+    found: dict[str, Program] = {}
+    stage = job.init
+    while isinstance(stage, SftConfig):
+        found |= _supervised(job, stage, mesh)
+        stage = stage.init
+    if job.grpo is not None:
+        found |= _grpo(job, job.grpo, mesh)
+    if job.evaluation is not None:
+        greedy = SamplingConfig(temperature=0.0, length=job.evaluation.length, group=1)
+        found["test/generate"] = _generate(job, job.evaluation.rows, job.evaluation.batch, greedy, 0, mesh)
+    return found
+
+
+def initial(job: JobConfig, seed: int, mesh) -> Program:
+    """Random parameters, made where they will live."""
+    shardings = qwen_vl.shardings(job.model, mesh)
+    return Program(lambda: qwen_vl.init(job.model, jax.random.key(seed)), (), (), shardings)
+
+
+def fresh_state(job: JobConfig, transform: optax.GradientTransformation, mesh) -> Program:
+    """The state before a stage's first step, from parameters that are donated to it."""
+    out = states.state_shardings(job.model, transform, mesh)
+    shapes = qwen_vl.shapes(job.model)
+    return Program(lambda params: states.fresh(params, transform), (shapes,), (out.params,), out, (0,))
+
+
+def transform_of(stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
+    """The stage's optimizer; its schedule counts optimizer steps."""
+    updates = stage.updates if isinstance(stage, GrpoConfig) else 1
+    return optimizer(stage.optimizer, stage.steps * updates)
+
+
+def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
+    model, transform = job.model, transform_of(stage)
+    state, state_at = states.state_shapes(model, transform), states.state_shardings(model, transform, mesh)
+    batch = batch_shapes(model, stage.rows, stage.batch)
+    batch_at = sharding.batched(mesh, batch)
+    words, words_at = _vocabulary(model, mesh)
+    step = partial(sft_step, model, transform, stage.z_weight, stage.micro_batches)
+
+    def validate(params, batch: Batch, vocabulary: Vocabulary):
+        tokens = jnp.sum(batch.weights)
+        return supervised(model, params, batch, vocabulary.allowed, jnp.float32(1.0)), tokens
+
+    return {
+        f"{stage.name}/step": Program(
+            _on(mesh, lambda state, batch, words: step(state, batch, words.allowed)),
+            (state, batch, words),
+            (state_at, batch_at, words_at),
+            (state_at, None),
+            (0,),
+        ),
+        f"{stage.name}/validate": Program(
+            _on(mesh, validate), (state.params, batch, words), (state_at.params, batch_at, words_at), None
+        ),
+    }
+
+
+def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
+    model, transform, sampling = job.model, transform_of(stage), stage.sampling
+    state, state_at = states.state_shapes(model, transform), states.state_shardings(model, transform, mesh)
+    prompts = prompt_shapes(model, stage.rows, stage.prompts)
+    prompts_at = sharding.batched(mesh, prompts)
+    rollout = rollout_shapes(stage.prompts * sampling.group, sampling.length)
+    rollout_at = sharding.batched(mesh, rollout)
+    per_token, per_row = rollout.logprobs, rollout.finished
+    words, words_at = _vocabulary(model, mesh)
+    tables = lexicon.table_shapes(model.vocab_size)
+    tables_at = sharding.replicated(mesh, tables)
+    reference = lexicon.reference_shapes(stage.prompts, stage.rewards.slots)
+    step = partial(grpo_step, model, transform, stage.policy, stage.overlong, sampling.temperature, stage.micro_batches)
+
+    def score(tables, reference: Reference, rollout: Rollout):
+        owner = jnp.arange(rollout.ids.shape[0], dtype=jnp.int32) // jnp.int32(sampling.group)
+        scores = combine.score(stage.rewards, tables, Completion(rollout.ids, rollout.length, owner), reference)
+        rewards = scores.sequence - length_penalty(rollout.length, sampling.length, stage.overlong)
+        within = jnp.arange(rollout.ids.shape[1])[None] < rollout.length[:, None]
+        advantages, kept = token_advantages(rewards, scores.credit, within, sampling.group, stage.advantages)
+        return scores, advantages, kept
+
+    def logprobs(params, prompts: Prompts, rollout: Rollout, words: Vocabulary):
+        stats = completion_stats(
+            model, params, prompts, rollout.ids, rollout.length, words.allowed, sampling.temperature
+        )
+        return stats.logprob
+
+    experience = Experience(
+        prompts=prompts,
+        rollout=rollout,
+        advantages=per_token,
+        kept=per_row,
+        reference=per_token if stage.policy.kl_weight else None,
+        old=per_token if stage.updates > 1 else None,
+    )
+    return {
+        "grpo/rollout": _generate(job, stage.rows, stage.prompts, sampling, stage.seed, mesh),
+        "grpo/score": Program(
+            _on(mesh, score),
+            (tables, reference, rollout),
+            (tables_at, sharding.batched(mesh, reference), rollout_at),
+            None,
+        ),
+        "grpo/logprobs": Program(
+            _on(mesh, logprobs),
+            (state.params, prompts, rollout, words),
+            (state_at.params, prompts_at, rollout_at, words_at),
+            rollout_at.logprobs,
+        ),
+        "grpo/step": Program(
+            _on(mesh, lambda state, experience, words: step(state, experience, words.allowed)),
+            (state, experience, words),
+            (state_at, sharding.batched(mesh, experience), words_at),
+            (state_at, None),
+            (0,),
+        ),
+    }
+
+
+def _generate(job: JobConfig, rows: RowsConfig, count: int, sampling: SamplingConfig, seed: int, mesh) -> Program:
+    prompts = prompt_shapes(job.model, rows, count)
+    words, words_at = _vocabulary(job.model, mesh)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    out = sharding.batched(mesh, rollout_shapes(count * sampling.group, sampling.length))
+
+    def run(params, prompts: Prompts, words: Vocabulary, step):
+        return generate(job.model, sampling, params, prompts, words, states.key_at(seed, step, ROLLOUT_STREAM))
+
+    return Program(
+        _on(mesh, run),
+        (qwen_vl.shapes(job.model), prompts, words, step),
+        (
+            qwen_vl.shardings(job.model, mesh),
+            sharding.batched(mesh, prompts),
+            words_at,
+            sharding.replicated(mesh, step),
+        ),
+        out,
+    )
+
+
+def _on(mesh, function: Callable) -> Callable:
+    """`function`, traced with the mesh that its sharding constraints speak of."""
+
+    def traced(*arguments):
+        with sharding.on(mesh):
+            return function(*arguments)
+
+    return traced
+
+
+def _vocabulary(model: ModelConfig, mesh):
+    words = Vocabulary(
+        allowed=jax.ShapeDtypeStruct((model.vocab_size,), bool), ends=jax.ShapeDtypeStruct((2,), jnp.int32)
+    )
+    return words, sharding.replicated(mesh, words)
+
+
+def batch_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Batch:
+    """The abstract supervised batch."""
+    return Batch(
+        tokens=_token_shapes(count, rows.length),
+        images=_image_shapes(model, rows, count),
+        weights=jax.ShapeDtypeStruct((count, rows.length), jnp.float32),
+    )
+
+
+def prompt_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Prompts:
+    """The abstract prompts of a rollout."""
+    per_row = jax.ShapeDtypeStruct((count,), jnp.int32)
+    tokens = _token_shapes(count, rows.length)
+    return Prompts(tokens=tokens, images=_image_shapes(model, rows, count), length=per_row, index=per_row)
+
+
+def rollout_shapes(count: int, length: int) -> Rollout:
+    """The abstract completions."""
+    return Rollout(
+        ids=jax.ShapeDtypeStruct((count, length), jnp.int32),
+        length=jax.ShapeDtypeStruct((count,), jnp.int32),
+        logprobs=jax.ShapeDtypeStruct((count, length), jnp.float32),
+        finished=jax.ShapeDtypeStruct((count,), bool),
+    )
+
+
+def _token_shapes(count: int, length: int) -> Tokens:
+    per_token = jax.ShapeDtypeStruct((count, length), jnp.int32)
+    positions = jax.ShapeDtypeStruct((count, length, 3), jnp.int32)
+    return Tokens(ids=per_token, segments=per_token, positions=positions, visual=per_token)
+
+
+def _image_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Images:
+    slots = (count, rows.image_slots, rows.patches)
+    return Images(
+        patches=jax.ShapeDtypeStruct((*slots, model.vision.patch_values), jnp.float32),
+        positions=jax.ShapeDtypeStruct((*slots, 2), jnp.int32),
+        valid=jax.ShapeDtypeStruct(slots, bool),
+    )

@@ -1,0 +1,102 @@
+"""A stage's whole configuration as frozen dataclasses. Without arguments they are the paper's 7B recipe (facts of the
+public release of arXiv 2504.20930); configs/ writes the presets."""
+
+from dataclasses import dataclass, field
+
+from chestx_jax.config import ranged
+from chestx_jax.data.mixture import SourceConfig
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.data.phantom.write import PhantomSpec
+from chestx_jax.model.config import ModelConfig
+from chestx_jax.rewards.combine import RewardConfig
+from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.sharding import MeshConfig
+from chestx_jax.tokens.image import ImageSpec
+from chestx_jax.update.advantages import AdvantageConfig
+from chestx_jax.update.losses import PolicyConfig
+from chestx_jax.update.optimizer import OptimizerConfig
+from chestx_jax.update.steps import OverlongConfig
+
+
+@dataclass(frozen=True)
+class CadenceConfig:
+    """How often, in steps."""
+
+    log: int = ranged(10, min=1)
+    save: int = ranged(100, min=1)
+    samples: int = ranged(50, min=1)  # GRPO: sample tables
+    validate: int = ranged(100, min=1)
+    keep: int = ranged(2, min=1)  # newest checkpoints kept, beside the best
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """Supervised fine-tuning. `init` says where the weights come from: "random", "orbax:DIR", "hf:DIR", or another
+    SftConfig that is run first."""
+
+    name: str = "sft"
+    init: "str | SftConfig" = "random"
+    sources: tuple[SourceConfig, ...] = ()
+    validation: SourceConfig | None = None
+    validation_batches: int = ranged(4, min=1)
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    batch: int = ranged(128, min=1)  # packed rows a step
+    micro_batches: int = ranged(1, min=1)
+    steps: int = ranged(1000, min=1)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    z_weight: float = ranged(0.0, min=0.0)
+    seed: int = 0
+    cadence: CadenceConfig = field(default_factory=CadenceConfig)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """The test after a stage: greedy completions of a file of records."""
+
+    source: SourceConfig = field(default_factory=SourceConfig)
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    batch: int = ranged(32, min=1)
+    length: int = ranged(2048, min=1)
+    limit: int = ranged(0, min=0)  # records per task; 0: all
+    blind: bool = True  # also train and test the first stage with zeroed films
+
+
+@dataclass(frozen=True)
+class GrpoConfig:
+    """Group-relative policy optimisation from the weights that `init` gives."""
+
+    name: str = "grpo"
+    source: SourceConfig = field(default_factory=SourceConfig)
+    prompts: int = ranged(256, min=1)  # prompts a step, over all processes
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    rewards: RewardConfig = field(default_factory=RewardConfig)
+    advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    overlong: OverlongConfig = field(default_factory=OverlongConfig)
+    updates: int = ranged(1, min=1)  # optimizer steps on one batch of completions
+    micro_batches: int = ranged(1, min=1)
+    steps: int = ranged(150, min=1)
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(rate=5e-7, schedule="constant", warmup=0.0, weight_decay=0.01)
+    )
+    seed: int = 0
+    cadence: CadenceConfig = field(default_factory=CadenceConfig)
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """The main job: the first stage (by way of `init`), GRPO, a test after each, an export at the end."""
+
+    init: str | SftConfig = "random"
+    grpo: GrpoConfig | None = None
+    evaluation: EvaluationConfig | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    image: ImageSpec = field(default_factory=ImageSpec)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    tokenizer: str = ""  # folder, relative to the data root
+    data_root: str = ""  # empty: WORKDIR/data
+    phantom: PhantomSpec | None = None  # drawn into the data root if it is not there yet
+    vocabulary: int = 0  # with a phantom: size of the tokenizer trained on its text
+    max_bad: float = ranged(0.01, min=0.0, max=1.0)
+    wandb: str = ranged("disabled", choices=("disabled", "offline", "online"))

@@ -1,0 +1,38 @@
+"""`python -m chestx_jax.train --config=configs/rl.py:phantom --workdir=DIR`: trains, tests and exports.
+
+Run the same command again after a kill and it goes on from the last checkpoint.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from chestx_jax import door
+from chestx_jax.config import to_dataclass
+from chestx_jax.loops import job
+from chestx_jax.loops.duties import Stopped
+from chestx_jax.recipes import JobConfig
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "the job: configs/NAME.py or configs/NAME.py:PRESET")
+WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts (TPU pods, SLURM) before starting")
+
+
+def main(arguments: list[str]) -> int:
+    del arguments
+    if DISTRIBUTED.value:
+        jax.distributed.initialize()
+    try:
+        job.run(to_dataclass(JobConfig, CONFIG.value), Path(WORKDIR.value))
+    except Stopped as stopped:
+        print(stopped, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    os.environ.setdefault("WANDB_MODE", "offline")
+    door.run(main)

@@ -1,0 +1,58 @@
+"""Advantages of a group-sampled batch: GRPO, Dr.GRPO and RLOO are settings."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+EPSILON = 1e-6  # keeps a group of equal rewards at advantage 0
+
+
+@dataclass(frozen=True)
+class AdvantageConfig:
+    """GRPO: group mean and standard deviation. Dr.GRPO: scale "none". RLOO: baseline "others", scale "none"."""
+
+    baseline: Literal["group", "others"] = "group"  # "others": the mean of the other completions of the group
+    scale: Literal["std", "none"] = "std"
+    equal_groups: Literal["keep", "drop"] = "keep"  # drop: a group whose rewards are all equal leaves the loss (DAPO)
+    step_weight: float = 0.0  # how much of the per-token credit, normalised in the group, is added
+
+
+def group_advantages(
+    rewards_B: Float[Array, " B"], group: int, config: AdvantageConfig
+) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
+    """Group-relative advantages (arXiv 2402.03300, eq. 4; arXiv 2402.14740 for "others"), and which completions stay
+    in the loss. The standard deviation is the sample's (ddof 1), as in verl and TRL."""
+    rewards_NxG = rewards_B.reshape(-1, group)
+    mean = jnp.mean(rewards_NxG, axis=1, keepdims=True)
+    centred = rewards_NxG - mean
+    if config.baseline == "others":
+        centred = centred * jnp.float32(group / max(group - 1, 1))
+    spread = jnp.std(rewards_NxG, axis=1, keepdims=True, ddof=1 if group > 1 else 0)
+    if config.scale == "std":
+        centred = centred / (spread + jnp.float32(EPSILON))
+    kept = (spread > EPSILON) if config.equal_groups == "drop" else jnp.ones_like(spread, bool)
+    return centred.reshape(-1), jnp.broadcast_to(kept, rewards_NxG.shape).reshape(-1)
+
+
+def token_advantages(
+    rewards_B: Float[Array, " B"],
+    credit_BxL: Float[Array, "B L"],
+    credited_BxL: Bool[Array, "B L"],
+    group: int,
+    config: AdvantageConfig,
+) -> tuple[Float[Array, "B L"], Bool[Array, " B"]]:
+    """The sequence's advantage on every token, plus the step credit normalised over the group's credited tokens."""
+    sequence_B, kept_B = group_advantages(rewards_B, group, config)
+    advantages = jnp.broadcast_to(sequence_B[:, None], credit_BxL.shape)
+    if not config.step_weight:
+        return advantages, kept_B
+    rows, length = credit_BxL.shape
+    credit = credit_BxL.reshape(-1, group * length)
+    mask = credited_BxL.reshape(-1, group * length).astype(jnp.float32)
+    count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1.0)
+    centred = (credit - jnp.sum(credit * mask, axis=1, keepdims=True) / count) * mask
+    spread = jnp.sqrt(jnp.sum(jnp.square(centred), axis=1, keepdims=True) / count)
+    steps = (centred / (spread + jnp.float32(EPSILON))).reshape(rows, length)
+    return advantages + jnp.float32(config.step_weight) * steps, kept_B
