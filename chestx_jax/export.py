@@ -15,14 +15,15 @@ def export_model(
     config: ModelConfig,
     params: Any,
     tokenizer_folder: str | Path,
-    spec: ImageSpec,
+    spec: ImageSpec | None,
     dtype: str | None = None,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Write `folder` so that `Qwen2VLForConditionalGeneration`, its processor and vLLM load it.
 
-    `dtype` is "float32", "bfloat16" or None for the parameters' own. Written whole or not at all; raises UserError
-    where the tokenizer, the folder or the disk does not allow it.
+    The image processor's settings are those of `spec`, or with None the ones lying beside the tokenizer. `dtype` is
+    "float32", "bfloat16" or None for the parameters' own. Written whole or not at all; raises UserError where the
+    tokenizer, the folder or the disk does not allow it.
     """
     tokenizer = load_tokenizer(tokenizer_folder)
     check_fits(tokenizer, config.vocab_size)

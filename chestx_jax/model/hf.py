@@ -102,15 +102,18 @@ def save(
 
 
 def differing(folder: str | Path, config: ModelConfig, params: Any) -> list[str]:
-    """Names of the folder's tensors whose bits are not those `params` give in the folder's dtype; [] if all agree."""
+    """Names of the folder's tensors that are not, bit for bit in the narrower of the two dtypes, those of `params`."""
     tensors = _matched(folder, config, weights(config))
     flat = flatten_dict(params)
     wrong = []
     for weight in weights(config):
         for name, array in zip(weight.names, _layers(weight, flat[weight.path]), strict=True):
             stored = tensors[name].map()
-            expected = np.ascontiguousarray(array).astype(stored.dtype)
-            if not np.array_equal(stored.reshape(-1).view(np.uint8), expected.reshape(-1).view(np.uint8)):
+            common = array.dtype if array.dtype.itemsize <= stored.dtype.itemsize else stored.dtype
+            bits = [
+                np.ascontiguousarray(x.astype(common, copy=False)).reshape(-1).view(np.uint8) for x in (stored, array)
+            ]
+            if not np.array_equal(*bits):
                 wrong.append(name)
     return wrong
 

@@ -17,6 +17,7 @@ _TOKENIZER_FILES = (
     "chat_template.json",
     "chat_template.jinja",
 )
+_SETTINGS_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "generation_config.json")
 _TOKEN_KEYS = {
     "bos_token_id": "<|endoftext|>",
     "eos_token_id": "<|im_end|>",
@@ -34,11 +35,14 @@ def token_ids(tokenizer: Any) -> dict[str, int]:
     return {key: vocabulary[token] for key, token in _TOKEN_KEYS.items() if token in vocabulary}
 
 
-def companion_files(tokenizer_folder: str | Path, spec: ImageSpec) -> dict[str, str | Path]:
-    """Files that make an exported model complete: the tokenizer's, to be copied, and the image processor's text."""
-    folder = Path(tokenizer_folder)
-    files: dict[str, str | Path] = {name: folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()}
-    return files | {"preprocessor_config.json": json.dumps(processor_settings(spec), indent=2) + "\n"}
+def companion_files(folder: str | Path, spec: ImageSpec | None = None) -> dict[str, str | Path]:
+    """Files that make an exported model complete: the tokenizer's and the other settings found in `folder`, to be
+    copied; with `spec`, the image processor's settings are written from it instead."""
+    names = _TOKENIZER_FILES if spec is not None else _TOKENIZER_FILES + _SETTINGS_FILES
+    files: dict[str, str | Path] = {name: Path(folder) / name for name in names if (Path(folder) / name).is_file()}
+    if spec is not None:
+        files["preprocessor_config.json"] = json.dumps(processor_settings(spec), indent=2) + "\n"
+    return files
 
 
 def processor_settings(spec: ImageSpec) -> dict[str, Any]:
