@@ -101,17 +101,23 @@ def load_config(flag_value: str, overrides: Sequence[str] = ()) -> config_dict.C
         near = nearest(path.stem, beside)
         hint = f"did you mean {beside[near]}?" if near else "give the path of a .py file with a get_config function."
         raise UserError(f"There is no config file {path}: {hint}")
+    # Without the overrides first, so that their names can be checked against what there is.
+    check_overrides(_parsed(flag_value, ()), [override.partition("=")[0] for override in overrides])
+    return _parsed(flag_value, overrides)
+
+
+def _parsed(flag_value: str, overrides: Sequence[str]) -> config_dict.ConfigDict:
+    """What `--config=flag_value --config.override …` gives, by flags that nobody else sees."""
     values = flags.FlagValues()
     arguments = ["", f"--config={flag_value}", *(f"--config.{override}" for override in overrides)]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments[:2])
-    values(arguments[:2])  # without the overrides first, so that their names can be checked against what there is
-    check_overrides(values["config"].value, [override.partition("=")[0] for override in overrides])
-    values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
         values(arguments)
     except flags.Error as error:
-        raise UserError(str(error).strip().splitlines()[0]) from error
+        lines = str(error).strip().splitlines()
+        # ml_collections hands on a ValueError of get_config (an unknown preset, say) as the text of its traceback.
+        in_file = len(lines) > 1 and "whilst parsing config file" in lines[0]
+        raise UserError(f"{flag_value}: {lines[-1].partition(': ')[2]}" if in_file else lines[0]) from error
     return values["config"].value
 
 

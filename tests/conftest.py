@@ -12,10 +12,12 @@ os.environ["XLA_FLAGS"] = " ".join(
 # No test touches the network: whatever tries to reach a hub or a metrics server fails at once instead of waiting.
 os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"})
 
+import arrays
 import hypothesis
 import jax
 import pytest
 
+arrays.install()  # before the package is imported
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -237,6 +237,15 @@ def test_dataclasses_may_nest_in_themselves():
         config.to_dataclass(Chain, {"before": {"befor": "x"}})
 
 
+def test_what_a_config_file_refuses_is_one_sentence(tmp_path):
+    path = tmp_path / "job.py"
+    path.write_text(
+        "def get_config(preset=''):\n    raise ValueError(f'there is no preset {preset!r}; take phantom')\n"
+    )
+    with pytest.raises(UserError, match=r"^\S*job\.py:phantm: there is no preset 'phantm'; take phantom$"):
+        config.load_config(f"{path}:phantm")
+
+
 def test_load_config_missing_file(config_file):
     with pytest.raises(UserError, match=r"did you mean .*stage\.py"):
         config.load_config(config_file.replace("stage", "stag"))
