@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.reader import find_problems, read_records
+from chestx_jax.data.schema import FieldError
 from chestx_jax.eval import judgements, predicted
 from chestx_jax.eval.audit import audit, record_remarks
-from chestx_jax.eval.records import read_good_predictions
+from chestx_jax.eval.intervals import interval
+from chestx_jax.eval.radrscore import Judgement, judge, rules
+from chestx_jax.eval.records import Prediction, from_record, read_good_predictions
 from chestx_jax.eval.tables import aligned
+from chestx_jax.lexicon import load
 
 Say = Callable[[str], None]
 
@@ -49,6 +53,64 @@ def score_judgements(paths: Sequence[str], aggregation: str, say: Say) -> dict[s
         for note in [*file["remarks"], *(f"{n} malformed: {problem}" for problem, n in file["problems"].items())]:
             say(f"{file['file']}: {note}")
     return document
+
+
+def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> dict[str, Any]:
+    """The offline judge over stored predictions: means per file with intervals, and JSON lines of every item's findings.
+
+    `index` counts the records of all files in the order given; a record that cannot be read has null scores and a `problem`.
+    """
+    by = rules(load())
+    files, lines = [], []
+    for path in paths:
+        records = [_parsed(record, index, path) for index, record in read_records(path)]
+        judged = [judge(record, by) if isinstance(record, Prediction) else None for record in records]
+        values = {term: [getattr(j, term) if j else None for j in judged] for term in (*judgements.TERMS, "radrscore")}
+        around = {term: interval(found) for term, found in values.items()}
+        malformed = sum(j is None for j in judged)
+        files.append({
+            "file": str(path), "n": len(judged), "n_valid": len(judged) - malformed, "malformed": malformed,
+            **{term: found.mean for term, found in around.items()},
+            "scored": {term: found.n for term, found in around.items()},
+            "intervals": {term: [found.low, found.high] for term, found in around.items()},
+        })  # fmt: skip
+        for record, judgement in zip(records, judged, strict=True):
+            lines.append({"index": len(lines), "file": str(path), **_item(record, judgement)})
+    document = {"judge": "rules", "files": files, **_overall(files, lines)}
+    columns = ("n", "malformed", *judgements.TERMS, "radrscore")
+    rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
+    say(aligned([["file", *columns], *([name, *(_shown(row.get(c)) for c in columns)] for name, row in rows)]))
+    if per_item:
+        write_lines(per_item, lines)
+    return document
+
+
+def _parsed(record: Any, index: int, path: str) -> Prediction | str:
+    try:
+        return from_record(record, index, Path(path).stem)
+    except FieldError as error:
+        return f"field {error.field}: {error.problem}"
+
+
+def _item(record: Prediction | str, judgement: Judgement | None) -> dict[str, Any]:
+    """Null scores where there is nothing to judge against."""
+    if not isinstance(record, Prediction) or judgement is None:
+        return {**dict.fromkeys((*judgements.TERMS, "radrscore")), "findings": [], "problem": record}
+    scores = {term: getattr(judgement, term) for term in ("factuality", "completeness", "effectiveness", "radrscore")}
+    return {"item_id": record.sample_id, **scores, "findings": [asdict(mark) for mark in judgement.marks]}
+
+
+def _overall(files: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    terms = (*judgements.TERMS, "radrscore")
+    counts = {key: sum(file[key] for file in files) for key in ("n", "n_valid", "malformed")}
+    macro = {term: _mean([file[term] for file in files]) for term in terms}
+    micro = {term: _mean([line[term] for line in lines]) for term in terms}
+    return {"macro": {**counts, **macro}, "micro": {**counts, **micro}}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def score_audit(paths: Sequence[str], say: Say) -> dict[str, Any]:
@@ -90,6 +152,16 @@ def write_json(path: str | Path, document: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_lines(path: str | Path, documents: Sequence[Any]) -> None:
+    """Writes JSON lines whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n" for document in documents)
     os.replace(partial, path)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from chestx_jax.eval.accuracy import Outcome, outcome
 from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.eval.intervals import Difference, Interval, interval, paired
-from chestx_jax.eval.radrscore import Judgement, judge
+from chestx_jax.eval.radrscore import Judgement, Rules, judge, rules
 from chestx_jax.eval.records import Prediction
+from chestx_jax.lexicon import Lexicon
 from chestx_jax.types import TASKS
 
 METRICS = ("accuracy", "f1", "factuality", "completeness", "effectiveness", "radrscore", "drawn_factuality", "claims")
@@ -71,7 +72,7 @@ class Evaluation:
         return self.rows[row].metrics[metric].mean if row in self.rows else None
 
 
-def evaluate_predictions(predictions: Sequence[Prediction], lexicon: Any, seed: int = 0) -> Evaluation:
+def evaluate_predictions(predictions: Sequence[Prediction], lexicon: Lexicon, seed: int = 0) -> Evaluation:
     """Scores predictions with the strict answer rule and the offline judge.
 
     Args:
@@ -79,7 +80,8 @@ def evaluate_predictions(predictions: Sequence[Prediction], lexicon: Any, seed: 
       lexicon: what `chestx_jax.lexicon` extracts findings with.
       seed: of the bootstrap.
     """
-    items = tuple(_item(index, prediction, lexicon) for index, prediction in enumerate(predictions))
+    by = rules(lexicon)
+    items = tuple(_item(index, prediction, by) for index, prediction in enumerate(predictions))
     groups = [prediction.images or (prediction.sample_id,) for prediction in predictions]
     by_task = {task: [i for i in items if i.task == task] for task in TASKS}
     rows = {task: _row(found, groups, seed) for task, found in by_task.items() if found}
@@ -103,8 +105,8 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, d
     return table
 
 
-def _item(index: int, prediction: Prediction, lexicon: Any) -> Item:
-    judgement = judge(prediction, lexicon)
+def _item(index: int, prediction: Prediction, by: Rules) -> Item:
+    judgement = judge(prediction, by)
     words = len(reasoning_text(prediction.pred).split())
     return Item(
         index,

@@ -1,0 +1,124 @@
+"""One evaluation from samples to page: `predictions.jsonl`, `scores.json` and `report.html` in a folder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chestx_jax.config import ranged
+from chestx_jax.data.reader import find_problems, read_good_samples, read_samples
+from chestx_jax.data.schema import Sample
+from chestx_jax.errors import UserError
+from chestx_jax.eval.commands import write_json
+from chestx_jax.eval.priors import KINDS, baselines, cross_fitted
+from chestx_jax.eval.records import Prediction
+from chestx_jax.eval.report import write_report
+from chestx_jax.eval.running import Predict, answered
+from chestx_jax.eval.scores import evaluate_predictions
+from chestx_jax.eval.tables import aligned, comparison_table
+from chestx_jax.lexicon import Lexicon
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What is asked, and how. Files are RadR records; `train` is what the image-free baselines are fitted on."""
+
+    files: tuple[str, ...] = ()
+    image_root: str = ""
+    train: str = ""  # empty: cross-fitted on the files themselves
+    limit: int = ranged(0, min=0)  # records per task; 0: all
+    blind: bool = False  # films left out (or zeroed)
+    length: int = ranged(2048, min=1)  # tokens of an answer
+    batch: int = ranged(32, min=1)  # of a local model
+    max_bad: float = ranged(0.01, min=0.0, max=1.0)  # share of records that may be unreadable
+    workers: int = ranged(8, min=1)  # calls to an endpoint at a time
+    timeout: float = ranged(120.0, min=0.1)  # seconds an endpoint may be silent
+    attempts: int = ranged(6, min=1)
+    seed: int = 0  # of the bootstrap
+
+
+def wanted(config: EvalConfig, say: Say) -> list[Sample]:
+    """The samples to ask, in file order; bad records (missing films among them) are listed before anything starts.
+
+    Raises:
+      UserError: no file is given, a file cannot be read, or more than `max_bad` of its records are bad.
+    """
+    if not config.files:
+        raise UserError("config.files is empty; name the files of records, for example --config.files=test.jsonl")
+    root = config.image_root or None
+    for path in config.files:
+        for problem in find_problems(path, root):
+            say(str(problem))
+    found = [sample for path in config.files for sample in read_good_samples(path, root, bad_share=config.max_bad)[0]]
+    counts: dict[str, int] = {}
+    kept = []
+    for sample in found:
+        counts[sample.task] = counts.get(sample.task, 0) + 1
+        if not config.limit or counts[sample.task] <= config.limit:
+            kept.append(sample)
+    return kept
+
+
+def evaluate(
+    config: EvalConfig,
+    samples: Sequence[Sample],
+    name: str,
+    predict: Predict,
+    out: str | Path,
+    lexicon: Lexicon,
+    say: Say,
+) -> dict[str, Any]:
+    """Answers what `out` lacks, scores everything, writes the three files, prints the table; returns the scores.
+
+    An interrupted run scores what it has: its documents say how many samples of how many were answered.
+    """
+    out = Path(out)
+    interrupted = False
+    try:
+        predictions = answered(out / "predictions.jsonl", samples, predict, say)
+    except KeyboardInterrupt:
+        interrupted = True
+        predictions = answered(out / "predictions.jsonl", samples, lambda missing: iter(()), say)
+    evaluation = evaluate_predictions(predictions, lexicon, config.seed) if predictions else None
+    blind = _baselines(config, samples)
+    document = {
+        "model": name,
+        "asked": len(samples),
+        "answered": len(predictions),
+        "complete": len(predictions) == len(samples),
+        "config": {"files": list(config.files), "limit": config.limit, "blind": config.blind, "length": config.length},
+        **(evaluation.to_json() if evaluation else {"tasks": {}, "sources": {}}),
+        "baselines": blind,
+    }
+    write_json(out / "scores.json", document)
+    if evaluation:
+        notes = {"Without the film": _baseline_table(blind), "Answered": _answered(predictions, samples)}
+        write_report(out / "report.html", {name: (predictions, evaluation)}, f"{name} on {len(samples)} samples", notes)
+        say(comparison_table({name: evaluation}))
+    say(_baseline_table(blind))
+    say(
+        _answered(predictions, samples) + (" (interrupted; run the same command again to go on)" if interrupted else "")
+    )
+    return document
+
+
+def _baselines(config: EvalConfig, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    if not samples:
+        return {}
+    if config.train:
+        train = read_samples(config.train, require_images=False, check_images=False)
+        return baselines(train, samples)
+    return cross_fitted(samples)
+
+
+def _baseline_table(rows: dict[str, dict[str, float]]) -> str:
+    columns = (*KINDS, "f1")
+    shown = lambda row, key: f"{100 * row[key]:.1f}" if key in row else "–"  # noqa: E731
+    body = [[task, str(int(row["n"])), *(shown(row, key) for key in columns)] for task, row in rows.items()]
+    return aligned([["image-free", "n", *columns], *body])
+
+
+def _answered(predictions: Sequence[Prediction], samples: Sequence[Sample]) -> str:
+    return f"{len(predictions)} of {len(samples)} samples answered"
