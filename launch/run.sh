@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Start the command on every host, detached, and wait for its end. On Cloud TPU the hosts find each other by themselves:
-# jax.distributed.initialize() reads the slice's metadata. The command is the one that resumes, so running it twice is safe.
+# --distributed lets jax.distributed read the slice's metadata. The command is the one that resumes, so running it twice is safe.
 #
-#   launch/run.sh sft-7b python -m chestx_jax.train --config=configs/sft.py --workdir=/mnt/runs/sft-7b
+#   launch/run.sh sft-7b python -m chestx_jax.train --config=configs/sft.py --workdir=/mnt/runs/sft-7b --distributed
 #
 # Ends with 0 when the command did on all hosts, with its status where it failed, with 75 when the slice was lost.
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"

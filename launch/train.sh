@@ -3,7 +3,7 @@
 # checkpoint in the shared folder, with the data where they stood.
 #
 #   ZONE=us-east5-a ACCELERATOR=v5p-64 BUCKET=my-bucket launch/train.sh sft-7b \
-#     python -m chestx_jax.train --config=configs/sft.py --workdir=/mnt/runs/sft-7b
+#     python -m chestx_jax.train --config=configs/sft.py --workdir=/mnt/runs/sft-7b --distributed
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 here=$(dirname "${BASH_SOURCE[0]}")
 
