@@ -80,7 +80,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         rib_slope=u(0.10, 0.25),
         rib_phase=u(0, 1),
         vessels=(phases[0], phases[1], phases[2], phases[3]),
-        bone=u(0.09, 0.13),
+        bone=u(0.07, 0.11),
     )
 
 

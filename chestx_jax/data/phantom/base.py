@@ -16,9 +16,9 @@ _ASK_CAPTION = "Describe this chest X-ray."
 def captions(studies: Sequence[Study], name: str, rng: np.random.Generator) -> list[Sample]:
     """One dense caption for each film of the studies (both films of a follow-up), as an open question without options.
 
-    The caption names all twelve labels, each followed by where it is (left, right, bilateral, with the zone), yes or no:
-    "edema bilateral, fracture no, …". It runs round a fixed circle of labels from a random start, so that a label's place
-    in the text says nothing while its name is easy to foretell.
+    The caption names all twelve labels, each followed by where it is (left, right, bilateral, with the zone), yes or
+    no: "edema bilateral, fracture no, …". It runs round a fixed circle of labels from a random start, so that a label's
+    place in the text says nothing while its name is easy to foretell.
     """
     samples = []
     for study in studies:
@@ -33,8 +33,8 @@ def captions(studies: Sequence[Study], name: str, rng: np.random.Generator) -> l
 def lookups(count: int, name: str, rng: np.random.Generator) -> list[Sample]:
     """Text-only practice without a film: which option says what a sentence says.
 
-    A third asks for a label by name, a third for a label set, a third states findings in words and then asks as the real
-    questions do. The one step is the sentence with which the reasoning of a real question ends.
+    A third asks for a label by name, a third for a label set, a third states findings in words and then asks as the
+    real questions do. The one step is the sentence with which the reasoning of a real question ends.
     """
     makers = (_by_name, _by_set, _by_words)
     return number([makers[i % len(makers)](rng) for i in rng.permutation(count)], name, "lookup")
@@ -80,7 +80,7 @@ def _by_set(rng: np.random.Generator) -> Sample:
 
 
 def _by_words(rng: np.random.Generator) -> Sample:
-    findings = ()
+    findings = draw_case(rng, "").findings
     while not findings:
         findings = draw_case(rng, "").findings
     asked = findings[0]

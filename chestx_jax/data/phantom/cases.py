@@ -1,6 +1,6 @@
 """Which findings a phantom patient has, and where: the truth that films, reports and questions are made from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ AMBIGUOUS = tuple(
 
 _SHARE_OF_COUNT = (0.20, 0.35, 0.27, 0.18)  # films with 0, 1, 2, 3 findings
 _BILATERAL = 0.15  # share of effusions and atelectases that are on both sides
+_PROPOSED = {"Lung Opacity": 1.9}
 _MIDLINE = ("Cardiomegaly", "Enlarged Cardiomediastinum")
 
 
@@ -60,12 +61,17 @@ def draw_case(rng: np.random.Generator, id: str) -> Case:
     return Case(id, _place(_labels(rng, int(rng.choice(4, p=_SHARE_OF_COUNT))), rng))
 
 
+def draw_with(labels: Sequence[str], rng: np.random.Generator) -> tuple[Finding, ...]:
+    """Findings for exactly these labels, which must not clash."""
+    return _place(list(labels), rng)
+
+
 def draw_follow_up(rng: np.random.Generator, id: str, changed: str, change: str) -> Case:
     """A patient with two films: `changed` goes through `change`, at most one other finding stays as it is."""
     others = [label for label in FINDINGS if label != changed and not clashes((label, changed))]
     companion = [str(rng.choice(others))] if rng.random() < 0.5 else []
     findings = _place([changed, *companion], rng)
-    # Two clear severity levels apart most of the time: what is asked is seen, not guessed.
+    # Two severity levels apart half of the time: what is asked is seen, not guessed.
     low, high = ((0, 2), (0, 2), (0, 1), (1, 2))[rng.integers(4)]
     level = int(rng.integers(3))
     before, after = {"stable": (level, level), "worsening": (low, high), "improving": (high, low)}[change]
@@ -80,9 +86,10 @@ def draw_follow_up(rng: np.random.Generator, id: str, changed: str, change: str)
 
 
 def _labels(rng: np.random.Generator, count: int) -> list[str]:
-    """`count` labels without a clash, uniform over the label sets that have none."""
+    """`count` labels without a clash; one that clashes with many is proposed more often, to be as frequent in the end."""
+    weights = np.array([_PROPOSED.get(label, 1.0) for label in FINDINGS])
     while True:
-        chosen = [FINDINGS[i] for i in rng.choice(len(FINDINGS), size=count, replace=False)]
+        chosen = [FINDINGS[i] for i in rng.choice(len(FINDINGS), size=count, replace=False, p=weights / weights.sum())]
         if not clashes(chosen):
             return chosen
 

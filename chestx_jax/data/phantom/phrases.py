@@ -38,8 +38,8 @@ _PRESENT = {
     ),
     "Fracture": (
         "There is a displaced {side} rib fracture with a step-off.",
-        "Displaced fracture of a {side} rib.",
-        "A {side} rib fracture with displacement is present.",
+        "Displaced {side} rib fractures.",
+        "Displaced fractures of the {side} ribs are present.",
     ),
     "Lung Lesion": (
         "There is a {size} round lung lesion in the {side} {zone} lung.",
@@ -85,7 +85,7 @@ _BRIEF = {
     "Consolidation": "{Side} {zone} lung consolidation.",
     "Edema": "{Severity} pulmonary edema.",
     "Enlarged Cardiomediastinum": "Enlarged cardiomediastinum.",
-    "Fracture": "{Side} rib fracture.",
+    "Fracture": "{Side} rib fractures.",
     "Lung Lesion": "{Size} {side} lung {nodule}.",
     "Lung Opacity": "{Side} {zone} lung opacity.",
     "Pleural Effusion": "{Size} {side} pleural effusion.",

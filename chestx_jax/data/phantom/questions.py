@@ -1,11 +1,13 @@
 """Questions about phantom films in the five task families, made so that the text alone gives nothing away.
 
-Each closed question is drawn before its film: first the set of options by a rule that treats all of them alike, then which of
-them is right, then a film for which that is the truth. Hence every option is right equally often given the question's text.
+Each closed question is drawn before its film: first the set of options by a rule that treats all of them alike, then
+which of them is right, then a film for which that is the truth. Hence every option is right equally often given the
+question's text.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -46,7 +48,7 @@ def binary(studies: Sequence[Study], count: int, rng: np.random.Generator) -> li
     demands = _cycle([(label, yes) for label in FINDINGS for yes in (True, False)], count, rng)
     samples = []
     for label, yes in demands:
-        study = _find(studies, rng, lambda s, x=label, y=yes: x in s.labels if y else not ambiguous(x, s.labels))
+        study = _find(studies, rng, partial(_answers_binary, label, yes))
         if study is None:
             continue
         steps = reasoning.binary_steps(study.case.findings, label, rng)
@@ -61,7 +63,7 @@ def single(studies: Sequence[Study], count: int, rng: np.random.Generator) -> li
     for letter in _cycle(LETTERS, count, rng):
         order = labels_without_clash(4, rng)
         gold = order[LETTERS.index(letter)]
-        study = _find(studies, rng, lambda s, g=gold, o=order: g in s.labels and not _also_true(o, g, s.labels))
+        study = _find(studies, rng, partial(_answers_single, gold, order))
         if study is None:
             continue
         steps = reasoning.choice_steps(study.case.findings, [gold], order, letter)
@@ -71,7 +73,7 @@ def single(studies: Sequence[Study], count: int, rng: np.random.Generator) -> li
 
 
 def multiple(studies: Sequence[Study], count: int, rng: np.random.Generator) -> list[Sample]:
-    """ "Which findings are in this chest X-ray?": the label sets of four films of equally many findings; one is this film's."""
+    """ "Which findings are in this chest X-ray?": the label sets of four films, equally large; one is this film's."""
     by_size = {size: [s for s in studies if len(s.case.findings) == size] for size in (2, 3)}
     samples = []
     for size in _cycle((2, 3), count, rng):
@@ -91,11 +93,11 @@ def multiple(studies: Sequence[Study], count: int, rng: np.random.Generator) -> 
 
 
 def anomaly(studies: Sequence[Study], count: int, rng: np.random.Generator) -> list[Sample]:
-    """ "Which findings are in this chest X-ray?" without options; the gold lists the film's labels in the order of the steps."""
+    """ "Which findings are in this chest X-ray?" without options; the gold lists the labels in the steps' order."""
     samples = []
     for number in range(count):
         normal = number < round(count * _NORMAL_SHARE)
-        study = _find(studies, rng, lambda s, n=normal: n == (not s.case.findings))
+        study = _find(studies, rng, partial(_is_normal, normal))
         if study is not None:
             steps = reasoning.anomaly_steps(study.case.findings, rng)
             samples.append(_sample(study, "anomaly", _MULTIPLE, ", ".join(study.labels), steps))
@@ -126,8 +128,7 @@ def questions(studies: Sequence[Study], count: int, name: str, source: str, rng:
 def number(samples: Sequence[Sample], name: str, source: str) -> list[Sample]:
     """The samples with their ids and their source's name."""
     return [
-        Sample(**{**vars(sample), "id": f"{name}-{index:05d}-{sample.task}", "source": source})
-        for index, sample in enumerate(samples)
+        replace(sample, id=f"{name}-{index:05d}-{sample.task}", source=source) for index, sample in enumerate(samples)
     ]
 
 
@@ -166,9 +167,17 @@ def _quartet(studies: Sequence[Study], rng: np.random.Generator) -> list[Study] 
     return None
 
 
-def _also_true(listed: Sequence[str], gold: str, labels: Sequence[str]) -> bool:
-    """True if an option other than the gold one is, or could be taken to be, on a film with `labels`."""
-    return any(ambiguous(label, labels) for label in listed if label != gold)
+def _answers_binary(label: str, yes: bool, study: Study) -> bool:
+    return label in study.labels if yes else not ambiguous(label, study.labels)
+
+
+def _answers_single(gold: str, listed: Sequence[str], study: Study) -> bool:
+    """True if the gold option is on the film and no other one is, or could be taken to be."""
+    return gold in study.labels and not any(ambiguous(label, study.labels) for label in listed if label != gold)
+
+
+def _is_normal(normal: bool, study: Study) -> bool:
+    return normal == (not study.case.findings)
 
 
 def _find(studies: Sequence[Study], rng: np.random.Generator, fits: Callable[[Study], bool]) -> Study | None:

@@ -1,4 +1,4 @@
-"""Reference reasoning for each task family: what is seen, what is not, and the conclusion, in three to five sentences."""
+"""Reference reasoning for each task family: what is seen, what is not, and what follows, in three to six sentences."""
 
 from collections.abc import Sequence
 
@@ -65,7 +65,9 @@ def temporal_steps(case: Case, letter: str, rng: np.random.Generator) -> tuple[s
 
 
 def conclude(gold: Sequence[str]) -> str:
-    """ "The finding is edema." or "The findings are edema and fracture." """
+    """ "The finding is edema.", "The findings are edema and fracture." or "There is no finding." """
+    if list(gold) == ["No Finding"]:
+        return "There is no finding."
     return f"The finding{'s are' if len(gold) > 1 else ' is'} {phrases.listing(gold, 'and')}."
 
 

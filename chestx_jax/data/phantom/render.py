@@ -1,7 +1,7 @@
 """A drawing process: reads films to draw as JSON lines on standard input, writes PNG files.
 
-Run as `python -m chestx_jax.data.phantom.render FOLDER SIZE`; imports neither jax nor the main program, so that it starts at
-once. Prints a line for every hundred films.
+Run as `python -m chestx_jax.data.phantom.render FOLDER SIZE`; imports neither jax nor the main program, so that it
+starts at once. Prints a line for every hundred films.
 """
 
 import json

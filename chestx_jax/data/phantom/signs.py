@@ -18,20 +18,21 @@ _ZONE_HEIGHT = {"upper": -0.38, "mid": -0.03, "lower": 0.27}
 def haze(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
     """Lung opacity: a smooth ground-glass veil through which the vessels are still seen."""
     rho, _ = _patch(lung, y, finding, anatomy, radius=0.30 + 0.06 * finding.amount)
-    return density + np.float32(0.20 + 0.10 * finding.amount) * ramp(1 - rho, 0.5)
+    return density + np.float32(0.24 + 0.10 * finding.amount) * ramp(1 - rho, 0.5)
 
 
 def consolidation(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
     """Consolidation: a dense, homogeneous patch in which dark air bronchograms branch away from the hilum."""
     rng = np.random.default_rng(finding.shape)
-    rho, (out_c, y_c) = _patch(lung, y, finding, anatomy, radius=0.25 + 0.09 * finding.amount)
+    rho, (out_c, y_c) = _patch(lung, y, finding, anatomy, radius=0.22 + 0.13 * finding.amount)
     patch = ramp(1 - rho + np.float32(0.24) * smooth_noise(rng, len(rho), 9), 0.3)
     direction = np.arctan2(y_c + 0.06, out_c - 0.16)
     cos, sin = np.float32(np.cos(direction)), np.float32(np.sin(direction))
     along = (lung.out - np.float32(out_c)) * cos + (y - np.float32(y_c)) * sin + np.float32(0.08)
     across = (y - np.float32(y_c)) * cos - (lung.out - np.float32(out_c)) * sin
-    fork = np.maximum(along, 0) * np.float32(0.6)
-    air = bump(np.abs(across) - fork, 0.013, 0.022)
+    bend = across - np.float32(rng.uniform(-1.2, 1.2)) * along * along
+    fork = np.maximum(along, 0) * np.float32(rng.uniform(0.35, 0.6))
+    air = bump(np.abs(bend) - fork, 0.013, 0.022) * ramp(np.float32(0.95) - rho, 0.5)
     dense = np.float32(0.68 + 0.08 * finding.amount) - np.float32(0.30) * air
     return density + patch * np.maximum(dense - density, 0)
 
@@ -39,16 +40,16 @@ def consolidation(density: Plane, lung: Lung, y: Plane, finding: Finding, anatom
 def pneumonia(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
     """Pneumonia: patchy, fluffy shadows of middling density with lung between them."""
     rng = np.random.default_rng(finding.shape)
-    rho, _ = _patch(lung, y, finding, anatomy, radius=0.29 + 0.08 * finding.amount)
+    rho, _ = _patch(lung, y, finding, anatomy, radius=0.27 + 0.13 * finding.amount)
     blotches = ramp(smooth_noise(rng, len(rho), 17) + np.float32(0.12), 1.1)
-    return density + np.float32(0.40 + 0.12 * finding.amount) * blotches * ramp(1 - rho, 0.5)
+    return density + np.float32(0.46 + 0.12 * finding.amount) * blotches * ramp(1 - rho, 0.5)
 
 
 def lesion(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
     """Lung lesion: one round, sharply bounded nodule or mass."""
-    rho, _ = _patch(lung, y, finding, anatomy, radius=0.085 + 0.085 * finding.amount, flat=1.0)
-    inside = ramp((1 - rho) * np.float32(0.085 + 0.085 * finding.amount), 0.03)
-    return density + inside * np.maximum(np.float32(0.66) - density, 0)
+    rho, _ = _patch(lung, y, finding, anatomy, radius=0.11 + 0.08 * finding.amount, flat=1.0)
+    inside = ramp((1 - rho) * np.float32(0.11 + 0.08 * finding.amount), 0.03)
+    return density + inside * np.maximum(np.float32(0.76) - density, 0)
 
 
 def atelectasis(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
@@ -70,7 +71,7 @@ def atelectasis(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy:
 
 def edema(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
     """Edema: perihilar haze like bat wings, fat upper vessels, short Kerley B lines at the lateral bases."""
-    wing = np.exp(-((lung.hilum_distance * np.float32(1 / (0.30 + 0.10 * finding.amount))) ** 2))
+    wing = np.exp(-((lung.hilum_distance * np.float32(1 / (0.24 + 0.20 * finding.amount))) ** 2))
     upper = ramp(-y - 0.10, 0.2)
     phase = anatomy.vessels[1 if lung.sign < 0 else 3]
     trunks = np.maximum(np.cos(9 * lung.hilum_angle + np.float32(phase)), 0) ** 2
@@ -78,7 +79,7 @@ def edema(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anato
     cephalisation = cephalisation * ramp(lung.hilum_distance - 0.14, 0.16)
     edge = ramp(lung.radius - 0.80, 0.03) * ramp(y - 0.12, 0.05) * ramp(np.float32(lung.base - 0.10) - y, 0.05)
     kerley = np.maximum(np.cos(y * np.float32(2 * np.pi / 0.085)), 0) ** 3 * edge
-    return density + np.float32(0.24 + 0.16 * finding.amount) * wing + cephalisation + np.float32(0.24) * kerley
+    return density + np.float32(0.20 + 0.26 * finding.amount) * wing + cephalisation + np.float32(0.24) * kerley
 
 
 def pneumothorax(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
@@ -127,22 +128,23 @@ def ribs(anatomy: Anatomy, lung: Lung, y: Plane, fracture: Finding | None) -> Pl
 def _break(anatomy: Anatomy, phase: Plane, out: Plane, y: Plane, finding: Finding) -> tuple[Plane, Plane]:
     """The rib phase with one rib (two in a severe fracture) taken away beyond the break, and its displaced part."""
     rng = np.random.default_rng(finding.shape)
-    at, height = rng.uniform(0.44, 0.54), rng.uniform(-0.30, 0.10)
+    at, height = rng.uniform(0.48, 0.56), rng.uniform(-0.34, 0.0)
     centre = (height - anatomy.rib_slope * at - 0.42 * (at - 0.25) ** 2) / anatomy.rib_spacing + anatomy.rib_phase
     number = np.round(centre)
-    step = np.float32(0.40 + 0.25 * finding.amount)
-    count = 2 if finding.severity == "severe" else 1
-    added = np.zeros_like(out)
+    step = np.float32(0.42 + 0.20 * finding.amount)
+    count = 3 if finding.severity == "severe" else 2
+    course, added = phase, np.zeros_like(out)
     for rib in range(count):
-        own = phase - np.float32(number + rib)
-        beyond = out > at
-        near = bump(out - np.float32(at), 0.30, 0.04)
-        shifted = ramp(np.float32(0.24) - np.abs(own - step * beyond), 0.14) * near
-        gap = bump(out - np.float32(at), 0.018, 0.02) * ramp(np.float32(0.5) - np.abs(own - step / 2), 0.2)
-        added = added + shifted * np.float32(0.24) * (1 - gap) - np.float32(0.05) * gap
-        # The unbroken course beyond the break is taken away: push it out of every rib's band.
-        hidden = beyond & (np.abs(own) < 0.5) & (out < at + 0.30)
-        phase = np.where(hidden, np.float32(0.5), phase)
+        along = out - np.float32(at + 0.035 * rib)
+        own = course - np.float32(number + rib)
+        moved = ramp(np.float32(0.19) - np.abs(own - step * ramp(along, 0.012)), 0.12) * bump(along, 0.26, 0.08)
+        gap, ends = bump(along, 0.018, 0.02), bump(along, 0.07, 0.06)
+        around = ramp(np.float32(0.42) - np.abs(own - step / 2), 0.2)
+        added = (
+            added + moved * (np.float32(0.24) + np.float32(0.26) * ends) * (1 - gap) - np.float32(0.12) * gap * around
+        )
+        # Beyond the break the rib has left its old course: push that out of every rib's band.
+        phase = np.where((along > 0) & (along < 0.26) & (np.abs(own) < 0.5), np.float32(0.5), phase)
     return phase, added
 
 
@@ -156,17 +158,17 @@ def device(film: Plane, x: Plane, y: Plane, finding: Finding, anatomy: Anatomy) 
         lead = [(at[0] - sign * 0.10, at[1]), (sign * 0.14, -0.52), (-0.08, -0.25), (-0.06, 0.10), (0.16, 0.28)]
         wide, high = 0.13 + 0.02 * finding.amount, 0.10 + 0.02 * finding.amount
         box = ramp(wide - np.abs(x - np.float32(at[0])), 0.03) * ramp(high - np.abs(y - np.float32(at[1])), 0.03)
-        drawn = np.maximum(box, _wire(x, y, lead, 0.013))
+        drawn = np.maximum(box, _wire(x, y, lead, 0.016))
     elif finding.kind == "central line":
-        start = sign * rng.uniform(0.16, 0.26)
-        path = [(start, -1.0), (start * 0.8, -0.66), (-0.09, -0.40), (-0.10, rng.uniform(-0.06, 0.06))]
-        drawn = _wire(x, y, path, 0.016)
+        start = rng.uniform(-0.66, -0.56)
+        path = [(sign * 0.86, start + 0.16), (sign * 0.45, start), (-0.09, -0.46), (-0.10, rng.uniform(-0.06, 0.06))]
+        drawn = _wire(x, y, path, 0.020)
     elif finding.kind == "endotracheal tube":
         end = rng.uniform(-0.42, -0.34)
         lean = rng.uniform(-0.02, 0.02)
-        drawn = np.maximum(*(_wire(x, y, [(lean + e, -1.0), (e, end)], 0.011) for e in (-0.035, 0.035)))
+        drawn = np.maximum(*(_wire(x, y, [(lean + e, -1.0), (e, end)], 0.016) for e in (-0.045, 0.045)))
     else:
-        drawn = _wire(x, y, [(0.0, -1.0), (0.03, -0.2), (0.02, 0.35), (0.20, 0.62), (0.36, 0.66)], 0.017)
+        drawn = _wire(x, y, [(0.0, -1.0), (0.03, -0.2), (0.02, 0.35), (0.20, 0.62), (0.36, 0.66)], 0.022)
     return film + drawn * (bright - film)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from chestx_jax.data.phantom.base import captions, lookups
-from chestx_jax.data.phantom.cases import PROGRESSIVE, Case, draw_case, draw_follow_up
+from chestx_jax.data.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
 from chestx_jax.data.phantom.finding import CHANGES
 from chestx_jax.data.phantom.questions import Study, questions
 from chestx_jax.data.phantom.render import Job, to_json
@@ -48,7 +48,7 @@ class PhantomSpec:
 
     seed: int = 0
     size: int = 112  # pixels of a film's side
-    train: Split = field(default=Split(patients=4000, follow_ups=1000, per_task=4000))
+    train: Split = field(default=Split(patients=3500, follow_ups=1500, per_task=4000))
     rl: Split = field(default=Split(patients=600, follow_ups=200, per_task=400))
     validation: Split = field(default=Split(patients=200, follow_ups=60, per_task=60))
     test: Split = field(default=Split(patients=600, follow_ups=200, per_task=200))
@@ -61,12 +61,12 @@ def write_phantom(
     processes: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes the set described by `spec` to `folder` and returns it; a folder that already holds this set is left as it is.
+    """Writes the set described by `spec` to `folder` and returns it; a folder that already holds this set is kept.
 
-    Films are drawn by `processes` processes (0: one per core) while the texts are written. Everything goes to a temporary
-    folder beside `folder` that is renamed at the end, so an interrupted run leaves nothing half-written. `progress` is
-    called with (films drawn, films in all). Raises UserError if `folder` holds something else, for a spec out of range, and
-    if the disk is full.
+    Films are drawn by `processes` processes (0: one per core) while the texts are written. Everything goes to a
+    temporary folder beside `folder` that is renamed at the end, so an interrupted run leaves nothing half-written.
+    `progress` is called with (films drawn, films in all). Raises UserError if `folder` holds something else, for a
+    spec out of range, and if the disk is full.
     """
     folder = Path(folder)
     _check(spec)
@@ -83,7 +83,7 @@ def write_phantom(
         making.rename(folder)
     except OSError as problem:
         raise UserError(
-            f"The phantom set could not be written to {folder} ({problem}); free some space or choose another folder."
+            f"The phantom set could not be written to {folder} ({problem}); free space there or choose another folder."
         ) from None
     finally:
         shutil.rmtree(making, ignore_errors=True)
@@ -153,7 +153,7 @@ def _save(folder: Path, name: str, samples: Sequence[Sample]) -> int:
 
 
 def _start(folder: Path, size: int, jobs: Sequence[Job], processes: int) -> list[subprocess.Popen]:
-    """Drawing processes, each with its share of the jobs: plain child programs, so the caller's main module is not run again."""
+    """Drawing processes, each with its share of the jobs: plain programs, so the caller's main is not run again."""
     package_root = str(Path(__file__).resolve().parents[3])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     # One thread each: the arrays are small, and the processes already use every core.
