@@ -56,12 +56,13 @@ def score_judgements(paths: Sequence[str], aggregation: str, say: Say) -> dict[s
 
 
 def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> dict[str, Any]:
-    """The offline judge over stored predictions: means per file with intervals, and JSON lines of every item's findings.
+    """The offline judge over stored predictions: means per file with intervals, JSON lines of every item's findings.
 
-    `index` counts the records of all files in the order given; a record that cannot be read has null scores and a `problem`.
+    `index` counts the records of all files in order; one that cannot be read has null scores and a `problem`.
     """
     by = rules(load())
-    files, lines = [], []
+    files: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     for path in paths:
         records = [_parsed(record, index, path) for index, record in read_records(path)]
         judged = [judge(record, by) if isinstance(record, Prediction) else None for record in records]

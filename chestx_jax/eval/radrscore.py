@@ -97,7 +97,7 @@ def judge(prediction: Prediction, by: Rules) -> Judgement:
     said = [finding for finding in reading.findings if by.counted[finding.concept]]
     claims = _once(said)
     report = _findings(prediction.reports, by)
-    steps = _findings(prediction.steps, by)
+    steps = _findings(prediction.steps, by) if report is not None else None  # no report, no scores
     verdicts = [NOT_SCORED if report is None else _verdict(finding, report, by) for finding in said]
     credit = {id(f): _credit(f, verdict) for f, verdict in zip(said, verdicts, strict=True)}
     factuality = None if report is None else _mean([credit[id(finding)] for finding in claims])
