@@ -16,7 +16,7 @@ from chestx_jax.data.schema import Drawn, parse_drawn
 from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.eval.records import Prediction
 from chestx_jax.lexicon import Finding, Lexicon, automaton, scopes
-from chestx_jax.lexicon.tables import relations
+from chestx_jax.lexicon.vocabulary import relations
 from chestx_jax.lexicon.words import words
 from chestx_jax.types import LABELS
 
