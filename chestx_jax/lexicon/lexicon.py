@@ -1,0 +1,217 @@
+"""The lexicon as data: concepts, entities with predicates, cues; read from `lexicon.toml` and checked for clashes.
+
+A phrase is a sequence of lexemes; a lexeme is one or more spellings of a word ("opacity", "opacities"). Groups in a
+phrase, `(left|right|) base`, stand for each of their alternatives. Every phrase means one record.
+"""
+
+import hashlib
+import itertools
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from chestx_jax.errors import UserError
+from chestx_jax.types import LABELS
+
+# Roles of a phrase, as bits.
+ROLES = (
+    "negation_before",  # denies what follows it in its clause
+    "negation_after",  # denies what precedes it
+    "hedge_before",
+    "hedge_after",
+    "hypothetical",  # its sentence asserts nothing
+    "terminator",  # begins a new clause
+    "verb",  # a finite verb: negation does not reach over it
+    "list_break",  # after a comma, ends a negated list
+    "conjunction",
+    "change_after",  # a statement of change about what precedes it ("has worsened")
+)
+ROLE = {name: 1 << index for index, name in enumerate(ROLES)}
+SIDES = ("", "left", "right", "both")
+CHANGES = ("", "stable", "worsening", "improving")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a phrase means. Numbers are 0 where a field does not apply; concept, entity and predicate count from 1."""
+
+    concept: int = 0
+    inverse: bool = False  # the phrase asserts that the concept is absent
+    label: bool = False  # the phrase is a label's own name
+    entity: int = 0
+    predicate: int = 0
+    side: int = 0
+    site: int = 0
+    change: int = 0
+    roles: int = 0
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One finding. `parents`: what it is a kind of; `denies`: what its presence rules out."""
+
+    name: str
+    parents: tuple[str, ...] = ()
+    denies: tuple[str, ...] = ()
+    general: bool = False  # a catch-all: read, but not counted as coverage
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The whole lexicon with words numbered. Lexeme 0 is the unknown word, concept and other numbers count from 1."""
+
+    concepts: tuple[Concept, ...]
+    entities: tuple[str, ...]
+    predicates: tuple[str, ...]
+    sites: tuple[str, ...]
+    lexemes: dict[str, int] = field(repr=False)  # spelling → lexeme number
+    fillers: frozenset[int] = field(repr=False)  # lexemes that phrases may be interrupted by
+    abbreviations: frozenset[str] = field(repr=False)  # spellings after which a full stop ends no sentence
+    phrases: dict[tuple[int, ...], Record] = field(repr=False)
+    pairs: dict[tuple[int, int], tuple[int, bool]] = field(repr=False)  # (entity, predicate) → (concept, present)
+    digest: str = ""
+
+    def concept(self, name: str) -> int:
+        """Number of a concept, from 1."""
+        return 1 + next(index for index, concept in enumerate(self.concepts) if concept.name == name)
+
+
+def expand(phrase: str) -> list[str]:
+    """The plain phrases a phrase with `(a|b|)` groups stands for."""
+    parts = [part[1:-1].split("|") if part.startswith("(") else [part] for part in re.findall(r"\([^)]*\)|[^()]+", phrase)]
+    return [" ".join("".join(choice).split()) for choice in itertools.product(*parts)]
+
+
+def spellings(word: str) -> list[str]:
+    """A noun and its plural."""
+    if len(word) < 4 or word.endswith("s") or not word.isalpha():
+        return [word]
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return [word, word[:-1] + "ies"]
+    return [word, word + ("es" if word.endswith(("x", "ch", "sh")) else "s")]
+
+
+@cache
+def load() -> Lexicon:
+    """The lexicon of this package."""
+    return parse(resources.files(__package__).joinpath("lexicon.toml").read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> Lexicon:
+    """A lexicon from TOML text. Raises UserError naming the entry that is wrong."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"The lexicon is not valid TOML ({error}): mend that line.") from error
+    concepts = tuple(
+        Concept(entry["name"], tuple(entry.get("parents", ())), tuple(entry.get("denies", ())), entry.get("general", False))
+        for entry in data["concept"]
+    )
+    names = [concept.name for concept in concepts]
+    if tuple(names[: len(LABELS)]) != LABELS:
+        raise UserError(f"The lexicon's first concepts must be the labels {', '.join(LABELS)}, in this order.")
+    for concept in concepts:
+        for other in concept.parents + concept.denies:
+            _number(names, other, f"concept {concept.name}")
+    entities = [entry["name"] for entry in data["entity"]]
+    predicates = [entry["name"] for entry in data["predicate"]]
+    sites = tuple(dict.fromkeys(entry["site"] for entry in data["cue"] if "site" in entry))
+    lexemes = _lexemes(data)
+    phrases: dict[tuple[int, ...], Record] = {}
+    for phrase, record in _records(data, names, entities, predicates, sites):
+        key = tuple(lexemes[word] for word in phrase.split())
+        phrases[key] = _merge(phrase, phrases.get(key, Record()), record)
+    pairs = {}
+    for entity, entry in enumerate(data["entity"], 1):
+        for predicate, target in entry.get("pairs", {}).items():
+            absent = target.startswith("-")
+            where = f"entity {entry['name']}"
+            pairs[entity, _number(predicates, predicate, where)] = (_number(names, target.lstrip("-"), where), not absent)
+    words = data["words"]
+    return Lexicon(
+        concepts, tuple(entities), tuple(predicates), sites, lexemes,
+        frozenset(lexemes[word] for word in words["fillers"]), frozenset(words["abbreviations"]), phrases, pairs,
+        hashlib.sha256(text.encode()).hexdigest(),
+    )  # fmt: skip
+
+
+def _merge(phrase: str, one: Record, two: Record) -> Record:
+    """A phrase may play several parts ("left lung": an entity and a side), but no part twice."""
+    merged = {}
+    for name in ("concept", "entity", "predicate", "side", "site", "change"):
+        values = {getattr(one, name), getattr(two, name)} - {0}
+        if len(values) > 1:
+            raise UserError(f"The lexicon gives {phrase!r} two meanings as {name}: keep one of them.")
+        merged[name] = max(values, default=0)
+    if one.concept and two.concept and one.inverse != two.inverse:
+        raise UserError(f"The lexicon gives {phrase!r} both as a sign of a concept and of its absence: keep one.")
+    return Record(
+        **merged, inverse=one.inverse or two.inverse, label=one.label or two.label, roles=one.roles | two.roles
+    )
+
+
+def _number(names: list[str], name: str, where: str) -> int:
+    if name not in names:
+        raise UserError(f"The lexicon's {where} names {name!r}, which is not defined.")
+    return names.index(name) + 1
+
+
+def _entries(data: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any], str]]:
+    for table in ("concept", "entity", "predicate", "cue"):
+        for entry in data[table]:
+            for phrase in itertools.chain.from_iterable(expand(text) for text in entry["phrases"]):
+                yield table, entry, phrase
+            for phrase in itertools.chain.from_iterable(expand(text) for text in entry.get("inverse", ())):
+                yield table, {**entry, "is_inverse": True}, phrase
+
+
+def _lexemes(data: dict[str, Any]) -> dict[str, int]:
+    """Spelling → lexeme. A word spelled out in the lexicon is its own lexeme; nouns bring their plural along."""
+    explicit: dict[str, int] = {}
+    nouns: dict[str, None] = {}
+    for table, _, phrase in _entries(data):
+        for word in phrase.split():
+            explicit.setdefault(word, len(explicit) + 1)
+            if table in ("concept", "entity"):
+                nouns[word] = None
+    for word in data["words"]["fillers"]:
+        explicit.setdefault(word, len(explicit) + 1)
+    lexemes = dict(explicit)
+    for word in nouns:
+        for form in spellings(word):
+            lexemes.setdefault(form, explicit[word])
+    for word, forms in data["words"]["alias"].items():
+        if word not in lexemes:
+            raise UserError(f"The lexicon's alias {word!r} is in no phrase.")
+        for form in forms:
+            lexemes[form] = lexemes[word]
+    return lexemes
+
+
+def _records(data: dict[str, Any], concepts: list[str], entities: list[str], predicates: list[str], sites: tuple[str, ...]):
+    for table, entry, phrase in _entries(data):
+        where = f"{table} with {phrase!r}"
+        for role in entry.get("roles", ()):
+            if role not in ROLE:
+                raise UserError(f"The lexicon's {where} has the role {role!r}, which is none of {', '.join(ROLES)}.")
+        name = entry.get("name", "")
+        yield (
+            phrase,
+            Record(
+                concept=concepts.index(name) + 1 if table == "concept" else 0,
+                inverse=entry.get("is_inverse", False),
+                label=table == "concept" and name in LABELS and phrase == name.lower() and "is_inverse" not in entry,
+                entity=entities.index(name) + 1 if table == "entity" else 0,
+                predicate=_number(predicates, name if table == "predicate" else entry["predicate"], where)
+                if table == "predicate" or "predicate" in entry
+                else 0,
+                side=SIDES.index(entry.get("side", "")),
+                site=sites.index(entry["site"]) + 1 if "site" in entry else 0,
+                change=CHANGES.index(entry.get("change", "")),
+                roles=sum(ROLE[role] for role in entry.get("roles", ())),
+            ),
+        )

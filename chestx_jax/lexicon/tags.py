@@ -1,0 +1,87 @@
+"""The tag automaton: which zone of `<think> … </think><answer> … </answer>` a byte stands in, and whether it is clean.
+
+A state is (zone, letters of a tag read so far, clean). Tags are matched without regard to case. A tag out of order
+breaks the text for good; anything but white space outside the blocks makes it unclean, and so do bytes in the answer
+that no letter or label needs.
+"""
+
+from functools import cache
+
+BEFORE, THINK, BETWEEN, ANSWER, AFTER, BROKEN, ANSWER_ALONE, AFTER_ALONE = range(8)
+TAGS = (b"<think>", b"</think>", b"<answer>", b"</answer>")
+_WHITE = frozenset(b" \t\n\r")
+_LEGIBLE = _WHITE | frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789,;.:()-")
+_NEXT_ZONE = {
+    (BEFORE, b"<think>"): THINK,
+    (THINK, b"</think>"): BETWEEN,
+    (BETWEEN, b"<answer>"): ANSWER,
+    (ANSWER, b"</answer>"): AFTER,
+    (BEFORE, b"<answer>"): ANSWER_ALONE,  # an answer without reasoning can still be right
+    (ANSWER_ALONE, b"</answer>"): AFTER_ALONE,
+}
+_PREFIXES = sorted({tag[:end] for tag in TAGS for end in range(len(tag))}, key=lambda prefix: (len(prefix), prefix))
+_EVERYTHING = frozenset(range(256))
+_INSIDE = (THINK, ANSWER, ANSWER_ALONE)
+
+State = tuple[int, bytes, bool]
+
+
+@cache
+def states() -> tuple[State, ...]:
+    """Every state; the first is the start of a text."""
+    return tuple((zone, prefix, clean) for clean in (True, False) for zone in range(8) for prefix in _PREFIXES)
+
+
+def zone_of(state: int) -> int:
+    """Zone of a state number."""
+    return state // len(_PREFIXES) % 8
+
+
+def is_clean(state: int) -> bool:
+    """Whether all bytes so far were allowed where they stand, a half tag at the end included."""
+    zone, prefix, clean = states()[state]
+    return clean and (not prefix or zone in _INSIDE)
+
+
+def step(state: State, byte: int) -> State:
+    """The state after one more byte."""
+    zone, prefix, clean = state
+    read = prefix + bytes([byte]).lower()  # legible bytes stay legible when folded
+    if read in TAGS:
+        zone = _NEXT_ZONE.get((zone, read), BROKEN)
+        return zone, b"", clean
+    kept = read if read in _PREFIXES else (b"<" if byte == ord("<") else b"")
+    dropped = read[: len(read) - len(kept)]
+    if not _allowed(zone) >= set(dropped):
+        clean = False
+    return zone, kept, clean
+
+
+def _allowed(zone: int) -> frozenset[int]:
+    if zone in (ANSWER, ANSWER_ALONE):
+        return _LEGIBLE
+    return _EVERYTHING if zone == THINK else _WHITE
+
+
+def number(state: State) -> int:
+    """Index of a state in `states()`."""
+    zone, prefix, clean = state
+    return ((0 if clean else 1) * 8 + zone) * len(_PREFIXES) + _PREFIXES.index(prefix)
+
+
+def run(data: bytes) -> list[int]:
+    """State numbers after each byte of a text, the start state first: `len(data) + 1` of them."""
+    state = states()[0]
+    numbers = [number(state)]
+    for byte in data:
+        state = step(state, byte)
+        numbers.append(number(state))
+    return numbers
+
+
+def summary(data: bytes) -> bytes:
+    """A shorter string with the same effect as bytes that hold no part of a tag."""
+    kinds = set(data)
+    if kinds <= _WHITE:
+        return data[:1]
+    return b"x" if kinds <= _LEGIBLE else b"|"
