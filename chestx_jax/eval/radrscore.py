@@ -23,6 +23,7 @@ from chestx_jax.types import LABELS
 POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
 SIDES = ("", "left", "right", "both")
+LUNG_OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
 SUPPORTED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = "supported", "contradicted", "unsupported", "not scored"
 
 
@@ -110,7 +111,7 @@ def judge(prediction: Prediction, by: Rules) -> Judgement:
         completeness,
         effectiveness,
         sum(terms) / 3 if len(terms) == 3 else None,
-        _drawn_factuality(claims, prediction.drawn, by),
+        _drawn_factuality(claims, prediction.drawn),
         float(len(claims)),
         tuple(_mark(f, verdict, offsets, by) for f, verdict in zip(said, verdicts, strict=True)),
     )
@@ -185,22 +186,28 @@ def _effectiveness(said: Sequence[Finding], steps: Sequence[Finding], sentences:
     return len(good) / sentences if sentences else 0.0
 
 
-def _drawn_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None, by: Rules) -> float | None:
+def _drawn_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) -> float | None:
     """Share of the claims about the 12 labels that the drawing bears out, sides included; None without any."""
     if drawn is None:
         return None
     truth = [parse_drawn(text) for text in drawn]
     about = [f for f in claims if f.concept < len(LABELS)]
-    return _mean([float(_drawn_true(f, truth, by)) for f in about]) if about else None
+    return _mean([float(_drawn_true(f, truth)) for f in about]) if about else None
 
 
-def _drawn_true(finding: Finding, truth: Sequence[Drawn], by: Rules) -> bool:
-    if LABELS[finding.concept] == "No Finding":
+def _drawn_true(finding: Finding, truth: Sequence[Drawn]) -> bool:
+    label = LABELS[finding.concept]
+    if label == "No Finding":
         return bool(finding.polarity) == (not truth)
-    of_kind = [d for d in truth if by.is_a[LABELS.index(d.label), finding.concept]]
-    if finding.polarity:
-        return any(_sides_fit(finding.side, SIDES.index(d.side)) for d in of_kind)
-    return not any(_sides_fit(finding.side, SIDES.index(d.side)) for d in of_kind)
+    found = any(label in _kinds(d.label) and _sides_fit(finding.side, SIDES.index(d.side)) for d in truth)
+    return bool(finding.polarity) == found
+
+
+def _kinds(label: str) -> tuple[str, ...]:
+    """What a drawn label also is, of the 12: the phantom's own account, whatever finer tree the lexicon keeps."""
+    if label in LUNG_OPACITIES:
+        return label, "Lung Opacity"
+    return (label, "Enlarged Cardiomediastinum") if label == "Cardiomegaly" else (label,)
 
 
 def _sides_fit(asked: int, found: int) -> bool:
