@@ -25,7 +25,10 @@ from chestx_jax.update.state import TrainState
 @contextlib.contextmanager
 def manager(folder: str | Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     """The checkpoints of one stage: the `keep` newest and the one with the lowest validation loss."""
-    policies = [preservation_policy.LatestN(keep), preservation_policy.BestN(get_metric_fn=_best, n=1, keep_checkpoints_without_metrics=False)]
+    policies = [
+        preservation_policy.LatestN(keep),
+        preservation_policy.BestN(get_metric_fn=_best, n=1, keep_checkpoints_without_metrics=False),
+    ]
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
     )
@@ -68,7 +71,7 @@ def save_params(folder: str | Path, params, model: dict) -> None:
     folder = Path(folder).absolute()
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer(params) as checkpointer:
         checkpointer.save(partial / "params", params)
         checkpointer.wait_until_finished()
     (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
@@ -85,9 +88,17 @@ def load_params(folder: str | Path, model: ModelConfig, mesh):
     if not (folder / "params").is_dir():
         raise UserError(f"{folder} holds no params folder: give the folder that training wrote (it ends in /params).")
     target = _placed(qwen_vl.shapes(model), qwen_vl.shardings(model, mesh))
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer(target) as checkpointer:
         _check_shapes(checkpointer.metadata(folder / "params"), target, folder)
         return _explained(lambda: checkpointer.restore(folder / "params", target), folder)
+
+
+def _checkpointer(params) -> ocp.StandardCheckpointer:
+    """Copies little more than one array at a time, or host memory would hold the parameters twice. The limit must
+    exceed the largest array: Orbax waits forever for one of just that size."""
+    largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)) / 1e9
+    limit = max(1.0, 1.1 * largest)
+    return ocp.StandardCheckpointer(save_concurrent_gb=limit, restore_concurrent_gb=limit)
 
 
 def _check_shapes(metadata, target, folder: Path) -> None:
