@@ -9,7 +9,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -125,6 +125,11 @@ def parse(text: str) -> Lexicon:
     for phrase, record in _records(data, names, entities, predicates, sites):
         key = tuple(lexemes[word] for word in phrase.split())
         phrases[key] = _merge(phrase, phrases.get(key, Record()), record)
+    for label in LABELS:
+        key = tuple(lexemes.get(word, 0) for word in label.lower().split())
+        if key not in phrases or phrases[key].concept != names.index(label) + 1:
+            raise UserError(f"The lexicon does not read {label!r} as that label: add its name to its phrases.")
+        phrases[key] = replace(phrases[key], label=True)
     pairs = {}
     for entity, entry in enumerate(data["entity"], 1):
         for predicate, target in entry.get("pairs", {}).items():
@@ -204,7 +209,6 @@ def _records(data: dict[str, Any], concepts: list[str], entities: list[str], pre
             Record(
                 concept=concepts.index(name) + 1 if table == "concept" else 0,
                 inverse=entry.get("is_inverse", False),
-                label=table == "concept" and name in LABELS and phrase == name.lower() and "is_inverse" not in entry,
                 entity=entities.index(name) + 1 if table == "entity" else 0,
                 predicate=_number(predicates, name if table == "predicate" else entry["predicate"], where)
                 if table == "predicate" or "predicate" in entry

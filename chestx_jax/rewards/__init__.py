@@ -1,0 +1,1 @@
+"""Rewards from sampled token ids, in jit: `combine.score(config, tables, completion, reference) -> Scores`."""

@@ -1,0 +1,102 @@
+"""The reward: format, accuracy and process terms of sampled tokens, mixed. One pure function, one compile a shape."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from chestx_jax.errors import UserError
+from chestx_jax.lexicon import tags
+from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.rewards import outcome, scan, scopes
+from chestx_jax.rewards.process import Guards, process
+from chestx_jax.rewards.scan import Words
+from chestx_jax.types import Completion, Findings, Reference, Scores
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Weights and options of the reward. The sequence reward is the mean of its terms by weight."""
+
+    format: float = 1.0
+    accuracy: float = 1.0
+    process: float = 1.0
+    factuality: float = 1.0  # the process term's own mix
+    completeness: float = 0.0
+    effectiveness: float = 0.0
+    guards: Guards = field(default_factory=Guards)
+    credit: str = "sequence"  # "step": the process term is paid to each step's own tokens, not to the sequence
+    slots: int = 64  # findings of a completion; more are counted as overflow
+    partial_format: bool = False
+    exact_labels: bool = False  # anomaly task: all or nothing instead of F1
+
+    def __post_init__(self) -> None:
+        weights = (self.format, self.accuracy, self.process, self.factuality, self.completeness, self.effectiveness)
+        if min(weights) < 0 or not any(weights[:3]):
+            raise UserError(f"Reward weights {weights} must be 0 or more, and one of the first three above 0: raise one.")
+        if self.process > 0 and not any(weights[3:]):
+            raise UserError("The process reward mixes nothing: raise factuality, completeness or effectiveness above 0.")
+        if self.credit not in ("sequence", "step"):
+            raise UserError(f'Reward credit is {self.credit!r}: use "sequence" or "step".')
+        if self.slots < 1:
+            raise UserError(f"Reward slots is {self.slots}: use at least 1.")
+
+
+@partial(jax.jit, static_argnums=0)
+def score(config: RewardConfig, tables: Tables, completion: Completion, reference: Reference) -> Scores:
+    """Score B completions of L tokens against N prompts' references.
+
+    `sequence` is the weighted mean of the terms that apply (a sample without a report has no process term; its weight
+    goes to the others). `terms`: format, accuracy, factuality, completeness, effectiveness, process (the guarded mix),
+    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit the process term
+    leaves the sequence reward and `credit` holds it, weighted, on the tokens of each step of the think block.
+    """
+    words = scan.words(tables, completion.ids, completion.length)
+    found = scopes.matches(tables, words)
+    claims = scopes.findings(tables, words, found, config.slots, think_only=True)
+    answer = outcome.read(tables, words, found)
+    thinking = words.word & (words.zone == tags.THINK)
+    judged = process(
+        tables, claims, reference, completion.prompt, thinking.sum(0), (thinking & words.boundary).sum(0),
+        (config.factuality, config.completeness, config.effectiveness), config.guards,
+    )  # fmt: skip
+    zone = tables.tag_zone[words.end]
+    thought = (zone == tags.BETWEEN) | (zone == tags.ANSWER) | (zone == tags.AFTER)
+    has_report = jnp.asarray(reference.has_report)[completion.prompt]
+    everywhere = jnp.ones_like(has_report)
+    terms = {
+        "format": outcome.format_term(answer, reference, completion, config.partial_format),
+        "accuracy": outcome.outcome(answer, reference, completion, config.exact_labels),
+        "factuality": jnp.where(thought, judged.factuality, 0.0),
+        "completeness": jnp.where(thought, judged.completeness, 0.0),
+        "effectiveness": jnp.where(thought, judged.effectiveness, 0.0),
+        "process": jnp.where(thought, judged.reward, 0.0),
+        "findings": judged.verdicts.scored.sum(1).astype(jnp.float32),
+        "overflow": claims.overflow.astype(jnp.float32),
+    }
+    processed = ("factuality", "completeness", "effectiveness", "process")
+    masks = {name: has_report if name in processed else everywhere for name in terms}
+    paid = {"format": config.format, "accuracy": config.accuracy, "process": config.process}
+    by_step = config.credit == "step"
+    weights = {
+        name: jnp.where(masks[name], 0.0 if by_step and name == "process" else weight, 0.0) for name, weight in paid.items()
+    }
+    whole = jnp.maximum(jnp.stack([jnp.where(masks[name], weight, 0.0) for name, weight in paid.items()]).sum(0), 1e-6)
+    sequence = jnp.stack([weights[name] * terms[name] for name in paid]).sum(0) / whole
+    scale = jnp.where(has_report & thought & jnp.asarray(by_step), config.process / whole, 0.0)
+    credit = step_credit(words, claims, judged.step_value, completion.ids.shape[1]) * scale[:, None]
+    return Scores(sequence=sequence.astype(jnp.float32), credit=credit, terms=terms, masks=masks)
+
+
+def step_credit(words: Words, claims: Findings, value: Float[Array, "B M"], width: int) -> Float[Array, "B L"]:
+    """Each claim's step value on all tokens of its sentence; 0 on sentences that claim nothing."""
+    rows = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
+    starts = jnp.zeros((words.word.shape[1], width), jnp.int32)
+    starts = starts.at[rows, jnp.where(words.boundary, words.first, width)].add(1, mode="drop")
+    sentence = jnp.cumsum(starts, 1) - 1
+    values = jnp.zeros((sentence.shape[0], width + 2), jnp.float32)
+    at = jnp.arange(sentence.shape[0])[:, None]
+    values = values.at[at, jnp.where(claims.valid, claims.step, width + 2)].max(value, mode="drop")
+    return jnp.where(sentence >= 0, jnp.take_along_axis(values, jnp.clip(sentence, 0, width + 1), 1), 0.0)

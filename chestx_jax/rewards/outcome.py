@@ -1,0 +1,121 @@
+"""Format and outcome, in jit: is the completion well formed, and is its answer right. Nothing is matched by substring.
+
+The answer is read from the words of the answer block. Closed tasks: letters alone ("A", "A, C", "A and C") or letters
+with a bracket ("A) Yes"). Open task: label names between commas. Format asks that the answer can be read in one of
+these ways, so wherever it is 1 every careful reader finds the same answer.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, UInt
+
+from chestx_jax.lexicon import alphabet as a
+from chestx_jax.lexicon import tags
+from chestx_jax.lexicon import vocabulary as t
+from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.rewards.scan import Words
+from chestx_jax.rewards.scopes import Matches
+from chestx_jax.types import LABELS, TASKS, Completion, Reference
+
+_ENTRY_BREAKS = a.COMMA | a.SEMICOLON | a.NEWLINE
+_NO_ENTRY = a.STOP | a.QUESTION | a.BRACKET | a.COLON | a.HYPHEN | a.OTHER
+
+
+@struct.dataclass
+class Answer:
+    """What stands in the answer block of B completions, read both ways."""
+
+    closed: Bool[Array, " B"]  # there is one answer block and it was closed
+    well_formed: Bool[Array, " B"]  # think and answer blocks in order, nothing outside, legible bytes
+    letters: UInt[Array, " B"]  # bit set of option letters; 0: not readable as letters
+    labels: Bool[Array, "B 13"]
+    others: Float[Array, " B"]  # entries that name no label
+    legible_labels: Bool[Array, " B"]  # the block is label names between commas and nothing else
+
+
+def read(tables: Tables, words: Words, found: Matches) -> Answer:
+    """Read the answer block."""
+    steps = words.word.shape[0]
+    at = jnp.arange(steps)[:, None]
+    inside = words.word & (at < steps - 1) & ((words.zone == tags.ANSWER) | (words.zone == tags.ANSWER_ALONE))
+    kind = tables.word_class[words.number]
+    letter = jnp.where(inside & words.upper, kind >> t.LETTER_SHIFT, 0)
+    glue = inside & ~words.upper & ((kind & t.GLUE) != 0)
+    count = inside.sum(0)
+    first = jnp.argmax(inside, 0)
+    final = steps - 1 - jnp.argmax(inside[::-1], 0)
+    ends = (jnp.take_along_axis(letter, jnp.stack([first, final]), 0) > 0).all(0)
+    listed = (~inside | (letter > 0) | glue).all(0) & ends & (count > 0)
+    previous_inside = jnp.concatenate([jnp.zeros_like(inside[:1]), _held(inside, words.word)[:-1]])
+    marked = jnp.where(previous_inside & words.word, words.marked, 0)
+    letters = jnp.where(listed, _bits(letter), _bits(marked))
+
+    label = found.concept
+    is_label = inside & (label > 0) & (label <= len(LABELS)) & ~words.passed
+    named = is_label & (((found.record >> 21) & 1) == 0)
+    labels = (named[:, None] & (label[:, None] == jnp.arange(1, len(LABELS) + 1)[None, :, None])).any(0).T
+    covered = jnp.where(named, found.depth, 0).sum(0)
+    begins = inside & ((at == first[None]) | ((words.gap & _ENTRY_BREAKS) != 0))
+    entries = begins.sum(0)
+    exact = (~inside | ((kind & t.EXACT) != 0)).all(0) & (~inside | ((words.gap & _NO_ENTRY) == 0)).all(0)
+    proper = (~named | (((found.record >> 22) & 1) == 1)).all(0)
+    legible = exact & proper & (covered == count) & (entries == named.sum(0)) & (count > 0)
+    zone, clean = tables.tag_zone[words.end], tables.tag_clean[words.end]
+    return Answer(
+        closed=(zone == tags.AFTER) | (zone == tags.AFTER_ALONE),
+        well_formed=(zone == tags.AFTER) & clean,
+        letters=letters,
+        labels=labels,
+        others=jnp.maximum(count - covered, 0).astype(jnp.float32),
+        legible_labels=legible & _closing_gap_is_plain(words),
+    )
+
+
+def format_term(answer: Answer, reference: Reference, completion: Completion, partial: bool) -> Float[Array, " B"]:
+    """1 if one think and one answer block stand in order with nothing outside and the answer is readable, else 0.
+
+    `partial`: half for blocks in order around an answer that cannot be read.
+    """
+    is_open = _is_open(reference, completion)
+    readable = jnp.where(is_open, answer.legible_labels, answer.letters > 0)
+    half = 0.5 if partial else 0.0
+    return jnp.where(answer.well_formed, jnp.where(readable, 1.0, half), 0.0).astype(jnp.float32)
+
+
+def outcome(answer: Answer, reference: Reference, completion: Completion, exact: bool) -> Float[Array, " B"]:
+    """Closed tasks: 1 if the letter set is the gold one. Open: F1 of the label sets, or 1 only for the same set."""
+    gold = jnp.asarray(reference.labels)[completion.prompt]
+    right = (answer.letters == jnp.asarray(reference.letters)[completion.prompt]) & (answer.letters > 0)
+    hits = (answer.labels & gold).sum(1).astype(jnp.float32)
+    size = (answer.labels.sum(1) + gold.sum(1)).astype(jnp.float32) + answer.others
+    f1 = 2.0 * hits / jnp.maximum(size, 1.0)
+    same = (answer.labels == gold).all(1) & (answer.others == 0) & gold.any(1)
+    by_labels = jnp.where(same, 1.0, 0.0) if exact else f1
+    value = jnp.where(_is_open(reference, completion), by_labels, right.astype(jnp.float32))
+    return jnp.where(answer.closed, value, 0.0).astype(jnp.float32)
+
+
+def _is_open(reference: Reference, completion: Completion) -> Bool[Array, " B"]:
+    return jnp.asarray(reference.task)[completion.prompt] == TASKS.index("anomaly")
+
+
+def _bits(letter: Array) -> UInt[Array, " B"]:
+    bits = jnp.where(letter > 0, jnp.uint32(1) << jnp.maximum(letter - 1, 0).astype(jnp.uint32), jnp.uint32(0))
+    return jax.lax.reduce(bits, jnp.uint32(0), jax.lax.bitwise_or, (0,))
+
+
+def _held(value: Array, where: Array) -> Array:
+    """The value at the last step where `where` holds, running."""
+
+    def step(kept: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        kept = jnp.where(now[1], now[0], kept)
+        return kept, kept
+
+    return jax.lax.scan(step, jnp.zeros_like(value[0]), (value, where))[1]
+
+
+def _closing_gap_is_plain(words: Words) -> Bool[Array, " B"]:
+    """Nothing but white space, commas and the tag stands behind the last word of the answer."""
+    after = words.word & ((words.zone == tags.AFTER) | (words.zone == tags.AFTER_ALONE))
+    return (~after | ((words.gap & (a.STOP | a.QUESTION | a.BRACKET | a.COLON | a.HYPHEN)) == 0)).all(0)

@@ -1,0 +1,117 @@
+"""Claims against evidence, in jit: what a completion asserts, judged by what a report or reference asserts.
+
+Both sides are `Findings` in fixed slots; every rule is a relation between all pairs of slots. Presence passes up the
+is-a graph (edema is an opacity), absence passes down (no opacity, no edema), a finding that rules others out denies
+them, and a side that the evidence does not bear out is no match.
+"""
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.types import LABELS, Findings
+
+NO_FINDING = LABELS.index("No Finding")
+
+
+@struct.dataclass
+class Verdicts:
+    """One verdict a claim; 0 and False in slots that hold no scored claim."""
+
+    scored: Bool[Array, "B M"]  # asserted or hedged, and no catch-all
+    correct: Float[Array, "B M"]
+    explicit: Bool[Array, "B M"]  # the evidence says the same in words
+    weight: Float[Array, "B M"]  # 1 / number of claims with the same concept and polarity
+
+
+def scored(tables: Tables, findings: Findings) -> Bool[Array, "B M"]:
+    """Slots that assert something: not hypothetical, not a catch-all."""
+    return findings.valid & (findings.certainty > 0) & tables.counted[findings.concept]
+
+
+def verify(tables: Tables, claims: Findings, evidence: Findings) -> Verdicts:
+    """Judge claims [B, M] by the evidence of the same rows [B, R].
+
+    A present claim is right if the evidence asserts it on that side and with no other change; an absent one unless the
+    evidence asserts it. Where one side hedges and the other does not, half is granted. "No finding" is right unless
+    something is found.
+    """
+    claim, proof = _pairs(claims, 2), _pairs(evidence, 1)
+    counts = scored(tables, evidence)[:, None]
+    below = tables.is_a[proof.concept, claim.concept]
+    above = tables.is_a[claim.concept, proof.concept]
+    denies = tables.denies[proof.concept, claim.concept]
+    same_side = (claim.side == 0) | (proof.side == 0) | ((claim.side & proof.side) != 0)
+    shows = counts & (proof.polarity == 1) & below
+    clears = counts & same_side & (((proof.polarity == 0) & above) | ((proof.polarity == 1) & denies))
+    rival = (counts & (proof.polarity == 1) & tables.denies[claim.concept, proof.concept]).any(2)
+
+    unsided = (shows & (proof.side == 0)).any(2)
+    left, right = ((shows & ((proof.side & bit) != 0)).any(2) for bit in (1, 2))
+    sides = left.astype(jnp.int32) | right.astype(jnp.int32) << 1
+    side_holds = unsided | ((claims.side & ~sides) == 0)
+    moved = shows & same_side & (proof.change > 0) & (claim.change > 0)
+    change_holds = ~moved.any(2) | (moved & (proof.change == claim.change)).any(2)
+    shown = shows.any(2) & side_holds & change_holds
+    contradicted = (shows & same_side).any(2)
+    cleared = clears.any(2)
+
+    certainty_shown = jnp.where(shows & same_side, proof.certainty, 0).max(2, initial=0)
+    certainty_cleared = jnp.where(clears, proof.certainty, 0).max(2, initial=0)
+    is_present = claims.polarity == 1
+    is_none = claims.concept == NO_FINDING
+    right_present = jnp.where(is_none, ~rival & ~cleared, shown)
+    right_absent = jnp.where(is_none, rival | cleared, ~contradicted | cleared)
+    right_claim = jnp.where(is_present, right_present, right_absent)
+    stated = jnp.where(is_present, certainty_shown, certainty_cleared)
+    stated = jnp.where(stated == 0, 2, stated)  # silence counts as plain normality
+    half = jnp.where(claims.certainty == stated, 1.0, 0.5)
+    valid = scored(tables, claims)
+    explicit = jnp.where(is_present, shown, cleared)
+    return Verdicts(
+        scored=valid,
+        correct=jnp.where(valid & right_claim, half, 0.0).astype(jnp.float32),
+        explicit=valid & explicit,
+        weight=share(claims, valid),
+    )
+
+
+def share(findings: Findings, valid: Bool[Array, "B M"]) -> Float[Array, "B M"]:
+    """1 / number of valid slots with the same concept and polarity, so that each counts once in a sum."""
+    one, two = _pairs(findings, 2), _pairs(findings, 1)
+    same = (one.concept == two.concept) & (one.polarity == two.polarity) & valid[:, None] & valid[:, :, None]
+    return jnp.where(valid, 1.0 / jnp.maximum(same.sum(2), 1).astype(jnp.float32), 0.0)
+
+
+def stated(tables: Tables, wanted: Findings, claims: Findings) -> Bool[Array, "B R"]:
+    """Which wanted findings [B, R] the claims [B, M] state with the same polarity (a broader denial states them too)."""
+    want, claim = _pairs(wanted, 2), _pairs(claims, 1)
+    counts = scored(tables, claims)[:, None]
+    same_side = (claim.side == 0) | (want.side == 0) | ((claim.side & want.side) != 0)
+    present = (claim.polarity == 1) & tables.is_a[claim.concept, want.concept]
+    absent = (claim.polarity == 0) & tables.is_a[want.concept, claim.concept]
+    absent = absent | ((claim.polarity == 1) & tables.denies[claim.concept, want.concept])
+    matches = jnp.where(want.polarity == 1, present, absent)
+    return scored(tables, wanted) & (counts & same_side & matches).any(2)
+
+
+def contradictory(tables: Tables, claims: Findings, within_step: Bool[Array, " B"]) -> Bool[Array, "B M"]:
+    """Claims that another claim of the same text denies; only of the same step where `within_step` (two films)."""
+    one, two = _pairs(claims, 2), _pairs(claims, 1)
+    valid = scored(tables, claims)
+    clash = (one.polarity == 1) & (two.polarity == 0) & tables.is_a[one.concept, two.concept]
+    clash = clash | ((one.polarity == 1) & (two.polarity == 1) & tables.denies[two.concept, one.concept])
+    clash = clash & ((one.side == 0) | (two.side == 0) | ((one.side & two.side) != 0))
+    clash = clash & valid[:, None] & valid[:, :, None] & ((one.step == two.step) | ~within_step[:, None, None])
+    return clash.any(2) | clash.any(1)
+
+
+def _pairs(findings: Findings, axis: int) -> Findings:
+    """The fields with an axis inserted, for relations between slots."""
+    overflow = findings.overflow
+    expanded = {
+        name: jnp.expand_dims(jnp.asarray(getattr(findings, name)), axis)
+        for name in ("concept", "polarity", "certainty", "side", "site", "change", "step", "first", "last", "valid")
+    }
+    return Findings(**expanded, overflow=overflow)
