@@ -62,7 +62,7 @@ def programs(job: JobConfig, mesh) -> dict[str, Program]:
         found |= _grpo(job, job.grpo, mesh)
     if job.evaluation is not None:
         greedy = SamplingConfig(temperature=0.0, length=job.evaluation.length, group=1)
-        found["test/generate"] = _generate(job, job.evaluation.rows, job.evaluation.batch, greedy, 0, mesh)
+        found["test/generate"] = generation(job.model, job.evaluation.rows, job.evaluation.batch, greedy, 0, mesh)
     return found
 
 
@@ -148,7 +148,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         old=per_token if stage.updates > 1 else None,
     )
     return {
-        "grpo/rollout": _generate(job, stage.rows, stage.prompts, sampling, stage.seed, mesh),
+        "grpo/rollout": generation(model, stage.rows, stage.prompts, sampling, stage.seed, mesh),
         "grpo/score": Program(
             _on(mesh, score),
             (tables, reference, rollout),
@@ -171,20 +171,29 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
     }
 
 
-def _generate(job: JobConfig, rows: RowsConfig, count: int, sampling: SamplingConfig, seed: int, mesh) -> Program:
-    prompts = prompt_shapes(job.model, rows, count)
-    words, words_at = _vocabulary(job.model, mesh)
+def generation(
+    model: ModelConfig,
+    rows: RowsConfig,
+    count: int,
+    sampling: SamplingConfig,
+    seed: int,
+    mesh,
+    emit: Callable | None = None,
+) -> Program:
+    """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine."""
+    prompts = prompt_shapes(model, rows, count)
+    words, words_at = _vocabulary(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     out = sharding.batched(mesh, rollout_shapes(count * sampling.group, sampling.length))
 
     def run(params, prompts: Prompts, words: Vocabulary, step):
-        return generate(job.model, sampling, params, prompts, words, states.key_at(seed, step, ROLLOUT_STREAM))
+        return generate(model, sampling, params, prompts, words, states.key_at(seed, step, ROLLOUT_STREAM), emit)
 
     return Program(
         _on(mesh, run),
-        (qwen_vl.shapes(job.model), prompts, words, step),
+        (qwen_vl.shapes(model), prompts, words, step),
         (
-            qwen_vl.shardings(job.model, mesh),
+            qwen_vl.shardings(model, mesh),
             sharding.batched(mesh, prompts),
             words_at,
             sharding.replicated(mesh, step),
