@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from chestx_jax.data.phantom import phrases, reasoning
-from chestx_jax.data.phantom.cases import AMBIGUOUS, FINDINGS, draw_case, drawn
+from chestx_jax.data.phantom.cases import FINDINGS, IS_A, draw_case, drawn
 from chestx_jax.data.phantom.finding import CHANGES, Finding
 from chestx_jax.data.phantom.questions import LETTERS, Study, labels_without_clash, number, option_lines, shuffled
 from chestx_jax.data.schema import Sample
@@ -42,9 +42,8 @@ def lookups(count: int, name: str, rng: np.random.Generator) -> list[Sample]:
 
 def _caption(findings: Sequence[Finding], start: int) -> str:
     where = {finding.label: _where(finding) for finding in findings}
-    for pair in AMBIGUOUS:  # a film with edema does show a lung opacity
-        for child in pair & set(where) - {"Lung Opacity", "Enlarged Cardiomediastinum", "Lung Lesion"}:
-            where.setdefault(next(iter(pair - {child})), "yes")
+    for label in set(where) & set(IS_A):  # a film with edema does show a lung opacity
+        where.setdefault(IS_A[label], "yes")
     circle = [*FINDINGS[start:], *FINDINGS[:start]]
     return ", ".join(f"{phrases.name(label)} {where.get(label, 'no')}" for label in circle)
 

@@ -13,15 +13,13 @@ FINDINGS = LABELS[:-1]
 # The five findings whose progression is asked for, as in MS-CXR-T (Bannur et al. 2023).
 PROGRESSIVE = ("Consolidation", "Edema", "Pleural Effusion", "Pneumonia", "Pneumothorax")
 
-# Is-a relations and look-alikes. A film never shows two of a pair, and no question sets one against the other, so that
-# every gold answer is unambiguous: a film with pneumonia alone does show a lung opacity.
-AMBIGUOUS = tuple(
-    frozenset(pair)
-    for pair in (
-        *(("Lung Opacity", child) for child in ("Edema", "Consolidation", "Atelectasis", "Pneumonia", "Lung Lesion")),
-        ("Enlarged Cardiomediastinum", "Cardiomegaly"),
-    )
-)
+IS_A = {
+    **dict.fromkeys(("Edema", "Consolidation", "Atelectasis", "Pneumonia"), "Lung Opacity"),
+    "Cardiomegaly": "Enlarged Cardiomediastinum",
+}
+# A film never shows two of a pair, and no question sets one against the other, so that every gold answer is unambiguous:
+# a film with pneumonia alone does show a lung opacity, and a nodule may be called one.
+AMBIGUOUS = frozenset(map(frozenset, (*IS_A.items(), ("Lung Lesion", "Lung Opacity"))))
 
 _SHARE_OF_COUNT = (0.20, 0.35, 0.27, 0.18)  # films with 0, 1, 2, 3 findings
 _BILATERAL = 0.15  # share of effusions and atelectases that are on both sides
@@ -48,7 +46,7 @@ def clashes(labels: Iterable[str]) -> bool:
 
 def ambiguous(label: str, labels: Iterable[str]) -> bool:
     """True if a film with `labels` must not be asked about `label` as if it were absent."""
-    return any(label == other or clashes((label, other)) for other in labels)
+    return any(other == label or frozenset((label, other)) in AMBIGUOUS for other in labels)
 
 
 def drawn(findings: Iterable[Finding], changed: str = "", change: str = "") -> tuple[str, ...]:
@@ -86,7 +84,7 @@ def draw_follow_up(rng: np.random.Generator, id: str, changed: str, change: str)
 
 
 def _labels(rng: np.random.Generator, count: int) -> list[str]:
-    """`count` labels without a clash; one that clashes with many is proposed more often, to be as frequent in the end."""
+    """`count` labels without a clash; one that clashes with many is proposed more often, so as to be as frequent."""
     weights = np.array([_PROPOSED.get(label, 1.0) for label in FINDINGS])
     while True:
         chosen = [FINDINGS[i] for i in rng.choice(len(FINDINGS), size=count, replace=False, p=weights / weights.sum())]

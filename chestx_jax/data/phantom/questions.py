@@ -7,7 +7,7 @@ question's text.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Study:
     images: tuple[str, ...]
     reports: tuple[str, ...]
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The film's labels, "No Finding" for a normal one."""
         return tuple(finding.label for finding in self.case.findings) or ("No Finding",)

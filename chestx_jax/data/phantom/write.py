@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -63,8 +64,8 @@ def write_phantom(
 ) -> Path:
     """Writes the set described by `spec` to `folder` and returns it; a folder that already holds this set is kept.
 
-    Films are drawn by `processes` processes (0: one per core) while the texts are written. Everything goes to a
-    temporary folder beside `folder` that is renamed at the end, so an interrupted run leaves nothing half-written.
+    Films are drawn by `processes` processes (0: one per core, 16 at most) while the texts are written. Everything goes
+    to a temporary folder beside `folder` that is renamed at the end, so an interrupted run leaves nothing half-written.
     `progress` is called with (films drawn, films in all). Raises UserError if `folder` holds something else, for a
     spec out of range, and if the disk is full.
     """
@@ -77,7 +78,7 @@ def write_phantom(
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        counts = _write(making, spec, processes or os.cpu_count() or 1, progress or (lambda done, total: None))
+        counts = _write(making, spec, processes or min(os.cpu_count() or 1, 16), progress or (lambda done, total: None))
         (making / "about.json").write_text(json.dumps({"spec": about, "samples": counts}, indent=1) + "\n")
         making.chmod(0o755)
         making.rename(folder)
@@ -97,14 +98,13 @@ def _write(folder: Path, spec: PhantomSpec, processes: int, progress: Callable[[
         (folder / "images" / name).mkdir(parents=True)
         studies[name], films = _studies(spec.seed, number, name, split)
         jobs += films
-    workers = _start(folder, spec.size, jobs, processes)
-    try:
+    with ExitStack() as running:
+        workers = []
+        for i in range(processes):
+            workers.append(running.enter_context(_start(folder, spec.size, jobs[i::processes])))
+            running.callback(workers[-1].kill)  # runs first: an interrupted write does not wait for its films
         counts = {name: _save(folder, name, samples) for name, samples in _sources(studies, spec).items()}
         _finish(workers, len(jobs), progress)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
     return counts
 
 
@@ -152,28 +152,21 @@ def _save(folder: Path, name: str, samples: Sequence[Sample]) -> int:
     return len(samples)
 
 
-def _start(folder: Path, size: int, jobs: Sequence[Job], processes: int) -> list[subprocess.Popen]:
-    """Drawing processes, each with its share of the jobs: plain programs, so the caller's main is not run again."""
+def _start(folder: Path, size: int, jobs: Sequence[Job]) -> subprocess.Popen[str]:
+    """A drawing process at work on `jobs`: a program of its own, so the caller's main module is not run again."""
     package_root = str(Path(__file__).resolve().parents[3])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     # One thread each: the arrays are small, and the processes already use every core.
     environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    workers = []
-    for i in range(processes):
-        todo = folder / f".jobs-{i}"
-        todo.write_text("".join(to_json(job) + "\n" for job in jobs[i::processes]))
-        with todo.open() as lines:
-            command = [sys.executable, "-m", "chestx_jax.data.phantom.render", str(folder), str(size)]
-            workers.append(
-                subprocess.Popen(
-                    command, stdin=lines, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-                )
-            )
-        todo.unlink()
-    return workers
+    command = [sys.executable, "-m", "chestx_jax.data.phantom.render", str(folder), str(size)]
+    with tempfile.TemporaryFile("w+", dir=folder) as todo:
+        todo.writelines(to_json(job) + "\n" for job in jobs)
+        todo.seek(0)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=todo, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def _finish(workers: Sequence[subprocess.Popen], total: int, progress: Callable[[int, int], None]) -> None:
+def _finish(workers: Sequence[subprocess.Popen[str]], total: int, progress: Callable[[int, int], None]) -> None:
     for line in workers[0].stdout or ():
         progress(min(int(line) * len(workers), total), total)
     for worker in workers:
