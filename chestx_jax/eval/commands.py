@@ -12,7 +12,7 @@ from chestx_jax.data.schema import FieldError
 from chestx_jax.eval import judgements, predicted
 from chestx_jax.eval.audit import audit, record_remarks
 from chestx_jax.eval.intervals import interval
-from chestx_jax.eval.radrscore import Judgement, judge, rules
+from chestx_jax.eval.radrscore import Judgement, judge_all
 from chestx_jax.eval.records import Prediction, from_record, read_good_predictions
 from chestx_jax.eval.tables import aligned
 from chestx_jax.lexicon import load
@@ -60,12 +60,13 @@ def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> d
 
     `index` counts the records of all files in order; one that cannot be read has null scores and a `problem`.
     """
-    by = rules(load())
+    lexicon = load()
     files: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
     for path in paths:
         records = [_parsed(record, index, path) for index, record in read_records(path)]
-        judged = [judge(record, by) if isinstance(record, Prediction) else None for record in records]
+        sound = iter(judge_all([record for record in records if isinstance(record, Prediction)], lexicon))
+        judged = [next(sound) if isinstance(record, Prediction) else None for record in records]
         values = {term: [getattr(j, term) if j else None for j in judged] for term in (*judgements.TERMS, "radrscore")}
         around = {term: interval(found) for term, found in values.items()}
         malformed = sum(j is None for j in judged)

@@ -1,30 +1,33 @@
 """The offline judge: RadRScore from the lexicon's findings, no network, one verdict per finding.
 
-The rules are the release's (facts of the public evaluation of arXiv 2504.20930), without the training reward's guards:
-a finding called present is true if the report says so, false if the report denies or does not mention it; one called
-absent is true unless the report says it is present. Hypothetical findings are not scored; a hedged one that would be
-false earns half.
+The terms are the reward's plain ones (`rewards.process`, the release's rules without the training guards), here over
+host-side readings, so that training and evaluation mean the same thing by a finding and by its truth.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from chestx_jax.data.schema import Drawn, parse_drawn
 from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.eval.records import Prediction
-from chestx_jax.lexicon import Finding, Lexicon, automaton, scopes
-from chestx_jax.lexicon.vocabulary import relations
+from chestx_jax.lexicon import Finding, Lexicon, Tables, automaton, reference, scopes, tables
+from chestx_jax.lexicon.extract import rows
 from chestx_jax.lexicon.words import words
-from chestx_jax.types import LABELS
+from chestx_jax.rewards import process, verify
+from chestx_jax.types import LABELS, Findings, Reference
 
 POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
 SIDES = ("", "left", "right", "both")
 LUNG_OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
 SUPPORTED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = "supported", "contradicted", "unsupported", "not scored"
+BLOCK = 256  # predictions judged at a time
+GOLD_SLOTS = 128  # findings of a report, and of the reference steps; no text of 2,000 words has had more
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Scores of one prediction in [0, 1], None with nothing to judge against; `claims` counts the findings scored."""
+    """Scores of one prediction in [0, 1], None without a report; `claims` counts its distinct scored findings."""
 
     factuality: float | None
     completeness: float | None
@@ -62,128 +65,113 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text's findings in order and its number of sentences."""
+    """A reasoning text as the lexicon reads it."""
 
+    text: str
     findings: tuple[Finding, ...]
     sentences: int
+    words: int
+
+
+def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judgement]:
+    """Judges each prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
+    readings = [read(reasoning_text(prediction.pred), lexicon) for prediction in predictions]
+    compiled = tables(lexicon, [b"a"])  # for the relations between concepts; the vocabulary plays no part here
+    judged = partial(jax.jit(_terms), compiled)
+    slots = _slots(max((len(reading.findings) for reading in readings), default=1))
+    found: list[Judgement] = []
+    for start in range(0, len(predictions), BLOCK):
+        block, known = predictions[start : start + BLOCK], readings[start : start + BLOCK]
+        terms = _judge_block(judged, block, known, lexicon, slots)
+        found += [_judgement(*parts, lexicon) for parts in zip(block, known, terms, strict=True)]
+    return found
+
+
+def read(text: str, lexicon: Lexicon) -> Reading:
+    """The findings, sentences and words of a text."""
+    machine = automaton.build(lexicon)
+    found = words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
+    sentences = sum(word.boundary for word in found[:-1])
+    return Reading(text, tuple(scopes.findings(lexicon, machine, found)), sentences, len(found) - 1)
 
 
 @dataclass(frozen=True)
-class Rules:
-    """A lexicon made ready for judging. `read` remembers texts, since reports and steps come back for every model."""
+class _Terms:
+    """One row of what the jitted functions say: the three terms, and per slot whether it is scored, right, opposed."""
 
-    names: tuple[str, ...]
-    is_a: np.ndarray  # bool[C, C]
-    denies: np.ndarray  # bool[C, C]
-    counted: np.ndarray  # bool[C]
-    read: Callable[[str], Reading]
-
-
-def rules(lexicon: Lexicon) -> Rules:
-    """The rules over one lexicon."""
-    machine = automaton.build(lexicon)
-
-    @cache
-    def read(text: str) -> Reading:
-        found = words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
-        return Reading(tuple(scopes.findings(lexicon, machine, found)), sum(word.boundary for word in found[:-1]))
-
-    return Rules(tuple(concept.name for concept in lexicon.concepts), read=read, **relations(lexicon))
+    factuality: float
+    completeness: float
+    effectiveness: float
+    scored: np.ndarray
+    right: np.ndarray
+    opposed: np.ndarray
 
 
-def judge(prediction: Prediction, by: Rules) -> Judgement:
-    """Judges one prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
-    text = reasoning_text(prediction.pred)
-    reading = by.read(text)
-    said = [finding for finding in reading.findings if by.counted[finding.concept]]
-    claims = _once(said)
-    report = _findings(prediction.reports, by)
-    steps = _findings(prediction.steps, by) if report is not None else None  # no report, no scores
-    verdicts = [NOT_SCORED if report is None else _verdict(finding, report, by) for finding in said]
-    credit = {id(f): _credit(f, verdict) for f, verdict in zip(said, verdicts, strict=True)}
-    factuality = None if report is None else _mean([credit[id(finding)] for finding in claims])
-    completeness = None if steps is None else _completeness(claims, steps, by)
-    effectiveness = None if steps is None else _effectiveness(said, steps, reading.sentences, by)
-    terms = [term for term in (factuality, completeness, effectiveness) if term is not None]
-    offsets = _characters(text)
+def _terms(compiled: Tables, claims: Findings, gold: Reference, word_count: jax.Array, sentences: jax.Array):
+    every = jnp.arange(word_count.shape[0])
+    judged = process.process(compiled, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), process.Guards())
+    turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
+    opposed = verify.stated(compiled, turned, gold.report)
+    verdicts = judged.verdicts
+    terms = (judged.factuality, judged.completeness, judged.effectiveness)
+    return *terms, verdicts.scored, verdicts.correct > 0, opposed
+
+
+def _judge_block(
+    judged: Callable, block: Sequence[Prediction], readings: Sequence[Reading], lexicon: Lexicon, slots: int
+) -> Iterator[_Terms]:
+    """Rows of one block; it is filled up to `BLOCK` so that one program serves all."""
+    short = BLOCK - len(block)
+    gold = reference(
+        lexicon,
+        [p.reports for p in block] + [()] * short,
+        [p.steps for p in block] + [()] * short,
+        [""] * BLOCK,
+        [p.task for p in block] + ["binary"] * short,
+        GOLD_SLOTS,
+    )
+    claims = rows([reading.findings for reading in readings] + [()] * short, slots)
+    counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
+    factual, complete, effective, scored, right, opposed = (np.asarray(part) for part in judged(claims, gold, *counts))
+    return (
+        _Terms(float(factual[i]), float(complete[i]), float(effective[i]), scored[i], right[i], opposed[i])
+        for i in range(len(block))
+    )
+
+
+def _judgement(prediction: Prediction, reading: Reading, terms: _Terms, lexicon: Lexicon) -> Judgement:
+    judged = any(report.strip() for report in prediction.reports)
+    values = (terms.factuality, terms.completeness, terms.effectiveness) if judged else (None, None, None)
+    claims = [finding for slot, finding in enumerate(reading.findings) if terms.scored[slot]]
+    distinct = {(finding.concept, finding.polarity) for finding in claims}
+    offsets = _characters(reading.text)
+    marks = [
+        _mark(finding, _verdict(finding, slot, terms) if judged else NOT_SCORED, offsets, lexicon)
+        for slot, finding in enumerate(reading.findings)
+        if not lexicon.concepts[finding.concept].general
+    ]
     return Judgement(
-        factuality,
-        completeness,
-        effectiveness,
-        sum(terms) / 3 if len(terms) == 3 else None,
-        _drawn_factuality(claims, prediction.drawn),
-        float(len(claims)),
-        tuple(_mark(f, verdict, offsets, by) for f, verdict in zip(said, verdicts, strict=True)),
+        factuality=values[0],
+        completeness=values[1],
+        effectiveness=values[2],
+        radrscore=sum(value for value in values if value is not None) / 3 if judged else None,
+        drawn_factuality=_drawn_factuality(claims, prediction.drawn),
+        claims=float(len(distinct)),
+        marks=tuple(marks),
     )
 
 
-def stated(finding: Finding, others: Sequence[Finding], by: Rules) -> bool:
-    """Whether `others` say the same: presence of it or of a kind of it, on a side that fits; absence of what it is."""
-    return any(
-        _present_as(finding, other, by) if finding.polarity else _absent_as(finding, other, by) for other in others
-    )
-
-
-def opposed(finding: Finding, others: Sequence[Finding], by: Rules) -> bool:
-    """Whether `others` say the opposite."""
-    return any(
-        _absent_as(finding, other, by) if finding.polarity else _present_as(finding, other, by) for other in others
-    )
-
-
-def _present_as(finding: Finding, other: Finding, by: Rules) -> bool:
-    kind = by.is_a[other.concept, finding.concept]
-    return bool(other.polarity and other.certainty and kind and _sides_fit(finding.side, other.side))
-
-
-def _absent_as(finding: Finding, other: Finding, by: Rules) -> bool:
-    if other.polarity:
-        return bool(other.certainty == 2 and by.denies[other.concept, finding.concept])
-    # "No left effusion" says nothing of the right one.
-    return bool(other.certainty and by.is_a[finding.concept, other.concept] and _sides_fit(other.side, finding.side))
-
-
-def _verdict(finding: Finding, report: Sequence[Finding], by: Rules) -> str:
-    if not finding.certainty:
+def _verdict(finding: Finding, slot: int, terms: _Terms) -> str:
+    if not terms.scored[slot]:
         return NOT_SCORED
-    if stated(finding, report, by):
+    if terms.right[slot]:
         return SUPPORTED
-    if opposed(finding, report, by):
-        return CONTRADICTED
-    return UNSUPPORTED if finding.polarity else SUPPORTED
+    return CONTRADICTED if terms.opposed[slot] or not finding.polarity else UNSUPPORTED
 
 
-def _findings(texts: Sequence[str], by: Rules) -> list[Finding] | None:
-    """All findings of the texts; None where there is no text."""
-    return [finding for text in texts for finding in by.read(text).findings] if texts else None
-
-
-def _credit(finding: Finding, verdict: str) -> float:
-    if verdict == SUPPORTED:
-        return 1.0
-    return 0.5 if finding.certainty == 1 else 0.0
-
-
-def _once(findings: Sequence[Finding]) -> list[Finding]:
-    """Scored findings, each concept and polarity once: its first mention with a side, else its first."""
-    kept: dict[tuple[int, int], Finding] = {}
-    for finding in findings:
-        key = (finding.concept, finding.polarity)
-        if finding.certainty and (key not in kept or (finding.side and not kept[key].side)):
-            kept[key] = finding
-    return list(kept.values())
-
-
-def _completeness(claims: Sequence[Finding], steps: Sequence[Finding], by: Rules) -> float | None:
-    """Share of the reference's findings that are stated with the same polarity; None if it makes none."""
-    wanted = [finding for finding in _once(steps) if by.counted[finding.concept]]
-    return _mean([float(stated(finding, claims, by)) for finding in wanted]) if wanted else None
-
-
-def _effectiveness(said: Sequence[Finding], steps: Sequence[Finding], sentences: int, by: Rules) -> float:
-    """Share of the sentences that carry a finding the reference steps state."""
-    good = {finding.step for finding in said if finding.certainty and stated(finding, steps, by)}
-    return len(good) / sentences if sentences else 0.0
+def _slots(most: int) -> int:
+    """A power of two that holds them all, so that few shapes are ever compiled."""
+    return max(16, 1 << (most - 1).bit_length())
 
 
 def _drawn_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) -> float | None:
@@ -191,8 +179,18 @@ def _drawn_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) ->
     if drawn is None:
         return None
     truth = [parse_drawn(text) for text in drawn]
-    about = [f for f in claims if f.concept < len(LABELS)]
-    return _mean([float(_drawn_true(f, truth)) for f in about]) if about else None
+    about = _once([finding for finding in claims if finding.concept < len(LABELS)])
+    return sum(_drawn_true(finding, truth) for finding in about) / len(about) if about else None
+
+
+def _once(claims: Sequence[Finding]) -> list[Finding]:
+    """Each concept and polarity once: its first mention with a side, else its first."""
+    kept: dict[tuple[int, int], Finding] = {}
+    for claim in claims:
+        key = (claim.concept, claim.polarity)
+        if key not in kept or (claim.side and not kept[key].side):
+            kept[key] = claim
+    return list(kept.values())
 
 
 def _drawn_true(finding: Finding, truth: Sequence[Drawn]) -> bool:
@@ -215,19 +213,14 @@ def _sides_fit(asked: int, found: int) -> bool:
     return not asked or not found or asked == found or found == 3
 
 
-def _mean(values: Sequence[float]) -> float:
-    """0 for an empty list, which says nothing true."""
-    return sum(values) / len(values) if values else 0.0
-
-
 def _characters(text: str) -> list[int]:
     """Character index of every byte of the UTF-8 text, and of its end."""
     return [i for i, character in enumerate(text) for _ in character.encode("utf-8", "surrogatepass")] + [len(text)]
 
 
-def _mark(finding: Finding, verdict: str, offsets: Sequence[int], by: Rules) -> Mark:
+def _mark(finding: Finding, verdict: str, offsets: Sequence[int], lexicon: Lexicon) -> Mark:
     return Mark(
-        by.names[finding.concept],
+        lexicon.concepts[finding.concept].name,
         POLARITIES[finding.polarity],
         CERTAINTIES[finding.certainty],
         SIDES[finding.side],

@@ -9,7 +9,7 @@ import numpy as np
 from chestx_jax.eval.accuracy import Outcome, outcome
 from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.eval.intervals import Difference, Interval, interval, paired
-from chestx_jax.eval.radrscore import Judgement, Rules, judge, rules
+from chestx_jax.eval.radrscore import Judgement, judge_all
 from chestx_jax.eval.records import Prediction
 from chestx_jax.lexicon import Lexicon
 from chestx_jax.types import TASKS
@@ -80,8 +80,8 @@ def evaluate_predictions(predictions: Sequence[Prediction], lexicon: Lexicon, se
       lexicon: what `chestx_jax.lexicon` extracts findings with.
       seed: of the bootstrap.
     """
-    by = rules(lexicon)
-    items = tuple(_item(index, prediction, by) for index, prediction in enumerate(predictions))
+    judgements = judge_all(predictions, lexicon)
+    items = tuple(_item(*parts) for parts in zip(range(len(predictions)), predictions, judgements, strict=True))
     groups = [prediction.images or (prediction.sample_id,) for prediction in predictions]
     by_task = {task: [i for i in items if i.task == task] for task in TASKS}
     rows = {task: _row(found, groups, seed) for task, found in by_task.items() if found}
@@ -105,8 +105,7 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, d
     return table
 
 
-def _item(index: int, prediction: Prediction, by: Rules) -> Item:
-    judgement = judge(prediction, by)
+def _item(index: int, prediction: Prediction, judgement: Judgement) -> Item:
     words = len(reasoning_text(prediction.pred).split())
     return Item(
         index,
