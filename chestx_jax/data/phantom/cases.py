@@ -17,7 +17,7 @@ IS_A = {
     **dict.fromkeys(("Edema", "Consolidation", "Atelectasis", "Pneumonia"), "Lung Opacity"),
     "Cardiomegaly": "Enlarged Cardiomediastinum",
 }
-# A film never shows two of a pair, and no question sets one against the other, so that every gold answer is unambiguous:
+# A film never shows two of a pair, and no question sets one against the other, so every gold answer is unambiguous:
 # a film with pneumonia alone does show a lung opacity, and a nodule may be called one.
 AMBIGUOUS = frozenset(map(frozenset, (*IS_A.items(), ("Lung Lesion", "Lung Opacity"))))
 
