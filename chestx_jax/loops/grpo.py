@@ -35,7 +35,9 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
         first = int(jax.device_get(state.step)) // stage.updates
         flight = None
         with (
-            metrics.writer(folder, folder.name, stage.steps, restored_step=first, show=SHOWN, **setting.reporting) as write,
+            metrics.writer(
+                folder, folder.name, stage.steps, restored_step=first, show=SHOWN, **setting.reporting
+            ) as write,
             jax.transfer_guard("disallow"),
         ):
             for step in range(first + 1, stage.steps + 1):

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -11,16 +10,19 @@ import jax
 from chestx_jax import checkpoint
 from chestx_jax.config import to_dict
 from chestx_jax.data.phantom.write import write_phantom
+from chestx_jax.data.reader import read_samples
 from chestx_jax.errors import UserError
-from chestx_jax.eval import priors, report, tables
-from chestx_jax.eval.records import append_predictions, read_predictions, write_predictions
-from chestx_jax.eval.scores import Evaluation, compare, evaluate_predictions
+from chestx_jax.eval import report, tables
+from chestx_jax.eval.records import append_predictions, read_predictions
+from chestx_jax.eval.scores import Evaluation, evaluate_predictions
+from chestx_jax.export import export_model
 from chestx_jax.loops import grpo, sft
 from chestx_jax.loops.answer import answers
 from chestx_jax.loops.setting import Setting, make_setting
 from chestx_jax.model import hf
 from chestx_jax.programs import initial
 from chestx_jax.recipes import JobConfig, SftConfig
+from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
 from chestx_jax.tokens.tokenizer import train_tokenizer
 
 
@@ -79,17 +81,13 @@ def prepare(job: JobConfig, workdir: Path) -> None:
         train_tokenizer(phantom_texts(root), root / job.tokenizer, job.vocabulary)
 
 
-def phantom_texts(root: Path):
-    """Everything a model will read or write on the phantom's training records."""
-    from chestx_jax.data.reader import read_samples
-    from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
-
-    yield from (SYSTEM, INSTRUCTION)
-    for path in sorted(root.glob("*.jsonl")):
-        if path.stem.startswith(("train", "base")):
-            for sample in read_samples(path):
-                yield sample.question
-                yield target_text(sample.steps, sample.answer, True)
+def phantom_texts(root: Path) -> Iterator[str]:
+    """Everything a model will read or write on the phantom's training records, as often as it will."""
+    for path in sorted((*root.glob("train*.jsonl"), *root.glob("base*.jsonl"))):
+        for sample in read_samples(path):
+            yield f"system\n{SYSTEM}"
+            yield f"user\n{sample.question}\n{INSTRUCTION}"
+            yield f"assistant\n{target_text(sample.steps, sample.answer, True)}"
 
 
 def supervised(setting: Setting, stage: str | SftConfig, blind: bool = False) -> str:
@@ -171,7 +169,8 @@ def export(setting: Setting, where: str) -> None:
     """The last model as a Hugging Face folder."""
     folder = setting.workdir / "hf"
     if not folder.exists():
-        hf.save(folder, weights(setting, where), setting.job.model, setting.root / setting.job.tokenizer, setting.job.image)
+        job = setting.job
+        export_model(folder, job.model, weights(setting, where), setting.root / job.tokenizer, job.image)
 
 
 def conclude(setting: Setting, tested: dict[str, Evaluation]) -> None:

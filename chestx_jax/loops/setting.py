@@ -96,9 +96,7 @@ class Setting:
 
     def prompts_once(self, samples: Sequence[Sample], count: int, rows: RowsConfig, blind: bool):
         """Every sample once, in order (this process's rows of each batch)."""
-        return pipeline.prompts_once(
-            samples, self._encoder(blind), count, rows, pipeline.BadRecords(self.job.max_bad)
-        )
+        return pipeline.prompts_once(samples, self._encoder(blind), count, rows, pipeline.BadRecords(self.job.max_bad))
 
     def reference(self, samples: Sequence[Sample], slots: int):
         """What the rewards compare completions to the samples with."""

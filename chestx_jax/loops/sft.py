@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 
 from chestx_jax import checkpoint, metrics, sharding
-from chestx_jax.data import pipeline
 from chestx_jax.loops.duties import Flight, Stopped, landed, stop_on_sigterm
 from chestx_jax.loops.setting import Setting
 from chestx_jax.programs import fresh_state, transform_of
@@ -61,5 +60,7 @@ def train(setting: Setting, stage: SftConfig, folder: Path, initial: Callable[[]
                     checkpoint.save(checkpoints, state, data, step, loss)
                 if stopped() and step < stage.steps:
                     checkpoints.wait_until_finished()
-                    raise Stopped(f"{stage.name} stopped at step {step} of {stage.steps}; run the same command to go on")
+                    raise Stopped(
+                        f"{stage.name} stopped at step {step} of {stage.steps}; run the same command to go on"
+                    )
     return state.params
