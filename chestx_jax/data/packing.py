@@ -22,7 +22,9 @@ class PackedBatches(grain.IterDataset):
     """Groups examples into `count` rows: each goes, in order, to the first row with room; the first that fits nowhere
     closes the batch and opens the next. No example is dropped, so packing does not bias the mixture."""
 
-    def __init__(self, parent: grain.IterDataset, count: int, rows: RowsConfig, emit: Callable[[list[list[Example]]], Any]):
+    def __init__(
+        self, parent: grain.IterDataset, count: int, rows: RowsConfig, emit: Callable[[list[list[Example]]], Any]
+    ):
         super().__init__(parent)
         self._plan = (count, rows, emit)
 

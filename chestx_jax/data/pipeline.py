@@ -16,7 +16,8 @@ from chestx_jax.data.mixture import Source, draw
 from chestx_jax.data.packing import PackedBatches, RowsConfig
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
-from chestx_jax.tokens import chat, rows as layout
+from chestx_jax.tokens import chat
+from chestx_jax.tokens import rows as layout
 from chestx_jax.tokens.image import ImageSpec, load_image, patches
 from chestx_jax.tokens.rows import Example
 from chestx_jax.tokens.tokenizer import SpecialIds
@@ -138,11 +139,11 @@ def prompts_once(
 ) -> Iterator[Asked]:
     """Every record once, in order; the last batch is filled up with index -1."""
     for start in range(0, len(samples), count):
-        chunk = [
-            bad.guarded(lambda s, number=number: (number, s, encode(encoder, s, reasoning, False)), sample)
-            for number, sample in enumerate(samples[start : start + count], start)
-        ]
-        chunk = [item for item in chunk if item is not None]
+        chunk = []
+        for number, sample in enumerate(samples[start : start + count], start):
+            example = bad.guarded(lambda s: encode(encoder, s, reasoning, False), sample)
+            if example is not None:
+                chunk.append((number, sample, example))
         if chunk:
             yield _asked(chunk, encoder, rows, count)
 

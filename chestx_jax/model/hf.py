@@ -110,10 +110,10 @@ def differing(folder: str | Path, config: ModelConfig, params: Any) -> list[str]
         for name, array in zip(weight.names, _layers(weight, flat[weight.path]), strict=True):
             stored = tensors[name].map()
             common = array.dtype if array.dtype.itemsize <= stored.dtype.itemsize else stored.dtype
-            bits = [
+            here, there = (
                 np.ascontiguousarray(x.astype(common, copy=False)).reshape(-1).view(np.uint8) for x in (stored, array)
-            ]
-            if not np.array_equal(*bits):
+            )
+            if not np.array_equal(here, there):
                 wrong.append(name)
     return wrong
 

@@ -6,6 +6,7 @@ tokens is shared: row b reads cache row b // (B / R), so a group's prompt is com
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -61,13 +62,13 @@ class QwenVL(nn.Module):
 
 def forward(config: ModelConfig, params, tokens: Tokens, images: Images) -> Float[Array, "B L D"]:
     """Final hidden states of packed rows; `logits` turns them into scores of the next token."""
-    hidden, _ = QwenVL(config).apply({"params": params}, tokens, images, method="rows")
+    hidden, _ = _apply(config, params, "rows", tokens, images)
     return hidden
 
 
 def prefill(config: ModelConfig, params, tokens: Tokens, images: Images) -> tuple[Float[Array, "N L D"], Cache]:
     """Hidden states of prompts (one segment a row, padded on either side) and the cache of their keys and values."""
-    hidden, (k, v) = QwenVL(config).apply({"params": params}, tokens, images, method="rows")
+    hidden, (k, v) = _apply(config, params, "rows", tokens, images)
     return hidden, Cache(k, v, tokens.segments != 0)
 
 
@@ -84,12 +85,16 @@ def extend(
     Text turns all three M-RoPE streams alike, so `positions_BxL` is one number a token.
     """
     positions = jnp.repeat(positions_BxL[..., None], 3, axis=-1)
-    return QwenVL(config).apply({"params": params}, ids_BxL, positions, segments_BxL, past, method="text")
+    return _apply(config, params, "text", ids_BxL, positions, segments_BxL, past)
 
 
 def logits(config: ModelConfig, params, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """fp32 scores of the next token at each position."""
-    return QwenVL(config).apply({"params": params}, hidden, method="logits")
+    return _apply(config, params, "logits", hidden)
+
+
+def _apply(config: ModelConfig, params, method: str, *arguments) -> Any:
+    return QwenVL(config).apply({"params": params}, *arguments, method=method)
 
 
 def init(config: ModelConfig, key: Array):

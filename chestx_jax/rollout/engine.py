@@ -35,9 +35,10 @@ def generate(
 ) -> Rollout:
     """Samples `sampling.group` completions per prompt, completion b from prompt b // G.
 
-    A row ends with the first id in `vocabulary.ends` (kept, counted in `length`); places after it hold the first end. `logprobs` are
-    fp32, of the distribution in `rollout.sampling.distribution`, 0 after the end. Deterministic in `key`. `emit`, where
-    given, is called on the host with each column of ids as it is sampled (for showing them; training has none).
+    A row ends with the first id in `vocabulary.ends` (kept, counted in `length`); places after it hold the first end.
+    `logprobs` are fp32, of the distribution in `rollout.sampling.distribution`, 0 after the end. Deterministic in
+    `key`. `emit`, where given, is called on the host with each column of ids as it is sampled (for showing them;
+    training has none).
     """
     hidden_NxLxD, shared = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
     group, length = sampling.group, sampling.length
@@ -51,7 +52,7 @@ def generate(
     def write(state: _State, ids_B: Array, logprobs_B: Array) -> _State:
         live = ~state.done
         if emit is not None:
-            jax.debug.callback(emit, ids_B, live, ordered=True)
+            jax.debug.callback(emit, state.step, ids_B, live)
         ids_B = jnp.where(live, ids_B, vocabulary.ends[0])
         column = jnp.where(live, logprobs_B, jnp.float32(0.0))
         ended = jnp.any(ids_B[:, None] == vocabulary.ends[None], axis=-1)

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
+from chestx_jax.types import Array
 
 
 @struct.dataclass
@@ -32,11 +33,12 @@ def state_shapes(config: ModelConfig, transform: optax.GradientTransformation) -
 def state_shardings(config: ModelConfig, transform: optax.GradientTransformation, mesh) -> TrainState:
     """Moments lie where their parameters lie; counters everywhere."""
     params = qwen_vl.shardings(config, mesh)
+    shapes = state_shapes(config, transform)
     whole = NamedSharding(mesh, PartitionSpec())
     moments = optax.tree.map_params(
         transform,
         lambda _, sharding: sharding,
-        state_shapes(config, transform).moments,
+        shapes.moments,
         params,
         transform_non_params=lambda _: whole,
     )

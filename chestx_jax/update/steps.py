@@ -62,7 +62,9 @@ def sft_step(
     return state, {**metrics, **extra, "tokens": jnp.sum(batch.weights)}
 
 
-def supervised(config: ModelConfig, params, batch: Batch, allowed_V: Array, total: Array, z_weight: float = 0.0) -> Array:
+def supervised(
+    config: ModelConfig, params, batch: Batch, allowed_V: Array, total: Array, z_weight: float = 0.0
+) -> Array:
     """The supervised loss of packed rows: place l predicts the id at l + 1."""
     hidden = qwen_vl.forward(config, params, batch.tokens, batch.images)
     targets, weights = (jnp.roll(x, -1, axis=1) for x in (batch.tokens.ids, batch.weights))
