@@ -4,7 +4,6 @@
 --tokenizer=DIR_OR_ID (for Orbax parameters that came without one), --verify (re-read and compare every tensor).
 """
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -12,11 +11,12 @@ from pathlib import Path
 from absl import flags, logging
 
 from chestx_jax import checkpoint, door
-from chestx_jax.config import to_dataclass, to_dict
+from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
+from chestx_jax.loops.held import COMPANIONS, companions, model_config, source
 from chestx_jax.model import hf
-from chestx_jax.model.config import ComputeConfig, ModelConfig, computed
+from chestx_jax.model.config import computed
 from chestx_jax.model.hub import resolve
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.interchange import companion_files
@@ -27,28 +27,26 @@ DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "of the weight
 SHARD_GB = flags.DEFINE_float("shard-gb", 5.0, "largest safetensors file, in 10^9 bytes", lower_bound=1e-6)
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "folder or hub name of the tokenizer, where the source has none")
 VERIFY = flags.DEFINE_bool("verify", False, "read the result again and compare every tensor")
-COMPANIONS = "companions"  # tokenizer and settings beside Orbax parameters
 
 
 def main(arguments: list[str]) -> int:
     del arguments
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every step
     begun = time.monotonic()
-    (kind, source), (to, target) = _place(FROM.value, "--from"), _place(TO.value, "--to")
+    (kind, folder), (to, target) = source(FROM.value or "", "--from"), _target(TO.value or "")
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
+    model = model_config(kind, folder)
     if kind == "hf":
-        folder = resolve(source)
-        model = hf.read_config(folder, _storing(DTYPE.value or hf.source_dtype(folder)))
-        params, beside = hf.load(folder, model, mesh), folder
+        model = computed(model, param_dtype=DTYPE.value or hf.source_dtype(folder))
+        params = hf.load(folder, model, mesh)
     else:
-        model, beside = _orbax_model(Path(source)), Path(source) / COMPANIONS
-        params = checkpoint.load_params(source, model, mesh)
-    tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else beside
+        params = checkpoint.load_params(folder, model, mesh)
+    tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else companions(kind, folder)
     if to == "orbax":
         checkpoint.save_params(target, params, to_dict(model))
         for name, path in companion_files(tokenizer).items():
-            (Path(target) / COMPANIONS).mkdir(exist_ok=True)
-            shutil.copyfile(path, Path(target) / COMPANIONS / name)
+            (target / COMPANIONS).mkdir(exist_ok=True)
+            shutil.copyfile(path, target / COMPANIONS / name)
     else:
         export_model(target, model, params, tokenizer, None, DTYPE.value, int(SHARD_GB.value * 1e9))
     print(f"{FROM.value} → {TO.value} in {time.monotonic() - begun:.0f} s", flush=True)
@@ -63,23 +61,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _place(value: str, flag: str) -> tuple[str, str]:
-    kind, _, place = value.partition(":")
-    if kind not in ("hf", "orbax") or not place:
-        raise UserError(f"{flag}={value}: write hf:FOLDER, hf:OWNER/NAME or orbax:FOLDER.")
-    return kind, place
-
-
-def _storing(dtype: str) -> ComputeConfig:
-    return computed(ModelConfig(), param_dtype=dtype).compute
-
-
-def _orbax_model(folder: Path) -> ModelConfig:
-    path = folder / "model.json"
-    try:
-        return to_dataclass(ModelConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): give a folder that training or conversion wrote.") from error
+def _target(place: str) -> tuple[str, Path]:
+    kind, _, folder = place.partition(":")
+    if kind not in ("hf", "orbax") or not folder:
+        raise UserError(f"--to={place}: write hf:FOLDER or orbax:FOLDER.")
+    return kind, Path(folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""`python -m chestx_jax.generate --model=hf:DIR_OR_ID --image=a.png [--image=b.dcm] --question="…"`: ask about films.
+
+The reasoning and the answer are shown as they are sampled. With --questions=FILE.jsonl --out=FILE.jsonl a whole file is
+asked; run the same command again after a kill and it goes on.
+"""
+
+import json
+import sys
+
+import jax
+from absl import flags, logging
+
+from chestx_jax import door
+from chestx_jax.errors import UserError
+from chestx_jax.loops import ask
+from chestx_jax.loops.held import hold
+from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.sharding import MeshConfig, make_mesh
+
+MODEL = flags.DEFINE_string("model", None, "hf:FOLDER, hf:OWNER/NAME[@REVISION] or orbax:FOLDER")
+TOKENIZER = flags.DEFINE_string("tokenizer", None, "folder or hub name, where the model has no tokenizer of its own")
+IMAGE = flags.DEFINE_multi_string("image", [], "a film (PNG, JPEG, TIFF, DICOM); may be repeated")
+QUESTION = flags.DEFINE_string("question", None, "what is asked")
+QUESTIONS = flags.DEFINE_string("questions", None, "file of questions: JSON lines with question and image_path")
+IMAGE_ROOT = flags.DEFINE_string("image-root", None, "folder of the file's image paths; default: the file's own")
+OUT = flags.DEFINE_string("out", None, "where answers to a file of questions go")
+REASONING = flags.DEFINE_bool("reasoning", True, "ask for the reasoning before the answer")
+LENGTH = flags.DEFINE_integer("length", 512, "most tokens of an answer", lower_bound=1)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy", lower_bound=0.0)
+TOP_P = flags.DEFINE_float("top-p", 1.0, "share of the probability sampled from", lower_bound=0.0, upper_bound=1.0)
+TOP_K = flags.DEFINE_integer("top-k", 0, "most likely tokens sampled from; 0: all", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "of the sampling")
+BATCH = flags.DEFINE_integer("batch", 8, "questions of a file answered at a time", lower_bound=1)
+IMAGE_SIZE = flags.DEFINE_integer("image-size", 0, "pixels a side to resize films to; 0: as the model's settings say")
+DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "default: bfloat16, on a CPU float32")
+JSON = flags.DEFINE_bool("json", False, "print the answer as one JSON object")
+
+
+def main(arguments: list[str]) -> int:
+    del arguments
+    logging.set_verbosity(logging.WARNING)  # Orbax narrates every step
+    if (QUESTION.value is None) == (QUESTIONS.value is None):
+        raise UserError("Give either --question (with --image) or --questions with --out.")
+    if QUESTIONS.value and not OUT.value:
+        raise UserError("--questions needs --out, the file the answers go to.")
+    dtype = DTYPE.value or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    sampling = SamplingConfig(TEMPERATURE.value, TOP_P.value, TOP_K.value, LENGTH.value, group=1)
+    questions = ask.read_questions(QUESTIONS.value, IMAGE_ROOT.value) if QUESTIONS.value else []
+    one = ask.Question(QUESTION.value or "", tuple(IMAGE.value), REASONING.value)
+    mesh = make_mesh(MeshConfig(data=1, fsdp=1, tensor=-1))
+    held = hold(MODEL.value or "", mesh, dtype, TOKENIZER.value, IMAGE_SIZE.value)
+    if QUESTIONS.value:
+        added, failed = ask.answer_file(held, questions, OUT.value or "", sampling, SEED.value, BATCH.value)
+        print(f"{OUT.value}: {added} answers added, {failed} of them errors")
+        return 0
+    emit = None if JSON.value else ask.shown(held, lambda text: print(text, end="", flush=True))
+    (spoken,) = ask.answer(held, [ask.prepare(held, one)], sampling, SEED.value, emit)
+    if JSON.value:
+        print(json.dumps(spoken, ensure_ascii=False))
+        return 0
+    print(flush=True)
+    cut = "" if spoken["finished"] else ", cut off by --length"
+    print(f"{spoken['tokens']} tokens, {spoken['tokens_per_second']:.1f} tokens/s{cut}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("model")
+    door.run(main)
