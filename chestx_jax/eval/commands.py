@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.reader import find_problems, read_records
+from chestx_jax.data.reader import find_problems
 from chestx_jax.data.schema import FieldError
 from chestx_jax.eval import judgements, predicted
 from chestx_jax.eval.audit import audit, record_remarks
 from chestx_jax.eval.intervals import interval
 from chestx_jax.eval.radrscore import Judgement, judge_all
-from chestx_jax.eval.records import Prediction, from_record, read_good_predictions
+from chestx_jax.eval.records import Prediction, from_record, raw_records, read_good_predictions
 from chestx_jax.eval.tables import aligned
 from chestx_jax.lexicon import load
 
@@ -24,7 +24,7 @@ def score_predictions(paths: Sequence[str], rule: str, family: str, strip_echo: 
     """Accuracy of stored predictions: `{"files": […], "macro", "micro"}`, fractions, files in the order given."""
     files = [predicted.score_file(path, rule, family, strip_echo) for path in paths]
     for path, file in zip(paths, files, strict=True):
-        file["remarks"] = record_remarks([record for _, record in read_records(path)])
+        file["remarks"] = record_remarks(raw_records(path))
     document = predicted.summary(files)
     rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
     columns = ("n", "n_valid", "n_correct", "unparsed", "accuracy", "accuracy_all")
@@ -38,7 +38,7 @@ def score_predictions(paths: Sequence[str], rule: str, family: str, strip_echo: 
 
 def score_judgements(paths: Sequence[str], aggregation: str, say: Say) -> dict[str, Any]:
     """RadRScore of stored judge replies: `{"files": […], "macro", "micro"}`."""
-    records = [[record for _, record in read_records(path)] for path in paths]
+    records = [raw_records(path) for path in paths]
     files = [
         {"file": str(path), **judgements.aggregate(r, aggregation)} for path, r in zip(paths, records, strict=True)
     ]
@@ -64,7 +64,7 @@ def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> d
     files: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
     for path in paths:
-        records = [_parsed(record, index, path) for index, record in read_records(path)]
+        records = [_parsed(record, index, path) for index, record in enumerate(raw_records(path))]
         sound = iter(judge_all([record for record in records if isinstance(record, Prediction)], lexicon))
         judged = [next(sound) if isinstance(record, Prediction) else None for record in records]
         values = {term: [getattr(j, term) if j else None for j in judged] for term in (*judgements.TERMS, "radrscore")}
@@ -139,7 +139,7 @@ def validate(paths: Sequence[str], image_root: str | None, say: Say) -> dict[str
         problems = list(find_problems(path, image_root, check_images=image_root is not None, require_images=False))
         files.append({
             "file": str(path),
-            "n": sum(1 for _ in read_records(path)),
+            "n": len(raw_records(path)),
             "problems": [asdict(problem) for problem in problems],
         })  # fmt: skip
         for problem in problems:

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.reader import read_records
 from chestx_jax.data.schema import FieldError
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers import Verdict, strict
 from chestx_jax.eval.intervals import interval
 from chestx_jax.eval.official import FAMILIES, family_of, official
-from chestx_jax.eval.records import text_of
+from chestx_jax.eval.records import raw_records, text_of
 
 RULES = ("official", "strict")
 COUNTS = ("n", "n_valid", "n_correct", "unparsed")
@@ -42,7 +41,7 @@ def score_file(path: str | Path, rule: str, family: str = "auto", echo_stripped:
             f"--rule={rule} --family={family}: choose of the rules {', '.join(RULES)}, families {', '.join(FAMILIES)}"
         )
     known = family_of(path) if family == "auto" else family
-    verdicts = [verdict(record, rule, known, echo_stripped) for _, record in read_records(path)]
+    verdicts = [verdict(record, rule, known, echo_stripped) for record in raw_records(path)]
     return {"file": str(path), "family": known, "rule": rule, **_row(verdicts, rule)}
 
 

@@ -7,16 +7,19 @@ host-side readings, so that training and evaluation mean the same thing by a fin
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from chestx_jax.data.schema import Drawn, parse_drawn
 from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.eval.records import Prediction
-from chestx_jax.lexicon import Finding, Lexicon, Tables, automaton, reference, scopes, tables
+from chestx_jax.lexicon import Finding, Lexicon, automaton, reference, scopes
 from chestx_jax.lexicon.extract import rows
+from chestx_jax.lexicon.vocabulary import relations
 from chestx_jax.lexicon.words import words
 from chestx_jax.rewards import process, verify
 from chestx_jax.types import LABELS, Findings, Reference
@@ -76,8 +79,7 @@ class Reading:
 def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judgement]:
     """Judges each prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
     readings = [read(reasoning_text(prediction.pred), lexicon) for prediction in predictions]
-    compiled = tables(lexicon, [b"a"])  # for the relations between concepts; the vocabulary plays no part here
-    judged = partial(jax.jit(_terms), compiled)
+    judged = partial(jax.jit(_terms), _Relations(**relations(lexicon)))
     slots = _slots(max((len(reading.findings) for reading in readings), default=1))
     found: list[Judgement] = []
     for start in range(0, len(predictions), BLOCK):
@@ -95,6 +97,15 @@ def read(text: str, lexicon: Lexicon) -> Reading:
     return Reading(text, tuple(scopes.findings(lexicon, machine, found)), sentences, len(found) - 1)
 
 
+@struct.dataclass
+class _Relations:
+    """The part of the lexicon's tables that judging reads; the rest serves the scan of tokens."""
+
+    is_a: np.ndarray
+    denies: np.ndarray
+    counted: np.ndarray
+
+
 @dataclass(frozen=True)
 class _Terms:
     """One row of what the jitted functions say: the three terms, and per slot whether it is scored, right, opposed."""
@@ -107,7 +118,7 @@ class _Terms:
     opposed: np.ndarray
 
 
-def _terms(compiled: Tables, claims: Findings, gold: Reference, word_count: jax.Array, sentences: jax.Array):
+def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Array, sentences: jax.Array):
     every = jnp.arange(word_count.shape[0])
     judged = process.process(compiled, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), process.Guards())
     turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]

@@ -171,10 +171,22 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     return predictions
 
 
+def raw_records(path: str | Path) -> list[Any]:
+    """A file's records as plain JSON values.
+
+    Raises:
+      UserError: the file is missing, empty, not JSON, or nested beyond reading.
+    """
+    try:
+        return [record for _, record in read_records(path)]
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply to be read; it should hold a list of flat records") from None
+
+
 def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]]:
     """The predictions that can be read, and a sentence for each record that cannot."""
     predictions, problems = [], []
-    for index, record in read_records(path):
+    for index, record in enumerate(raw_records(path)):
         try:
             predictions.append(from_record(record, index, Path(path).stem))
         except FieldError as error:
