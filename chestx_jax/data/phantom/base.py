@@ -1,6 +1,6 @@
 """Practice for the base stage: what a pretrained model arrives with, seeing films and looking options up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -8,9 +8,12 @@ from chestx_jax.data.phantom import phrases, reasoning
 from chestx_jax.data.phantom.cases import FINDINGS, IS_A, draw_case, drawn
 from chestx_jax.data.phantom.finding import CHANGES, Finding
 from chestx_jax.data.phantom.questions import LETTERS, Study, labels_without_clash, number, option_lines, shuffled
+from chestx_jax.data.phantom.regions import region_labels, region_text
+from chestx_jax.data.phantom.render import Job
 from chestx_jax.data.schema import Sample
 
 _ASK_CAPTION = "Describe this chest X-ray."
+_ASK_REGIONS = "Describe this chest X-ray region by region."
 
 
 def captions(studies: Sequence[Study], name: str, rng: np.random.Generator) -> list[Sample]:
@@ -28,6 +31,22 @@ def captions(studies: Sequence[Study], name: str, rng: np.random.Generator) -> l
             truth = drawn(findings)
             samples.append(Sample("", "anomaly", _ASK_CAPTION, text, (image,), (), (report,), "", truth))
     return number(shuffled(samples, rng), name, "captions")
+
+
+def region_captions(
+    studies: Sequence[Study], jobs: Mapping[str, Job], name: str, rng: np.random.Generator
+) -> list[Sample]:
+    """For each film of the studies, what shows in each of its regions: the densest practice in seeing there is.
+
+    `jobs` are the films' drawing jobs by path.
+    """
+    samples = []
+    for study in studies:
+        for image, report in zip(study.images, study.reports, strict=True):
+            job = jobs[image]
+            text = region_text(region_labels(job.patient, job.film, job.findings), phrases.name)
+            samples.append(Sample("", "anomaly", _ASK_REGIONS, text, (image,), (), (report,), "", drawn(job.findings)))
+    return number(shuffled(samples, rng), name, "regions")
 
 
 def lookups(count: int, name: str, rng: np.random.Generator) -> list[Sample]:

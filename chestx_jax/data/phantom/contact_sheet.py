@@ -3,7 +3,6 @@
 python -m chestx_jax.data.phantom.contact_sheet --out sheet.png [--seed 0] [--columns 6] [--label Edema]
 """
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +12,13 @@ from chestx_jax.data.phantom.cases import FINDINGS, PROGRESSIVE, draw_follow_up,
 from chestx_jax.data.phantom.finding import CHANGES, Finding
 from chestx_jax.data.phantom.render import Job, draw
 
+ROWS = ("No Finding", *FINDINGS, "Follow-up")
 _CAPTION = 14  # pixels above each film
 
 
-def contact_sheet(labels: Sequence[str], columns: int, seed: int, size: int = 112, zoom: int = 2) -> Image.Image:
+def contact_sheet(
+    labels: Sequence[str] = ROWS, columns: int = 6, seed: int = 0, size: int = 112, zoom: int = 2
+) -> Image.Image:
     """One row for each label ("No Finding" for normal films, "Follow-up" for pairs side by side), as a gray image."""
     cell = size * zoom
     sheet = Image.new("L", (columns * (cell + 4), len(labels) * (cell + _CAPTION + 4)))
@@ -51,21 +53,3 @@ def _row(label: str, columns: int, seed: tuple[int, ...], size: int) -> list[tup
 
 def _caption(findings: Sequence[Finding]) -> str:
     return " + ".join(f"{f.label}: {f.severity} {f.side} {f.zone} {f.kind}" for f in findings) or "normal"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw a contact sheet of the phantom films.")
-    parser.add_argument("--out", required=True, help="PNG file to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--columns", type=int, default=6)
-    parser.add_argument("--size", type=int, default=112, help="pixels of a film's side")
-    parser.add_argument(
-        "--label", action="append", help="only these rows", choices=[*FINDINGS, "No Finding", "Follow-up"]
-    )
-    options = parser.parse_args()
-    labels = options.label or ["No Finding", *FINDINGS, "Follow-up"]
-    contact_sheet(labels, options.columns, options.seed, options.size).save(options.out)
-
-
-if __name__ == "__main__":
-    main()

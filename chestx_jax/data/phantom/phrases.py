@@ -9,12 +9,13 @@ from chestx_jax.data.phantom.finding import Finding
 _SIZE = {"mild": "small", "moderate": "moderate", "severe": "large"}
 _ADVERB = {"mild": "mildly", "moderate": "moderately", "severe": "severely"}
 
-# The first form of each is the plainest and is what the reasoning uses; reports vary over all of them.
+# The first form of each is the plainest and is what the reasoning uses; reports vary over all of them. Every form names
+# the same signs, so that what the reasoning says is always in the report.
 _PRESENT = {
     "Atelectasis": (
         "There is {severity} linear atelectasis at the {side} lung base with a raised {side} hemidiaphragm.",
         "{Severity} {side} basilar atelectasis with elevation of the {side} hemidiaphragm.",
-        "Plate-like atelectasis is seen at the {side} lung base with volume loss.",
+        "Plate-like atelectasis is seen at the {side} lung base with a raised {side} hemidiaphragm.",
     ),
     "Cardiomegaly": (
         "There is {severity} cardiomegaly with an increased cardiothoracic ratio.",
@@ -22,14 +23,14 @@ _PRESENT = {
         "The cardiac silhouette is {adverb} enlarged, with a cardiothoracic ratio above 0.5.",
     ),
     "Consolidation": (
-        "There is {severity} consolidation with air bronchograms in the {side} {zone} lung.",
+        "There is {severity} consolidation in the {side} {zone} lung with air bronchograms.",
         "Dense {side} {zone} zone consolidation with air bronchograms.",
-        "{Severity} consolidation is present in the {side} {zone} lung, with air bronchograms.",
+        "{Severity} consolidation is present in the {side} {zone} lung with air bronchograms.",
     ),
     "Edema": (
-        "There is {severity} pulmonary edema with perihilar haze and Kerley B lines in both lungs.",
-        "{Severity} pulmonary edema with bilateral perihilar haze and Kerley B lines.",
-        "Bilateral perihilar haze and vascular congestion, in keeping with {severity} pulmonary edema.",
+        "There is {severity} bilateral pulmonary edema with perihilar haze and Kerley B lines.",
+        "{Severity} bilateral pulmonary edema with perihilar haze and Kerley B lines.",
+        "Perihilar haze, vascular congestion and Kerley B lines, in keeping with {severity} bilateral pulmonary edema.",
     ),
     "Enlarged Cardiomediastinum": (
         "There is an enlarged cardiomediastinum with {severity} widening of the upper mediastinum.",
@@ -48,12 +49,12 @@ _PRESENT = {
     ),
     "Lung Opacity": (
         "There is a {severity} hazy lung opacity in the {side} {zone} lung.",
-        "{Severity} ground-glass opacity in the {side} {zone} zone.",
+        "{Severity} hazy ground-glass opacity in the {side} {zone} zone.",
         "A {severity} hazy opacity is present in the {side} {zone} lung.",
     ),
     "Pleural Effusion": (
         "There is a {size} {side} pleural effusion with blunting of the {side} costophrenic angle.",
-        "{Size} {side} pleural effusion.",
+        "{Size} {side} pleural effusion with a blunted {side} costophrenic angle.",
         "A {size} {side} pleural effusion blunts the {side} costophrenic angle with a meniscus.",
     ),
     "Pneumonia": (
@@ -83,7 +84,7 @@ _BRIEF = {
     "Atelectasis": "{Severity} {side} basilar atelectasis.",
     "Cardiomegaly": "{Severity} cardiomegaly.",
     "Consolidation": "{Side} {zone} lung consolidation.",
-    "Edema": "{Severity} pulmonary edema.",
+    "Edema": "{Severity} bilateral pulmonary edema.",
     "Enlarged Cardiomediastinum": "Enlarged cardiomediastinum.",
     "Fracture": "{Side} rib fractures.",
     "Lung Lesion": "{Size} {side} lung {nodule}.",
@@ -98,6 +99,7 @@ _BOTH = (
     ("A {size} both pleural effusion blunts", "{Size} bilateral pleural effusions blunt"),
     ("{Size} both pleural effusion", "{Size} bilateral pleural effusions"),
     ("the both costophrenic angle", "both costophrenic angles"),
+    ("a blunted both costophrenic angle", "blunting of both costophrenic angles"),
     ("at the both lung base", "at both lung bases"),
     ("a raised both hemidiaphragm", "both hemidiaphragms raised"),
     ("elevation of the both hemidiaphragm", "elevation of both hemidiaphragms"),

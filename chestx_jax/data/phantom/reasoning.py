@@ -37,7 +37,7 @@ def choice_steps(
     """
     denied = [label for label in dict.fromkeys(listed) if label not in gold and label != "No Finding"][:4]
     if list(gold) == ["No Finding"]:
-        return (phrases.absent(denied), _normal(()), f"There is no finding in this film, option {letter}.")
+        return (phrases.absent(denied), _normal(()), f"The film shows no finding, option {letter}.")
     first = sorted(findings, key=lambda finding: finding.label not in gold)
     stated = [phrases.present(finding) for finding in first]
     return (*stated, *([phrases.absent(denied)] if denied else []), f"{conclude(gold)[:-1]}, option {letter}.")
@@ -48,7 +48,7 @@ def anomaly_steps(findings: Sequence[Finding], rng: np.random.Generator) -> tupl
     labels = [finding.label for finding in findings]
     denied = phrases.absent(_absent(labels, 3 if len(labels) < 2 else 2, rng))
     if not labels:
-        return (denied, _normal(labels), "There is no finding in this film.")
+        return (denied, _normal(labels), "The film shows no finding.")
     return (*(phrases.present(finding) for finding in findings), denied, conclude(labels))
 
 
@@ -65,10 +65,8 @@ def temporal_steps(case: Case, letter: str, rng: np.random.Generator) -> tuple[s
 
 
 def conclude(gold: Sequence[str]) -> str:
-    """ "The finding is edema.", "The findings are edema and fracture." or "There is no finding." """
-    if list(gold) == ["No Finding"]:
-        return "There is no finding."
-    return f"The finding{'s are' if len(gold) > 1 else ' is'} {phrases.listing(gold, 'and')}."
+    """ "The film shows edema and fracture." or "The film shows no finding." """
+    return f"The film shows {phrases.listing(gold, 'and')}."
 
 
 def _on(which: str, finding: Finding) -> str:

@@ -3,13 +3,12 @@
 python -m chestx_jax.data.phantom.write --out DIR [--seed 0]
 
 train_reasoning.jsonl  train_answer.jsonl   SFT sources: with and without reference reasoning
-base_captions.jsonl    base_lookup.jsonl    sources of the base stage
+base_captions.jsonl    base_regions.jsonl    base_lookup.jsonl    sources of the base stage
 rl.jsonl  validation.jsonl  test.jsonl      all five task families, patients of their own
 images/SPLIT/*.png                          8-bit gray films
 about.json                                  the spec and the counts
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chestx_jax.data.phantom.base import captions, lookups
+from chestx_jax.data.phantom.base import captions, lookups, region_captions
 from chestx_jax.data.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
 from chestx_jax.data.phantom.finding import CHANGES
 from chestx_jax.data.phantom.questions import Study, questions
@@ -103,7 +102,7 @@ def _write(folder: Path, spec: PhantomSpec, processes: int, progress: Callable[[
         for i in range(processes):
             workers.append(running.enter_context(_start(folder, spec.size, jobs[i::processes])))
             running.callback(workers[-1].kill)  # runs first: an interrupted write does not wait for its films
-        counts = {name: _save(folder, name, samples) for name, samples in _sources(studies, spec).items()}
+        counts = {name: _save(folder, name, samples) for name, samples in _sources(studies, jobs, spec).items()}
         _finish(workers, len(jobs), progress)
     return counts
 
@@ -127,7 +126,7 @@ def _studies(seed: int, number: int, name: str, split: Split) -> tuple[list[Stud
     return studies, jobs
 
 
-def _sources(studies: dict[str, list[Study]], spec: PhantomSpec) -> dict[str, list[Sample]]:
+def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: PhantomSpec) -> dict[str, list[Sample]]:
     """File name → its samples."""
 
     def rng(number: int) -> np.random.Generator:
@@ -138,6 +137,7 @@ def _sources(studies: dict[str, list[Study]], spec: PhantomSpec) -> dict[str, li
         "train_reasoning": questions(studies["train"], spec.train.per_task, "train", "phantom", rng(0)),
         "train_answer": [replace(sample, steps=()) for sample in answer_only],
         "base_captions": captions(studies["train"], "caption", rng(2)),
+        "base_regions": region_captions(studies["train"], {job.path: job for job in jobs}, "region", rng(7)),
         "base_lookup": lookups(spec.lookups, "lookup", rng(3)),
         "rl": questions(studies["rl"], spec.rl.per_task, "rl", "phantom", rng(4)),
         "validation": questions(studies["validation"], spec.validation.per_task, "validation", "phantom", rng(5)),
@@ -194,27 +194,3 @@ def _check_same(folder: Path, about: dict) -> None:
         raise UserError(
             f"{folder} already holds something else; choose another folder for the phantom set, or remove it."
         )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the phantom chest X-ray set.")
-    parser.add_argument("--out", required=True, help="folder to make")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=112, help="pixels of a film's side")
-    parser.add_argument("--processes", type=int, default=0, help="drawing processes; 0 is one per core")
-    options = parser.parse_args()
-    spec = PhantomSpec(seed=options.seed, size=options.size)
-    try:
-        write_phantom(
-            options.out,
-            spec,
-            options.processes,
-            lambda done, total: print(f"\r{done}/{total} films", end="", flush=True),
-        )
-    except UserError as problem:
-        sys.exit(f"\n{problem}")
-    print(f"\n{options.out} is ready.")
-
-
-if __name__ == "__main__":
-    main()
