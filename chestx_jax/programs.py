@@ -19,6 +19,7 @@ from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rewards import combine
+from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.types import Batch, Completion, Images, Prompts, Reference, Rollout, Tokens
@@ -120,9 +121,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
     rollout_at = sharding.batched(mesh, rollout)
     per_token, per_row = rollout.logprobs, rollout.finished
     words, words_at = _vocabulary(model, mesh)
-    tables = lexicon.table_shapes(model.vocab_size)
-    tables_at = sharding.replicated(mesh, tables)
-    reference = lexicon.reference_shapes(stage.prompts, stage.rewards.slots)
+    tables, reference = reading_shapes(model, stage)
     step = partial(grpo_step, model, transform, stage.policy, stage.overlong, sampling.temperature, stage.micro_batches)
 
     def score(tables, reference: Reference, rollout: Rollout):
@@ -131,7 +130,14 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         rewards = scores.sequence - length_penalty(rollout.length, sampling.length, stage.overlong)
         within = jnp.arange(rollout.ids.shape[1])[None] < rollout.length[:, None]
         advantages, kept = token_advantages(rewards, scores.credit, within, sampling.group, stage.advantages)
-        return scores, advantages, kept
+        lengths = rollout.length.astype(jnp.float32)
+        summary = {
+            **group_metrics(scores, sampling.group),
+            "length": jnp.mean(lengths),
+            "finished": jnp.mean(rollout.finished.astype(jnp.float32)),
+            "kept": jnp.mean(kept.astype(jnp.float32)),
+        }
+        return scores, advantages, kept, summary
 
     def logprobs(params, prompts: Prompts, rollout: Rollout, words: Vocabulary):
         stats = completion_stats(
@@ -152,7 +158,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         "grpo/score": Program(
             _on(mesh, score),
             (tables, reference, rollout),
-            (tables_at, sharding.batched(mesh, reference), rollout_at),
+            (sharding.whole(mesh), sharding.batched(mesh, reference), rollout_at),
             None,
         ),
         "grpo/logprobs": Program(
@@ -217,6 +223,17 @@ def _vocabulary(model: ModelConfig, mesh):
         allowed=jax.ShapeDtypeStruct((model.vocab_size,), bool), ends=jax.ShapeDtypeStruct((2,), jnp.int32)
     )
     return words, sharding.replicated(mesh, words)
+
+
+def reading_shapes(model: ModelConfig, stage: GrpoConfig):
+    """The abstract reading tables and references. The tables' true sizes depend on the vocabulary's bytes; without a
+    tokenizer they are those of a vocabulary of single bytes, the rest being special tokens."""
+    words = [bytes([i]) for i in range(256)] + [b""] * (model.vocab_size - 256)
+    known = lexicon.load()
+    one = lexicon.reference(known, [("",)], [()], ["A"], ["binary"], stage.rewards.slots)
+    count = lambda leaf: jax.ShapeDtypeStruct((stage.prompts, *leaf.shape[1:]), leaf.dtype)  # noqa: E731
+    shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
+    return jax.tree.map(shape, lexicon.tables(known, words[: model.vocab_size])), jax.tree.map(count, one)
 
 
 def batch_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Batch:

@@ -78,9 +78,14 @@ def batched(mesh: Mesh, tree):
     return jax.tree.map(lambda leaf: named(mesh, ("batch",) + (None,) * (leaf.ndim - 1), leaf.shape), tree)
 
 
+def whole(mesh: Mesh) -> NamedSharding:
+    """Every device holds all of it; alone in place of a tree of shardings, for every leaf."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def replicated(mesh: Mesh, tree):
     """Shardings that keep every leaf of `tree` whole on every device."""
-    return jax.tree.map(lambda leaf: NamedSharding(mesh, PartitionSpec()), tree)
+    return jax.tree.map(lambda leaf: whole(mesh), tree)
 
 
 @contextlib.contextmanager

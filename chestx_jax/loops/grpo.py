@@ -70,7 +70,7 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
     return state.params
 
 
-SHOWN = ("reward/sequence", "reward/accuracy", "reward/process", "length", "kl")
+SHOWN = ("reward/total/mean", "reward/accuracy/mean", "reward/process/mean", "length", "kl")
 
 
 def report(write: metrics.Write, setting: Setting, stage: GrpoConfig, flight: Flight, folder: Path) -> None:
