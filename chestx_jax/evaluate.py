@@ -1,55 +1,92 @@
 """`python -m chestx_jax.evaluate`: runs a model on records, or scores predictions and judgements that exist already.
 
---config=configs/eval.py --model=orbax:DIR|hf:DIR|openai:MODEL@URL --out=DIR
+--config=configs/eval.py --model=orbax:DIR|hf:DIR|openai:MODEL@URL --out=DIR   (run again, it goes on)
 --predictions FILE… --family ours|qwen|chexagent|auto --rule official|strict --json OUT
---predictions FILE --judge rules --json OUT --per_item ITEMS.jsonl
+--predictions FILE --judge rules|openai:MODEL@URL --json OUT --per_item ITEMS.jsonl
 --judgements FILE… --aggregation official|clean --json OUT
---audit FILE… --json OUT      --validate FILE… --json OUT
+--audit FILE… --json OUT      --validate FILE… --json OUT      --compare DIR… --out=DIR
 """
 
+from pathlib import Path
+
 from absl import flags
+from ml_collections import config_flags
 
 from chestx_jax import door
+from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.eval import commands
+from chestx_jax.eval.files import write_json
 from chestx_jax.eval.judgements import AGGREGATIONS
 from chestx_jax.eval.official import FAMILIES
 from chestx_jax.eval.predicted import RULES
+from chestx_jax.eval.settings import EvalConfig
 
+CONFIG = config_flags.DEFINE_config_file("config", None, "what to ask: configs/eval.py or configs/eval.py:PRESET")
+MODEL = flags.DEFINE_string("model", None, "orbax:DIR, hf:DIR or openai:MODEL@URL")
+OUT = flags.DEFINE_string("out", None, "folder of predictions.jsonl, scores.json and report.html")
 PREDICTIONS = flags.DEFINE_string("predictions", None, "file(s) of predictions to score")
 JUDGEMENTS = flags.DEFINE_string("judgements", None, "file(s) of judged records to aggregate")
 AUDIT = flags.DEFINE_string("audit", None, "file(s) to try to answer without the film")
 VALIDATE = flags.DEFINE_string("validate", None, "file(s) of records to check")
+COMPARE = flags.DEFINE_string("compare", None, "folders that --out wrote, one a model, for one page")
 FAMILY = flags.DEFINE_enum("family", "auto", FAMILIES, "whose official rule; auto reads it off the path")
 RULE = flags.DEFINE_enum("rule", "strict", RULES, "how an answer is read")
 STRIP_ECHO = flags.DEFINE_bool("strip-echo", False, "strip the chat echo before the official rule, too")
 AGGREGATION = flags.DEFINE_enum("aggregation", "clean", AGGREGATIONS, "how judgements are summed up")
-JUDGE = flags.DEFINE_enum("judge", None, ["rules"], "score the reasoning of predictions, offline by the lexicon")
+JUDGE = flags.DEFINE_string("judge", None, "score reasoning: rules (offline) or openai:MODEL@URL")
+CACHE = flags.DEFINE_string("cache", None, "folder of an endpoint's replies; default: beside the output")
 PER_ITEM = flags.DEFINE_string("per_item", None, "JSON lines with each item's findings and verdicts")
 JSON = flags.DEFINE_string("json", None, "where the scores go")
 IMAGE_ROOT = flags.DEFINE_string("image_root", None, "folder that image paths are resolved against")
 
 
 def main(arguments: list[str]) -> int:
-    given = [flag for flag in (PREDICTIONS, JUDGEMENTS, AUDIT, VALIDATE) if flag.value]
+    tasks = (CONFIG, PREDICTIONS, JUDGEMENTS, AUDIT, VALIDATE, COMPARE)
+    given = [flag for flag in tasks if flag.value]
     if len(given) != 1:
-        raise UserError(
-            "give one of --predictions, --judgements, --audit, --validate, or --config with --model and --out"
-        )
-    files = [given[0].value, *arguments[1:]]
-    if JUDGE.value:
-        document = commands.judge_predictions(files, PER_ITEM.value, print)
-    elif given[0] is PREDICTIONS:
-        document = commands.score_predictions(files, RULE.value, FAMILY.value, STRIP_ECHO.value, print)
-    elif given[0] is JUDGEMENTS:
-        document = commands.score_judgements(files, AGGREGATION.value, print)
-    elif given[0] is AUDIT:
-        document = commands.score_audit(files, print)
-    else:
-        document = commands.validate(files, IMAGE_ROOT.value, print)
+        raise UserError(f"Give one of {', '.join('--' + flag.name for flag in tasks)}.")
+    files = [str(given[0].value), *arguments[1:]]
+    if given[0] is CONFIG:
+        return run_model(arguments)
+    document = {
+        PREDICTIONS: lambda: score(files),
+        JUDGEMENTS: lambda: commands.score_judgements(files, AGGREGATION.value, print),
+        AUDIT: lambda: commands.score_audit(files, print),
+        VALIDATE: lambda: commands.validate(files, IMAGE_ROOT.value, print),
+        COMPARE: lambda: compare(files),
+    }[given[0]]()
     if JSON.value:
-        commands.write_json(JSON.value, document)
+        write_json(JSON.value, document)
     return 0
+
+
+def score(files: list[str]) -> dict:
+    """Predictions by rule, or by a judge where one is named."""
+    if JUDGE.value is None:
+        return commands.score_predictions(files, RULE.value, FAMILY.value, STRIP_ECHO.value, print)
+    from chestx_jax.eval import judging  # with jax, which the other offline commands start without
+
+    if JUDGE.value == "rules":
+        return judging.judge_predictions(files, PER_ITEM.value, print)
+    cache = Path(CACHE.value or f"{PER_ITEM.value or JSON.value or files[0]}.cache")
+    return judging.judge_remotely(files, JUDGE.value, cache, PER_ITEM.value, AGGREGATION.value, print)
+
+
+def compare(folders: list[str]) -> dict:
+    """Runs side by side, on one page in `--out`."""
+    from chestx_jax.eval import comparing
+
+    return comparing.compare_runs(folders, Path(OUT.value or "."), print)
+
+
+def run_model(arguments: list[str]) -> int:
+    """Asks a model what `--out` lacks, and writes predictions, scores and page."""
+    if len(arguments) > 1 or not MODEL.value or not OUT.value:
+        raise UserError("--config needs --model and --out, and nothing else beside config overrides.")
+    from chestx_jax.loops import predict
+
+    return predict.run(to_dataclass(EvalConfig, CONFIG.value), MODEL.value, Path(OUT.value))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from chestx_jax.config import to_dict
-from chestx_jax.eval.session import EvalConfig
+from chestx_jax.eval.settings import EvalConfig
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -1,42 +1,23 @@
 """One evaluation from samples to page: `predictions.jsonl`, `scores.json` and `report.html` in a folder."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.config import ranged
 from chestx_jax.data.reader import find_problems, read_good_samples, read_samples
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
-from chestx_jax.eval.commands import write_json
+from chestx_jax.eval.files import write_json
 from chestx_jax.eval.priors import KINDS, baselines, cross_fitted
 from chestx_jax.eval.records import Prediction
 from chestx_jax.eval.report import write_report
 from chestx_jax.eval.running import Predict, answered
 from chestx_jax.eval.scores import evaluate_predictions
+from chestx_jax.eval.settings import EvalConfig
 from chestx_jax.eval.tables import aligned, comparison_table
 from chestx_jax.lexicon import Lexicon
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """What is asked, and how. Files are RadR records; `train` is what the image-free baselines are fitted on."""
-
-    files: tuple[str, ...] = ()
-    image_root: str = ""
-    train: str = ""  # empty: cross-fitted on the files themselves
-    limit: int = ranged(0, min=0)  # records per task; 0: all
-    blind: bool = False  # films left out (or zeroed)
-    length: int = ranged(2048, min=1)  # tokens of an answer
-    batch: int = ranged(32, min=1)  # of a local model
-    max_bad: float = ranged(0.01, min=0.0, max=1.0)  # share of records that may be unreadable
-    workers: int = ranged(8, min=1)  # calls to an endpoint at a time
-    timeout: float = ranged(120.0, min=0.1)  # seconds an endpoint may be silent
-    attempts: int = ranged(6, min=1)
-    seed: int = 0  # of the bootstrap
 
 
 def wanted(config: EvalConfig, say: Say) -> list[Sample]:

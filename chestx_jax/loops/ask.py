@@ -46,7 +46,7 @@ def answer(
 
     Shapes come in powers of two, so that few programs serve many questions; compiling is not part of the time.
     """
-    rows = _bucket(examples)
+    rows = bucket(examples)
     vision = held.config.vision
     program = generation(held.config, rows, len(examples), sampling, seed, held.mesh, emit)
     batch = prompts(
@@ -154,7 +154,7 @@ def answer_file(
     return len(questions) - done, failed
 
 
-def _bucket(examples: Sequence[Example]) -> RowsConfig:
+def bucket(examples: Sequence[Example]) -> RowsConfig:
     """The smallest powers of two that hold every example."""
     largest = max((len(values) for example in examples for values, _ in example.images), default=4)
     return RowsConfig(

@@ -1,0 +1,96 @@
+"""A held model as the evaluators' predict function: greedy answers in batches, few shapes, each compiled once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from chestx_jax import sharding
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.data.schema import Sample
+from chestx_jax.errors import UserError
+from chestx_jax.eval import remote
+from chestx_jax.eval.endpoint import parse_model
+from chestx_jax.eval.records import Prediction, from_sample
+from chestx_jax.eval.session import evaluate, wanted
+from chestx_jax.eval.settings import EvalConfig
+from chestx_jax.lexicon import load
+from chestx_jax.loops.ask import Question, bucket, prepare
+from chestx_jax.loops.held import Held, hold
+from chestx_jax.programs import Program, generation
+from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.tokens.rows import Example, prompts
+
+
+def predict(
+    held: Held, config: EvalConfig, samples: Sequence[Sample], say: Callable[[str], None]
+) -> Iterator[Prediction]:
+    """Greedy answers in order, `config.batch` at a time; a sample whose film cannot be read is said and left out."""
+    sampling = SamplingConfig(temperature=0.0, top_p=1.0, top_k=0, length=config.length, group=1)
+    compiled: dict[RowsConfig, tuple[Program, Callable]] = {}
+    for start in range(0, len(samples), config.batch):
+        asked, examples = _readable(held, config.blind, samples[start : start + config.batch], say)
+        if not asked:
+            continue
+        examples += [examples[-1]] * (config.batch - len(examples))  # one program for the last, shorter batch too
+        rows = bucket(examples)
+        if rows not in compiled:
+            program = generation(held.config, rows, config.batch, sampling, 0, held.mesh)
+            compiled[rows] = program, program.jit()
+        yield from _answers(held, *compiled[rows], rows, asked, examples)
+
+
+def _answers(
+    held: Held, program: Program, run: Callable, rows: RowsConfig, asked: Sequence[Sample], examples: Sequence[Example]
+) -> Iterator[Prediction]:
+    vision, step = held.config.vision, jnp.int32(0)
+    numbers = range(len(examples))
+    batch = prompts(
+        examples, rows.length, rows.image_slots, rows.patches, numbers, vision.merge_size, vision.patch_values
+    )
+    placed = sharding.put(batch, program.in_shardings[1])
+    step = jax.device_put(step, sharding.replicated(held.mesh, step))
+    rollout = jax.device_get(run(held.params, placed, held.vocabulary, step))
+    for row, sample in enumerate(asked):
+        length = int(rollout.length[row])
+        text = held.tokenizer.decode(rollout.ids[row, :length].tolist(), skip_special_tokens=True)
+        yield from_sample(sample, text, truncated=not bool(rollout.finished[row]), tokens=length)
+
+
+def _readable(
+    held: Held, blind: bool, samples: Sequence[Sample], say: Callable[[str], None]
+) -> tuple[list[Sample], list[Example]]:
+    asked, examples = [], []
+    for sample in samples:
+        try:
+            example = prepare(held, Question(sample.question, sample.images))
+        except UserError as error:
+            say(f"{sample.id}: left out ({error})")
+            continue
+        if blind:
+            example = replace(example, images=tuple((np.zeros_like(values), at) for values, at in example.images))
+        asked.append(sample)
+        examples.append(example)
+    return asked, examples
+
+
+def run(config: EvalConfig, model: str, out: Path) -> int:
+    """Evaluates `model` into `out`: an endpoint, or a checkpoint held on this machine's devices."""
+    samples = wanted(config, print)
+    if model.startswith("openai:"):
+        settings = {name: getattr(config, name) for name in ("workers", "timeout", "attempts")}
+        endpoint = parse_model(model, out / "cache", **settings)
+        ask = partial(remote.predict, endpoint, say=print, length=config.length, blind=config.blind)
+    else:
+        mesh = make_mesh(MeshConfig(data=1, fsdp=1, tensor=-1))
+        dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+        held = hold(model, mesh, dtype, config.tokenizer or None, config.image_size)
+        ask = partial(predict, held, config, say=print)
+    name = model.partition("@")[0].removeprefix("openai:")
+    document = evaluate(config, samples, name, ask, out, load(), print)
+    return 0 if document["complete"] else 3
