@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
+
+from chestx_jax.types import Array
 
 FORBIDDEN = -1e30  # finite, so that p · log p is 0 with a gradient of 0
 

@@ -1,0 +1,66 @@
+"""Writes tests/golden/*.npz from transformers in torch: `python tests/golden/make.py`, with the `parity` extra.
+
+Parameters come from numpy's generator by their path, so that the files hold results alone.
+"""
+
+import pathlib
+import sys
+import tempfile
+import zlib
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from tiny_models import PAD, TOKEN_IDS, examples, tiny  # noqa: E402
+
+from chestx_jax.model import hf  # noqa: E402
+from chestx_jax.model.qwen_vl import shapes  # noqa: E402
+
+CASES = {
+    "qwen2_vl": {"family": "qwen2_vl", "heads": 4, "kv_heads": 2},
+    "qwen2_5_vl": {"family": "qwen2_5_vl", "heads": 7, "kv_heads": 1, "tied": True},
+}
+NEW = 16
+
+
+def parameters(config):
+    """Random parameters, the same with every version of jax: norms near 1, the rest near 0."""
+    made = {}
+    for path, leaf in flatten_dict(shapes(config)).items():
+        rng = np.random.default_rng(zlib.crc32("/".join(path).encode()))
+        centre = 1.0 if path[-1] == "scale" else 0.0
+        made[path] = (centre + 0.15 * rng.standard_normal(leaf.shape)).astype(np.float32)
+    return unflatten_dict(made)
+
+
+def main() -> None:
+    import torch
+    import transformers
+    from test_hf_parity import torch_inputs
+
+    for name, case in CASES.items():
+        config = tiny(**case)
+        with tempfile.TemporaryDirectory() as folder:
+            hf.save(f"{folder}/model", config, jax.tree.map(jax.numpy.asarray, parameters(config)), TOKEN_IDS, {})
+            kind = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}[config.family]
+            model = getattr(transformers, f"{kind}ForConditionalGeneration").from_pretrained(
+                f"{folder}/model", dtype=torch.float32
+            )
+        rows, found = examples(), {}
+        with torch.no_grad():
+            scores = model(**torch_inputs(rows)).logits.numpy()
+            for i, row in enumerate(rows):
+                found[f"last_{i}"] = scores[i, len(row.ids) - 1]
+                out = model.generate(
+                    **torch_inputs([row]), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=PAD
+                )
+                found[f"greedy_{i}"] = out[0, len(row.ids) :].numpy().astype(np.int32)
+        np.savez_compressed(HERE / f"{name}.npz", **found)
+
+
+if __name__ == "__main__":
+    main()
