@@ -25,11 +25,11 @@ from chestx_jax.eval.settings import EvalConfig
 CONFIG = config_flags.DEFINE_config_file("config", None, "what to ask: configs/eval.py or configs/eval.py:PRESET")
 MODEL = flags.DEFINE_string("model", None, "orbax:DIR, hf:DIR or openai:MODEL@URL")
 OUT = flags.DEFINE_string("out", None, "folder of predictions.jsonl, scores.json and report.html")
-PREDICTIONS = flags.DEFINE_string("predictions", None, "file(s) of predictions to score")
-JUDGEMENTS = flags.DEFINE_string("judgements", None, "file(s) of judged records to aggregate")
-AUDIT = flags.DEFINE_string("audit", None, "file(s) to try to answer without the film")
-VALIDATE = flags.DEFINE_string("validate", None, "file(s) of records to check")
-COMPARE = flags.DEFINE_string("compare", None, "folders that --out wrote, one a model, for one page")
+flags.DEFINE_string("predictions", None, "file(s) of predictions to score")
+flags.DEFINE_string("judgements", None, "file(s) of judged records to aggregate")
+flags.DEFINE_string("audit", None, "file(s) to try to answer without the film")
+flags.DEFINE_string("validate", None, "file(s) of records to check")
+flags.DEFINE_string("compare", None, "folders that --out wrote, one a model, for one page")
 FAMILY = flags.DEFINE_enum("family", "auto", FAMILIES, "whose official rule; auto reads it off the path")
 RULE = flags.DEFINE_enum("rule", "strict", RULES, "how an answer is read")
 STRIP_ECHO = flags.DEFINE_bool("strip-echo", False, "strip the chat echo before the official rule, too")
@@ -42,20 +42,19 @@ IMAGE_ROOT = flags.DEFINE_string("image_root", None, "folder that image paths ar
 
 
 def main(arguments: list[str]) -> int:
-    tasks = (CONFIG, PREDICTIONS, JUDGEMENTS, AUDIT, VALIDATE, COMPARE)
-    given = [flag for flag in tasks if flag.value]
+    tasks = {
+        "predictions": score,
+        "judgements": lambda files: commands.score_judgements(files, AGGREGATION.value, print),
+        "audit": lambda files: commands.score_audit(files, print),
+        "validate": lambda files: commands.validate(files, IMAGE_ROOT.value, print),
+        "compare": compare,
+    }
+    given = [name for name in ("config", *tasks) if flags.FLAGS[name].value]
     if len(given) != 1:
-        raise UserError(f"Give one of {', '.join('--' + flag.name for flag in tasks)}.")
-    files = [str(given[0].value), *arguments[1:]]
-    if given[0] is CONFIG:
+        raise UserError(f"Give one of --config, {', '.join('--' + name for name in tasks)}.")
+    if given == ["config"]:
         return run_model(arguments)
-    document = {
-        PREDICTIONS: lambda: score(files),
-        JUDGEMENTS: lambda: commands.score_judgements(files, AGGREGATION.value, print),
-        AUDIT: lambda: commands.score_audit(files, print),
-        VALIDATE: lambda: commands.validate(files, IMAGE_ROOT.value, print),
-        COMPARE: lambda: compare(files),
-    }[given[0]]()
+    document = tasks[given[0]]([flags.FLAGS[given[0]].value, *arguments[1:]])
     if JSON.value:
         write_json(JSON.value, document)
     return 0

@@ -1,4 +1,4 @@
-"""Judges over stored predictions, as the door offers them: the lexicon's rules offline, or an LLM behind an endpoint."""
+"""Judges over stored predictions, as the door offers them: the lexicon's rules, or an LLM behind an endpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -55,7 +55,7 @@ def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> d
 def judge_remotely(
     paths: Sequence[str], model: str, cache: Path, per_item: str | None, aggregation: str, say: Say
 ) -> dict[str, Any]:
-    """RadRScore by an LLM judge: the document of `score_judgements` with the tokens spent; every call is kept in `cache`.
+    """RadRScore by an LLM judge: the document of `score_judgements` and the tokens spent; calls are kept in `cache`.
 
     Unreadable records are judged by nobody and counted as malformed. An interrupted run keeps what was paid for and
     tells how far it came; the judged records go to `per_item`, in the release's form.
