@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from chestx_jax.data.phantom import write
+from chestx_jax.data.phantom.__main__ import main
 from chestx_jax.data.phantom.write import PhantomSpec, Split, write_phantom
 from chestx_jax.data.reader import find_problems, read_samples
 from chestx_jax.errors import UserError
@@ -147,3 +148,13 @@ def test_drawing_processes_do_not_import_jax():
         "import sys, chestx_jax.data.phantom.render; print([m for m in ('jax', 'flax', 'torch') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_command_line(tmp_path, capsys):
+    assert main(["contact_sheet", "--out", str(tmp_path / "sheet.png"), "--label", "Edema", "--columns", "2"]) == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (2 * 228, 242)
+    (tmp_path / "full").mkdir()
+    assert main(["write", "--out", str(tmp_path / "full")]) == 2
+    assert "already holds something else" in capsys.readouterr().err
+    assert main(["write", "--out", str(tmp_path / "set"), "--size", "4"]) == 2

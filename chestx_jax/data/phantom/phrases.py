@@ -50,7 +50,7 @@ _PRESENT = {
     "Lung Opacity": (
         "There is a {severity} hazy lung opacity in the {side} {zone} lung.",
         "{Severity} hazy ground-glass opacity in the {side} {zone} zone.",
-        "A {severity} hazy opacity is present in the {side} {zone} lung.",
+        "A {severity} hazy lung opacity is present in the {side} {zone} lung.",
     ),
     "Pleural Effusion": (
         "There is a {size} {side} pleural effusion with blunting of the {side} costophrenic angle.",
@@ -96,7 +96,7 @@ _BRIEF = {
 }
 _BOTH = (
     ("There is a {size} both pleural effusion", "There are {size} bilateral pleural effusions"),
-    ("A {size} both pleural effusion blunts", "{Size} bilateral pleural effusions blunt"),
+    ("A {size} both pleural effusion blunts the", "{Size} bilateral pleural effusions with blunting of the"),
     ("{Size} both pleural effusion", "{Size} bilateral pleural effusions"),
     ("the both costophrenic angle", "both costophrenic angles"),
     ("a blunted both costophrenic angle", "blunting of both costophrenic angles"),
