@@ -175,7 +175,7 @@ def _entries(data: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any], str]]:
 
 
 def _lexemes(data: dict[str, Any]) -> dict[str, int]:
-    """Spelling → lexeme. A word spelled out in the lexicon is its own lexeme; nouns bring their plural along."""
+    """Spelling → lexeme. Nouns bring their plural along, aliases their forms."""
     explicit: dict[str, int] = {}
     nouns: dict[str, None] = {}
     for table, _, phrase in _entries(data):
@@ -188,7 +188,7 @@ def _lexemes(data: dict[str, Any]) -> dict[str, int]:
     lexemes = dict(explicit)
     for word in nouns:
         for form in spellings(word):
-            lexemes.setdefault(form, explicit[word])
+            lexemes[form] = lexemes[word]
     for word, forms in data["words"]["alias"].items():
         if word not in lexemes:
             raise UserError(f"The lexicon's alias {word!r} is in no phrase.")

@@ -156,12 +156,12 @@ def _predicate_negated(text: _Text, i: int) -> bool:
 
 def _follows(text: _Text, i: int, role: str) -> bool:
     """A cue after word i that reaches back to it."""
-    for j in range(i, len(text.words)):
-        if j > i and text.breaks[j]:
+    for j in range(i + 1, len(text.words)):
+        if text.breaks[j]:
             return False
         if text.has(j, role):
             return True
-        if j > i and text.has(j, "verb", "negation_before"):
+        if text.has(j, "verb", "negation_before"):
             return False
     return False
 

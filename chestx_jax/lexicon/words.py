@@ -74,7 +74,7 @@ def words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word]:
         short = (len(previous) == 1 and previous.isalpha()) or previous.decode("latin1") in lexicon.abbreviations
         boundary = not found or here != zone or begins_sentence(gap, previous, previous_first, short, run, upper)
         if boundary or gap & PHRASE_BREAKS:
-            state = 0
+            state, content = 0, content + 1  # a skipped number: nothing is adjacent across punctuation
         lexeme = 0 if alphabet.FOREIGN in run else lexicon.lexemes.get(run.decode("latin1"), 0)
         passed = bool(automaton.loops[state, lexeme])
         content += not passed

@@ -124,14 +124,15 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
 
     boundary = ((carry.earlier & _ANY) == 0) | (word_zone != carry.earlier_zone)
     boundary = boundary | _begins_sentence(before, carry.earlier, kind, upper)
-    phrase = jnp.where(boundary | ((before & _PHRASE_BREAKS) != 0), 0, carry.phrase)
+    broken = boundary | ((before & _PHRASE_BREAKS) != 0)
+    phrase = jnp.where(broken, 0, carry.phrase)
     lexeme = tables.lexeme[number]
     follows = tables.phrase_next[tables.phrase_row[phrase], lexeme].astype(jnp.int32)
     passed = follows >> 14
     follows = follows & (t.LOOP - 1)
     from_root = tables.phrase_next[tables.phrase_row[0], lexeme].astype(jnp.int32) & (t.LOOP - 1)
     hit = jnp.where(passed == 1, from_root, follows)
-    content = carry.content + (word & (passed == 0)).astype(jnp.int32)
+    content = carry.content + (word & (passed == 0)).astype(jnp.int32) + (word & broken).astype(jnp.int32)
 
     letter = carry.earlier >> 16
     closes = (before & a.CLOSES_FIRST) != 0

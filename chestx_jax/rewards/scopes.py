@@ -95,7 +95,7 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
     barrier_ahead = _step(_later(next_barrier, steps << _PAYLOAD))
 
     def follows(cue: Array) -> Array:
-        where = _step(cue)
+        where = _step(_later(cue, steps << _PAYLOAD))
         return (where < steps) & (clause_ahead > where) & (barrier_ahead >= where)
 
     before_any, before_mention = _step(_earlier(last_any)), _step(_earlier(last_mention))

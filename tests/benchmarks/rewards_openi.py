@@ -35,7 +35,7 @@ def main(parity: str, data: Path = DATA) -> None:
     for row in rows:
         gold = coded(row)
         text = row["findings"] + "\n\n" + row["impression"]
-        found = {names[f.concept] for f in extract(lexicon, text) if f.polarity and f.certainty}
+        found = {names[f.concept] for f in extract(lexicon, text) if f.polarity and f.certainty == 2}
         for label in labels:
             is_gold = any(term.lower() in gold for term in label["terms"])
             is_found = any(name in found for name in label["concepts"])

@@ -1,0 +1,175 @@
+"""The extractor against the release's LLM judge on Open-i reasoning: `python tests/benchmarks/rewards_judge.py [-v]`.
+
+Prints the share of judged observations whose concept the lexicon covers, the agreement of signs (of the observation
+read with its status, and of the same concept in the reasoning itself), and the item-level rank correlation of
+factuality and completeness with the judge's, beside two baselines: ROUGE-L and a bag of concepts without polarity.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from chestx_jax.eval.answers import reasoning_text
+from chestx_jax.lexicon import findings, load
+from chestx_jax.lexicon.extract import extract
+from chestx_jax.lexicon.vocabulary import relations
+from chestx_jax.rewards import process, verify
+
+FOLDER = Path(__file__).resolve().parents[2].parent / "shared/data/radrbench_outputs/reasoning_res"
+NEGATIVE = re.compile(
+    r"\b(no|not|none|non|nor|absent|absence|without|normal|negative|clear|unremarkable|unlikely|ruled out|excluded|exclud\w*|"
+    r"within normal|intact|sharp|midline|free|resolved|lack|never|inconsistent|unsupported|less likely|preserved|denied|"
+    r"appropriate|regular|well[- ]defined|unsupport\w*|minimal likelihood|maintained|low likelihood|cannot be confirmed)\b",
+    re.IGNORECASE,
+)
+STATUS_POSITIVE = re.compile(r"\b(not (?:excluded|ruled out|normal|clear)|cannot be (?:excluded|ruled out)|abnormal)\b", re.IGNORECASE)
+
+
+def load_items(folder: Path) -> list[tuple[str, dict]]:
+    return [
+        (path.parent.name + "/" + path.stem, record)
+        for path in sorted(folder.glob("*/*.json"))
+        for record in json.loads(path.read_text(encoding="utf-8"))
+    ]
+
+
+def observations(record: dict, field: str) -> list[tuple[str, str]]:
+    listed = record.get(field)
+    if not isinstance(listed, dict):
+        return []
+    entries = listed.get("key_conclusion") or listed.get("key_conclusions") or []
+    return [
+        (str(entry.get("observation", "")), str(entry.get("status", ""))) for entry in entries if isinstance(entry, dict)
+    ]
+
+
+def judged(record: dict) -> dict[str, float] | None:
+    """The judge's factuality and completeness, None where a reply is malformed."""
+    found, gold = observations(record, "pred_key_finding"), observations(record, "gt_key_finding")
+    try:
+        right = float(record["precision_res"]["correct_count"])
+        recalled = float(record["recall_res"]["recalled_count"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not found or not gold:
+        return None
+    return {"factuality": min(right / len(found), 1.0), "completeness": min(recalled / len(gold), 1.0)}
+
+
+def judge_sign(observation: str, status: str) -> int:
+    """The sign of an observation as the judge lists it: status decides, a negated observation turns it around."""
+    negative = bool(NEGATIVE.search(status)) and not STATUS_POSITIVE.search(status)
+    turned = re.match(r"(?:no|absence of|lack of|without|absent)\b", observation.strip(), re.IGNORECASE)
+    return int(not negative) if not turned else 0
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    order = values.argsort(kind="stable")
+    out = np.empty(len(values))
+    out[order] = np.arange(len(values))
+    for value in np.unique(values):
+        out[values == value] = out[values == value].mean()
+    return out
+
+
+def spearman(one: np.ndarray, two: np.ndarray) -> float:
+    return float(np.corrcoef(ranks(np.asarray(one)), ranks(np.asarray(two)))[0, 1])
+
+
+def rouge_l(one: str, two: str) -> tuple[float, float]:
+    """Precision and recall of the longest common subsequence of words."""
+    a, b = (re.findall(r"[a-z0-9]+", text.lower()) for text in (one, two))
+    if not a or not b:
+        return 0.0, 0.0
+    row = [0] * (len(b) + 1)
+    for word in a:
+        last = 0
+        for j, other in enumerate(b, 1):
+            last, row[j] = row[j], last + 1 if word == other else max(row[j], row[j - 1])
+    return row[-1] / len(a), row[-1] / len(b)
+
+
+def main(verbose: bool) -> None:
+    lexicon = load()
+    names = [concept.name for concept in lexicon.concepts]
+    table = relations(lexicon)
+    counted, is_a = table["counted"], table["is_a"]
+    items = load_items(FOLDER)
+    total = covered = agree = signed = text_agree = text_signed = 0
+    uncovered, clashes = Counter(), Counter()
+    for _, record in items:
+        text = reasoning_text(str(record["pred"]))
+        in_text = [f for f in extract(lexicon, text) if f.certainty]
+        for observation, status in observations(record, "pred_key_finding"):
+            total += 1
+            concepts = [f for f in extract(lexicon, observation) if counted[f.concept]]
+            whole = [f for f in extract(lexicon, f"{observation}: {status}") if counted[f.concept]]
+            if not concepts and not whole:
+                uncovered[observation.lower()] += 1
+                continue
+            covered += 1
+            sign = judge_sign(observation, status)
+            read = whole or concepts
+            signed += 1
+            same = read[0].polarity == sign if names[read[0].concept] != "No Finding" else read[0].polarity != sign
+            agree += same
+            if not same:
+                clashes[f"{observation} | {status} | {names[read[0].concept]} {read[0].polarity}"] += 1
+            mine = [f.polarity for f in in_text if any(is_a[f.concept, c.concept] or is_a[c.concept, f.concept] for c in read)]
+            if mine:
+                text_signed += 1
+                text_agree += sign in mine
+    print(f"observations {total}, covered {covered / total:.4f}")
+    print(f"sign of observation with status {agree / signed:.4f}; sign in the reasoning {text_agree / text_signed:.4f} of {text_signed}")
+    if verbose:
+        print("uncovered:", uncovered.most_common(60))
+        print("\n".join(f"{n} {c}" for c, n in clashes.most_common(60)))
+    correlate(lexicon, items)
+
+
+class _Eager:
+    """The relations of a lexicon, as `verify` and `process` read them."""
+
+    def __init__(self, lexicon) -> None:
+        self.__dict__.update(relations(lexicon))
+
+
+def correlate(lexicon, items) -> None:
+    kept = [(name, record, verdict) for name, record in items if (verdict := judged(record)) is not None]
+    texts = [reasoning_text(str(record["pred"])) for _, record, _ in kept]
+    steps = [record["reason_steps"] for _, record, _ in kept]
+    steps = [" ".join(s) if isinstance(s, list) else str(s.get("reason_steps") if isinstance(s, dict) else s) for s in steps]
+    reports = [str(record.get("original_report", "")) for _, record, _ in kept]
+    slots = 96
+    claims, evidence, goal = (findings(lexicon, list(values), slots) for values in (texts, reports, steps))
+    tables = _Eager(lexicon)
+    factual = np.asarray(process.factuality(verify.verify(tables, claims, evidence)))
+    complete = np.asarray(process.completeness(tables, claims, goal))
+    rouge_p = [rouge_l(text, report)[0] for text, report in zip(texts, reports, strict=True)]
+    rouge_r = [rouge_l(text, step)[1] for text, step in zip(texts, steps, strict=True)]
+    bag_p, bag_r = [], []
+    for i in range(len(kept)):
+        one, two, three = (set(f.concept[i][f.valid[i]]) for f in (claims, evidence, goal))
+        bag_p.append(len(one & two) / max(len(one), 1))
+        bag_r.append(len(one & three) / max(len(three), 1))
+    judge = {name: np.asarray([verdict[name] for _, _, verdict in kept]) for name in ("factuality", "completeness")}
+    print(f"items {len(kept)}")
+    for name, ours, rouge, bag in (("factuality", factual, rouge_p, bag_p), ("completeness", complete, rouge_r, bag_r)):
+        print(
+            f"{name:13s} Spearman ours {spearman(ours, judge[name]):.4f}  ROUGE-L {spearman(np.asarray(rouge), judge[name]):.4f}"
+            f"  bag of concepts {spearman(np.asarray(bag), judge[name]):.4f}"
+        )
+    for group in sorted({name for name, _, _ in kept}):
+        rows = np.asarray([name == group for name, _, _ in kept])
+        print(
+            f"{group:55s} n {rows.sum():4d}  ours {factual[rows].mean():.3f} {complete[rows].mean():.3f}"
+            f"  judge {judge['factuality'][rows].mean():.3f} {judge['completeness'][rows].mean():.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main("-v" in sys.argv)
