@@ -7,6 +7,7 @@
 --audit FILE… --json OUT      --validate FILE… --json OUT      --compare DIR… --out=DIR
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from absl import flags
@@ -85,7 +86,9 @@ def run_model(arguments: list[str]) -> int:
         raise UserError("--config needs --model and --out, and nothing else beside config overrides.")
     from chestx_jax.loops import predict
 
-    return predict.run(to_dataclass(EvalConfig, CONFIG.value), MODEL.value, Path(OUT.value))
+    config = to_dataclass(EvalConfig, CONFIG.value)
+    root = IMAGE_ROOT.value or config.image_root
+    return predict.run(replace(config, image_root=root), MODEL.value, Path(OUT.value))
 
 
 if __name__ == "__main__":

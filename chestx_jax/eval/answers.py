@@ -23,6 +23,10 @@ _VERDICT = re.compile(
 )
 _STATED = re.compile(r"^[\s*_#>-]*\(?([A-Z])\)", re.MULTILINE)
 _CONDITIONAL = re.compile(r"\b(?:if|whether|either|or)\b|→", re.IGNORECASE)
+_REFUSAL = re.compile(
+    r"(?i)\b(?:i['’]?m|i am)\s+(?:sorry|unable|not able)|\bi\s+can(?:no|['’])t\b|\bi do not have the ability\b"
+    r"|without (?:the ability|visual access)|as an ai\b"
+)
 TAIL = 200  # characters at the end of a text without an answer block in which a verdict is looked for
 
 
@@ -112,8 +116,14 @@ def strict(text: str, answer: str, question: str) -> Verdict:
         return Verdict(None, False, False, "no gold answer")
     given = given_letters(text, question) if letters else given_labels(text)
     if given is None:
-        return Verdict(None, False, False, "empty" if not strip_echo(text).strip() else "no answer found")
+        return Verdict(None, False, False, _why_none(strip_echo(text)))
     return Verdict(given, True, given == gold)
+
+
+def _why_none(own: str) -> str:
+    if not own.strip():
+        return "empty"
+    return "refused" if _REFUSAL.search(own) else "no answer found"
 
 
 def _letters_in_block(block: str, choices: dict[str, str]) -> frozenset[str]:

@@ -39,8 +39,11 @@ def official_item(record: Any) -> Judged:
         reply = record["efficiency"]
         steps = reply["effective_count"] + reply["ineffective_count"]
         terms["effectiveness"] = reply["effective_count"] / steps if steps > 0 else 0.0
+        if not all(math.isfinite(ratio) for ratio in terms.values()):
+            raise ValueError("a count is not finite")
     except BROKEN as error:
-        return Judged(terms, f"{type(error).__name__}: {error}")
+        kept = {term: ratio for term, ratio in terms.items() if math.isfinite(ratio)}
+        return Judged(kept, f"{type(error).__name__}: {error}")
     return Judged(terms)
 
 
@@ -56,9 +59,9 @@ def clean_item(record: Any) -> Judged:
         correct, second = _count(record, "precision_res", "correct_count", "correct_steps")
         effective, third = _count(record, "efficiency", "effective_count", "effective_steps")
         ineffective, _ = _count(record, "efficiency", "ineffective_count", "ineffective_steps")
-    except ValueError as error:
+        shares = (_share(recalled, gold), _share(correct, given), _share(effective, effective + ineffective))
+    except (ValueError, OverflowError) as error:
         return Judged({}, str(error))
-    shares = (_share(recalled, gold), _share(correct, given), _share(effective, effective + ineffective))
     return Judged(dict(zip(TERMS, shares, strict=True)), "", tuple(note for note in (first, second, third) if note))
 
 

@@ -85,10 +85,16 @@ def _entry(prediction: Prediction) -> dict[str, Any]:
         "answer": prediction.answer,
         "reports": list(prediction.reports),
         "steps": list(prediction.steps),
-        "drawn": None if prediction.drawn is None else list(prediction.drawn),
+        "drawn": None if prediction.drawn is None else [_drawn(text) for text in prediction.drawn],
         "films": list(prediction.images),
         "models": {},
     }
+
+
+def _drawn(text: str) -> str:
+    """`Pleural Effusion|left|worsening` as `left Pleural Effusion, worsening`."""
+    label, side, change = [*text.split("|"), "", ""][:3]
+    return f"{side} {label}{', ' + change if change else ''}".strip()
 
 
 def _answer(prediction: Prediction, item: Item) -> dict[str, Any]:
@@ -116,7 +122,9 @@ def _overview(evaluations: Mapping[str, Evaluation]) -> str:
     metrics = [
         m for m in (*METRICS, *LENGTHS) if any(e.rows["all"].metrics[m].mean is not None for e in evaluations.values())
     ]
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("task", "model", "n", "unparsed", "cut"))
+    head = "".join(
+        f'<th scope="col">{escape(text)}</th>' for text in ("task", "model", "n", "unparsed", "refused", "cut")
+    )
     head += "".join(f'<th scope="col">{escape(HEADINGS[metric])}</th>' for metric in metrics)
     tops = {metric: _top(evaluations, metric) for metric in metrics}
     body = "".join(_overview_rows(evaluations, row, metrics, tops) for row in ROWS)
@@ -133,7 +141,7 @@ def _overview_rows(
         if row not in evaluation.rows:
             continue
         values = evaluation.rows[row]
-        counts = (values.n, values.n - values.parsed, values.truncated)
+        counts = (values.n, values.n - values.parsed, values.refused, values.truncated)
         cells = "".join(f"<td>{count}</td>" for count in counts)
         cells += "".join(_bar_cell(metric, values.metrics[metric], tops[metric]) for metric in metrics)
         first = ' class="first"' if not lines else ""

@@ -8,6 +8,7 @@ import numpy as np
 
 from chestx_jax.eval.accuracy import Outcome, outcome
 from chestx_jax.eval.answers import reasoning_text
+from chestx_jax.eval.breakdown import by_label, calibration
 from chestx_jax.eval.intervals import Difference, Interval, interval, paired
 from chestx_jax.eval.radrscore import Judgement, judge_all
 from chestx_jax.eval.records import Prediction
@@ -52,6 +53,7 @@ class Row:
     parsed: int
     truncated: int
     empty: int
+    refused: int
     metrics: Mapping[str, Interval]
 
 
@@ -62,10 +64,13 @@ class Evaluation:
     items: tuple[Item, ...]
     rows: Mapping[str, Row]
     sources: Mapping[str, Row]
+    labels: Mapping[str, Mapping[str, Any]]
+    calibration: Mapping[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
         """The rows alone as plain JSON; items travel in the predictions file."""
-        return {"tasks": _plain(self.rows), "sources": _plain(self.sources)}
+        breakdown = {"labels": dict(self.labels), "calibration": self.calibration}
+        return {"tasks": _plain(self.rows), "sources": _plain(self.sources), **breakdown}
 
     def mean(self, row: str, metric: str) -> float | None:
         """A cell of the table; None where the row or the metric is missing."""
@@ -90,7 +95,8 @@ def evaluate_predictions(predictions: Sequence[Prediction], lexicon: Lexicon, se
         rows["closed"] = _macro([rows[task] for task in closed])
     rows["all"] = _row(items, groups, seed)
     sources = {source: _row([i for i in items if i.source == source], groups, seed) for source in _sources(items)}
-    return Evaluation(items, rows, sources)
+    found = [item.outcome for item in items]
+    return Evaluation(items, rows, sources, by_label(predictions, found), calibration(predictions, found))
 
 
 def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, dict[str, Difference]]:
@@ -126,18 +132,18 @@ def _row(items: Sequence[Item], groups: Sequence[Any], seed: int) -> Row:
     return Row(len(items), *_counts(items), metrics)
 
 
-def _counts(items: Sequence[Item]) -> tuple[int, int, int]:
-    parsed = sum(item.outcome.parsed for item in items)
-    return parsed, sum(item.truncated for item in items), sum(item.outcome.reason == "empty" for item in items)
+def _counts(items: Sequence[Item]) -> tuple[int, int, int, int]:
+    """How many parsed, truncated, empty and refused."""
+    parsed, truncated = sum(item.outcome.parsed for item in items), sum(item.truncated for item in items)
+    empty, refused = (sum(item.outcome.reason == reason for item in items) for reason in ("empty", "refused"))
+    return parsed, truncated, empty, refused
 
 
 def _macro(rows: Sequence[Row]) -> Row:
     """Each family counts alike; the interval treats the families as independent and adds their variances."""
     metrics = {metric: _macro_interval([row.metrics[metric] for row in rows]) for metric in rows[0].metrics}
-    n, parsed, truncated, empty = (
-        sum(getattr(r, name) for r in rows) for name in ("n", "parsed", "truncated", "empty")
-    )
-    return Row(n, parsed, truncated, empty, metrics)
+    total = {name: sum(getattr(row, name) for row in rows) for name in ("n", "parsed", "truncated", "empty", "refused")}
+    return Row(**total, metrics=metrics)
 
 
 def _macro_interval(parts: Sequence[Interval]) -> Interval:

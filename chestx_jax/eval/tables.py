@@ -36,7 +36,7 @@ def cell(metric: str, value: Interval) -> str:
 def comparison_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = (*METRICS, *LENGTHS)) -> str:
     """Models side by side, family by family, as aligned text; metrics no model has a value for are left out."""
     shown = [m for m in metrics if any(e.rows["all"].metrics[m].mean is not None for e in evaluations.values())]
-    header = ["task", "model", "n", "unparsed", "cut", *(HEADINGS[m] for m in shown)]
+    header = ["task", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in shown)]
     lines = [[row, *line] for row in ROWS for line in _lines(evaluations, row, shown)]
     return aligned([header, *_grouped(lines)])
 
@@ -97,7 +97,14 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 def _lines(evaluations: Mapping[str, Evaluation], row: str, metrics: Sequence[str]) -> list[list[str]]:
     found = [(name, e.rows[row]) for name, e in evaluations.items() if row in e.rows]
     return [
-        [name, str(r.n), str(r.n - r.parsed), str(r.truncated), *(cell(m, r.metrics[m]) for m in metrics)]
+        [
+            name,
+            str(r.n),
+            str(r.n - r.parsed),
+            str(r.refused),
+            str(r.truncated),
+            *(cell(m, r.metrics[m]) for m in metrics),
+        ]
         for name, r in found
     ]
 

@@ -59,7 +59,22 @@ def _answers(
     for row, sample in enumerate(asked):
         length = int(rollout.length[row])
         text = held.tokenizer.decode(rollout.ids[row, :length].tolist(), skip_special_tokens=True)
-        yield from_sample(sample, text, truncated=not bool(rollout.finished[row]), tokens=length)
+        pieces = [held.tokenizer.decode([token]) for token in rollout.ids[row, :length].tolist()]
+        sure = answer_probability(pieces, rollout.logprobs[row, :length])
+        found = from_sample(sample, text, truncated=not bool(rollout.finished[row]), tokens=length)
+        yield replace(found, probability=sure)
+
+
+def answer_probability(pieces: Sequence[str], logprobs_L: np.ndarray) -> float | None:
+    """Probability the model gave to the tokens between the last answer tags; None where there is no such block."""
+    text = "".join(pieces)
+    end = text.rfind("</answer>")
+    begin = text.rfind("<answer>", 0, max(end, 0)) + len("<answer>")
+    if end < 0 or begin < len("<answer>") or not text[begin:end].strip():
+        return None
+    starts = np.cumsum([0, *(len(piece) for piece in pieces)])
+    inside = [i for i, piece in enumerate(pieces) if starts[i + 1] > begin and starts[i] < end and piece.strip()]
+    return float(np.exp(np.sum(logprobs_L[inside], dtype=np.float64)))
 
 
 def _readable(
