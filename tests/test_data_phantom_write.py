@@ -19,7 +19,14 @@ from chestx_jax.types import LABELS, TASKS
 
 SMALL = Split(patients=40, follow_ups=12, per_task=12)
 SPEC = PhantomSpec(seed=3, size=64, train=SMALL, rl=SMALL, validation=SMALL, test=SMALL, lookups=30)
-FILES = ("train_reasoning", "train_answer", "base_captions", "base_lookup", "rl", "validation", "test")
+FILES = ("train_reasoning", "train_answer", "base_captions", "base_regions", "base_lookup", "rl", "validation", "test")
+
+SOURCES = {
+    "train_answer": "phantom-answer",
+    "base_captions": "captions",
+    "base_regions": "regions",
+    "base_lookup": "lookup",
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +63,7 @@ def test_every_file_is_read_back_without_a_problem(folder, name):
     samples = read_samples(path, labels=labels)
     assert len(samples) == json.loads((folder / "about.json").read_text())["samples"][name]
     for sample in samples:
-        assert sample.source == {
-            "train_answer": "phantom-answer",
-            "base_captions": "captions",
-            "base_lookup": "lookup",
-        }.get(name, "phantom")
+        assert sample.source == SOURCES.get(name, "phantom")
         for image in sample.images:
             with Image.open(image) as film:
                 assert (film.mode, film.size) == ("L", (64, 64))
@@ -74,7 +77,7 @@ def test_what_each_file_holds(folder):
         assert all(9 <= count <= 12 for count in tasks.values())  # so few films do not answer every question
     assert all(sample.steps and sample.drawn is not None for sample in samples["train_reasoning"])
     assert not any(sample.steps for sample in samples["train_answer"])
-    assert all(len(sample.images) == 1 for sample in samples["base_captions"])
+    assert all(len(sample.images) == 1 for sample in (*samples["base_captions"], *samples["base_regions"]))
     assert not any(sample.images for sample in samples["base_lookup"])
     assert len({sample.id for made in samples.values() for sample in made}) == sum(map(len, samples.values()))
 
