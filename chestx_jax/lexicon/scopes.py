@@ -85,7 +85,8 @@ def findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[
             continue
         negated = negated or _follows(text, at, "negation_after")
         hedged = _before(text, at, "hedge_before") or _follows(text, at, "hedge_after")
-        certainty = HYPOTHETICAL if _hypothetical(text, i) else HEDGED if hedged else ASSERTED
+        silent = _silenced(text, i, _negation_of(text, i) if at == i else -1)
+        certainty = HYPOTHETICAL if silent else HEDGED if hedged else ASSERTED
         begin = next(k for k in range(i + 1) if words[k].content >= text.starts[i])
         result.append(
             Finding(
@@ -221,14 +222,26 @@ def _carried_predicate(text: _Text, i: int) -> int:
     return -1
 
 
-def _hypothetical(text: _Text, i: int) -> bool:
+def _negation_of(text: _Text, i: int) -> int:
+    """Where the negation stands that reaches word i from the left; -1 if none does."""
+    if not _negation_before(text, i):
+        return -1
+    return next(j for j in range(i, -1, -1) if text.has(j, "negation_before"))
+
+
+def _silenced(text: _Text, i: int, negation: int) -> bool:
+    """Whether the mention's clause asserts nothing.
+
+    What is denied stays denied whatever follows ("no opacity that would suggest"); only a cue before the negation
+    silences it ("there should be no opacity").
+    """
     start = i
     while not text.breaks[start] and start > 0:
         start -= 1
     end = i + 1
     while end < len(text.words) and not text.breaks[end]:
         end += 1
-    if any(text.has(j, "hypothetical") or _silent(text, j) for j in range(start, end)):
+    if any(_silent(text, j) for j in range(start, end if negation < 0 else negation + 1)):
         return True
     while end < len(text.words) and not text.words[end].boundary:
         end += 1
@@ -236,8 +249,10 @@ def _hypothetical(text: _Text, i: int) -> bool:
 
 
 def _silent(text: _Text, j: int) -> bool:
-    """A foreign word, or the first word of a listed option ("A) …" at the start of a sentence)."""
+    """A hypothetical cue, a foreign word, or the first word of a listed option ("A) …" at the start of a sentence)."""
     word = text.words[j]
+    if text.has(j, "hypothetical"):
+        return True
     if j + 1 == len(text.words):
         return False
     if alphabet.FOREIGN in word.text:

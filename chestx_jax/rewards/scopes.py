@@ -148,8 +148,10 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
 
     boundary_ahead = _step(_later(next_boundary, steps << _PAYLOAD))
     asked = (boundary_ahead < steps) & (_step(_later(next_question, steps << _PAYLOAD)) == boundary_ahead)
-    hushed = (_step(last_silent) >= 0) & (_step(last_silent) >= _step(last_clause))
-    hushed = asked | hushed | (_step(_later(next_silent, steps << _PAYLOAD)) < clause_ahead)
+    before = (_step(last_silent) >= 0) & (_step(last_silent) >= _step(last_clause))
+    ahead = _step(_later(next_silent, steps << _PAYLOAD)) < clause_ahead
+    (last_denial,) = _last(jnp.where(has("negation_before"), 1 + before.astype(jnp.int32), 0))
+    hushed = jnp.where(negated & ~is_shared, _value(last_denial) == 2, before | ahead) | asked
     certainty = jnp.where(hushed, 0, jnp.where(doubtful, 1, 2))
 
     link_ahead = jnp.minimum(_step(_later(next_link, steps << _PAYLOAD)), clause_ahead)
