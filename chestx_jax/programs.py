@@ -15,7 +15,7 @@ import optax
 
 from chestx_jax import lexicon, sharding
 from chestx_jax.data.packing import RowsConfig
-from chestx_jax.model import qwen_vl
+from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rewards import combine
@@ -80,14 +80,17 @@ def fresh_state(job: JobConfig, transform: optax.GradientTransformation, mesh) -
     return Program(lambda params: states.fresh(params, transform), (shapes,), (out.params,), out, (0,))
 
 
-def transform_of(stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
-    """The stage's optimizer; its schedule counts optimizer steps."""
+def transform_of(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
+    """The stage's optimizer over the weights that learn; its schedule counts optimizer steps."""
     updates = stage.updates if isinstance(stage, GrpoConfig) else 1
-    return optimizer(stage.optimizer, stage.steps * updates)
+    transform = optimizer(stage.optimizer, stage.steps * updates)
+    if lora.everything_learns(model):
+        return transform
+    return optax.masked(transform, partial(lora.learnable, model))  # the others have gradient 0 and no moments
 
 
 def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
-    model, transform = job.model, transform_of(stage)
+    model, transform = job.model, transform_of(job.model, stage)
     state, state_at = states.state_shapes(model, transform), states.state_shardings(model, transform, mesh)
     batch = batch_shapes(model, stage.rows, stage.batch)
     batch_at = sharding.batched(mesh, batch)
@@ -113,7 +116,7 @@ def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
 
 
 def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
-    model, transform, sampling = job.model, transform_of(stage), stage.sampling
+    model, transform, sampling = job.model, transform_of(job.model, stage), stage.sampling
     state, state_at = states.state_shapes(model, transform), states.state_shardings(model, transform, mesh)
     prompts = prompt_shapes(model, stage.rows, stage.prompts)
     prompts_at = sharding.batched(mesh, prompts)

@@ -21,7 +21,7 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
     one rollout, `stage.updates` optimizer steps. Raises Stopped after SIGTERM, with the state saved.
     """
     job, mesh, functions, words = setting.job, setting.mesh, setting.functions, setting.vocabulary
-    transform = transform_of(stage)
+    transform = transform_of(setting.job.model, stage)
     shapes = states.state_shapes(job.model, transform)
     state_at = states.state_shardings(job.model, transform, mesh)
     prompts_at = setting.programs["grpo/rollout"].in_shardings[1]

@@ -20,7 +20,7 @@ def train(setting: Setting, stage: SftConfig, folder: Path, initial: Callable[[]
     film by zeros. Raises Stopped after SIGTERM, with the state saved.
     """
     job, mesh = setting.job, setting.mesh
-    transform = transform_of(stage)
+    transform = transform_of(setting.job.model, stage)
     shapes = states.state_shapes(job.model, transform)
     state_at = states.state_shardings(job.model, transform, mesh)
     step_fn = setting.functions[f"{stage.name}/step"]

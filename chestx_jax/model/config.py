@@ -41,6 +41,20 @@ class ComputeConfig:
 
 
 @dataclass(frozen=True)
+class TuningConfig:
+    """What learns, part by part: all weights, none, or low-rank additions to the linear maps named by `targets`."""
+
+    vision: Literal["train", "freeze", "lora"] = "train"
+    merger: Literal["train", "freeze", "lora"] = "train"
+    decoder: Literal["train", "freeze", "lora"] = "train"  # embedding and head included
+    rank: int = 8
+    alpha: float = 32.0
+    dropout: float = 0.1  # of what enters the additions, in supervised steps
+    targets: tuple[str, ...] = ("q", "v")  # regular expressions, whole names: q, k, v, o, proj, gate, up, down…
+    seed: int = 0  # of the dropout and of fresh additions
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Qwen2-VL / Qwen2.5-VL: a decoder with M-RoPE and grouped-query attention behind a vision tower."""
 
@@ -59,6 +73,7 @@ class ModelConfig:
     initializer_range: float = 0.02
     vision: VisionConfig = field(default_factory=VisionConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
 
     @property
     def head_width(self) -> int:

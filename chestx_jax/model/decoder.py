@@ -93,7 +93,7 @@ class Decoder(nn.Module):
         stack = nn.scan(
             remat(DecoderLayer, config),
             variable_axes={"params": 0},
-            split_rngs={"params": True},
+            split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=config.layers,
             unroll=config.compute.unroll or config.layers,

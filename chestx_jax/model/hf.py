@@ -14,10 +14,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from chestx_jax.errors import UserError
-from chestx_jax.model import safetensors
+from chestx_jax.model import lora, safetensors
 from chestx_jax.model.config import ComputeConfig, ModelConfig
 from chestx_jax.model.hf_config import from_hf, to_hf
-from chestx_jax.model.hf_names import Weight, canonical, weights
+from chestx_jax.model.hf_names import Weight, canonical, in_memory, weights
 from chestx_jax.model.hub import resolve
 from chestx_jax.model.qwen_vl import shapes, shardings
 from chestx_jax.model.safetensors import Tensor
@@ -52,14 +52,16 @@ def load(place: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh | None 
     table = weights(config)
     tensors = _matched(resolve(place), config, table)
     places = flatten_dict(shardings(config, mesh)) if mesh is not None else {}
-    targets = flatten_dict(shapes(config))
+    whole = shapes(config)
+    targets = flatten_dict(whole)
     alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     params = {}
     for weight in table:
         target = targets[weight.path]
         read = _reader(weight, tensors, target.shape, np.dtype(target.dtype))
         params[weight.path] = jax.make_array_from_callback(target.shape, places.get(weight.path, alone), read)
-    return unflatten_dict(params)
+    loaded = lora.added(config, unflatten_dict(params), whole, jax.random.key(config.tuning.seed))
+    return jax.device_put(loaded, shardings(config, mesh)) if mesh is not None else loaded
 
 
 def save(
@@ -72,7 +74,8 @@ def save(
     shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Write a checkpoint folder that transformers and vLLM load: weights in `dtype` (default: the parameters' own),
-    config.json, generation_config.json, and `files` (name → text, or the path of a file to copy).
+    config.json, generation_config.json, and `files` (name → text, or the path of a file to copy). Low-rank additions
+    are folded into the weights.
 
     The folder appears whole or not at all; an earlier checkpoint of that name is replaced, any other folder is left
     alone with a UserError, as is a disk that is full. With several processes all call it and the first one writes.
@@ -80,7 +83,7 @@ def save(
     folder = Path(folder).absolute()
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is no checkpoint: give another folder or empty this one.")
-    flat = flatten_dict(params)
+    flat = flatten_dict(lora.merged(config, params))
     table = weights(config)
     kind = np.dtype(flat[table[0].path].dtype) if dtype is None else safetensors.DTYPES[_code(dtype)]
     writes = jax.process_index() == 0
@@ -101,10 +104,52 @@ def save(
         ) from error
 
 
+def save_adapter(folder: str | Path, config: ModelConfig, params: Any, base: str) -> None:
+    """Write the low-rank additions alone, as an adapter folder that peft loads onto the model `base`.
+
+    Raises UserError where other weights learned too: an adapter cannot hold them, export the whole model then.
+    """
+    flat = flatten_dict(params)
+    tuning = config.tuning
+    if "train" in (tuning.vision, tuning.merger, tuning.decoder) or not any(path[-1] == "lora_a" for path in flat):
+        raise UserError(
+            "An adapter holds low-rank additions alone and other weights learn here: export the whole model."
+        )
+    tensors: dict[str, np.ndarray] = {}
+    for weight in weights(config):
+        for half in ("a", "b"):
+            leaf = flat.get((*weight.path[:-1], f"lora_{half}"))
+            if leaf is not None and weight.path[-1] == "kernel":
+                for layer, name in enumerate(weight.names):
+                    module = in_memory(name).removesuffix(".weight")
+                    part = np.asarray(leaf[layer] if weight.layers else leaf)
+                    tensors[f"base_model.model.{module}.lora_{half.upper()}.weight"] = np.ascontiguousarray(part.T)
+    settings = {
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "inference_mode": True,
+        "lora_alpha": tuning.alpha,
+        "lora_dropout": tuning.dropout,
+        "peft_type": "LORA",
+        "r": tuning.rank,
+        "target_modules": sorted(name.split(".", 2)[2].rsplit(".lora_A", 1)[0] for name in tensors if "lora_A" in name),
+        "task_type": "CAUSAL_LM",
+    }
+    specs = [(name, array.dtype, array.shape) for name, array in tensors.items()]
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        temporary = Path(folder) / "adapter_model.safetensors.partial"
+        safetensors.write(temporary, specs, iter(tensors.values()))
+        _write_json(Path(folder) / "adapter_config.json", settings)
+        temporary.replace(Path(folder) / "adapter_model.safetensors")
+    except OSError as error:
+        raise UserError(f"{folder} could not be written ({error.strerror}): free the disk and try again.") from error
+
+
 def differing(folder: str | Path, config: ModelConfig, params: Any) -> list[str]:
     """Names of the folder's tensors that are not, bit for bit in the narrower of the two dtypes, those of `params`."""
     tensors = _matched(folder, config, weights(config))
-    flat = flatten_dict(params)
+    flat = flatten_dict(lora.merged(config, params))
     wrong = []
     for weight in weights(config):
         for name, array in zip(weight.names, _layers(weight, flat[weight.path]), strict=True):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from chestx_jax.model import lora
 from chestx_jax.model.config import ModelConfig
 
 
@@ -29,10 +30,24 @@ class Linear(nn.Module):
         init = nn.initializers.normal(self.config.initializer_range)
         kernel = self.param("kernel", declared(init, self.axes), (x.shape[-1], self.features), compute.param_dtype)
         y = x @ kernel.astype(compute.dtype)
+        if lora.adapts(self.config, self.path):
+            y = y + self._addition(x)
         if not self.bias:
             return y
         bias = self.param("bias", declared(nn.initializers.zeros, self.axes[1:]), (self.features,), compute.param_dtype)
         return y + jnp.expand_dims(bias.astype(compute.dtype), tuple(range(y.ndim - 1)))
+
+    def _addition(self, x: Array) -> Array:
+        """The low-rank term (see `model.lora`); its input is dropped out where the caller brings randomness."""
+        compute, tuning = self.config.compute, self.config.tuning
+        small = nn.initializers.normal(x.shape[-1] ** -0.5)
+        shapes = (x.shape[-1], tuning.rank), (tuning.rank, self.features)
+        a = self.param("lora_a", declared(small, (self.axes[0], None)), shapes[0], compute.param_dtype)
+        b = self.param("lora_b", declared(nn.initializers.zeros, (None, self.axes[1])), shapes[1], compute.param_dtype)
+        if tuning.dropout and self.has_rng("dropout"):
+            kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - tuning.dropout, x.shape)
+            x = jnp.where(kept, x / jnp.asarray(1 - tuning.dropout, x.dtype), jnp.zeros((), x.dtype))
+        return (x @ a.astype(compute.dtype)) @ b.astype(compute.dtype) * jnp.asarray(lora.scale(self.config), x.dtype)
 
 
 class RMSNorm(nn.Module):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from chestx_jax.model import lora
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache, Decoder
 from chestx_jax.model.layers import declared
@@ -60,9 +61,12 @@ class QwenVL(nn.Module):
         return constrain(scores, "batch", None, "vocab")
 
 
-def forward(config: ModelConfig, params, tokens: Tokens, images: Images) -> Float[Array, "B L D"]:
-    """Final hidden states of packed rows; `logits` turns them into scores of the next token."""
-    hidden, _ = _apply(config, params, "rows", tokens, images)
+def forward(
+    config: ModelConfig, params, tokens: Tokens, images: Images, dropout: Array | None = None
+) -> Float[Array, "B L D"]:
+    """Final hidden states of packed rows; `logits` turns them into scores of the next token. With a `dropout` key,
+    low-rank additions drop out."""
+    hidden, _ = _apply(config, params, "rows", tokens, images, dropout=dropout)
     return hidden
 
 
@@ -93,8 +97,10 @@ def logits(config: ModelConfig, params, hidden: Float[Array, "B L D"]) -> Float[
     return _apply(config, params, "logits", hidden)
 
 
-def _apply(config: ModelConfig, params, method: str, *arguments) -> Any:
-    return QwenVL(config).apply({"params": params}, *arguments, method=method)
+def _apply(config: ModelConfig, params, method: str, *arguments, dropout: Array | None = None) -> Any:
+    rngs = None if dropout is None else {"dropout": dropout}
+    params = lora.held_still(config, params)
+    return QwenVL(config).apply({"params": params}, *arguments, method=method, rngs=rngs)
 
 
 def init(config: ModelConfig, key: Array):

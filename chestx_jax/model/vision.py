@@ -92,7 +92,7 @@ class VisionTower(nn.Module):
         stack = nn.scan(
             remat(VisionLayer, self.config),
             variable_axes={"params": 0},
-            split_rngs={"params": True},
+            split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=vision.layers,
             unroll=self.config.compute.unroll or vision.layers,

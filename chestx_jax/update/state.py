@@ -31,18 +31,23 @@ def state_shapes(config: ModelConfig, transform: optax.GradientTransformation) -
 
 
 def state_shardings(config: ModelConfig, transform: optax.GradientTransformation, mesh) -> TrainState:
-    """Moments lie where their parameters lie; counters everywhere."""
+    """Moments lie where their parameters lie; counters everywhere. Weights that do not learn have no moments."""
     params = qwen_vl.shardings(config, mesh)
     shapes = state_shapes(config, transform)
     whole = NamedSharding(mesh, PartitionSpec())
     moments = optax.tree.map_params(
         transform,
-        lambda _, sharding: sharding,
+        lambda moment, sharding: moment if _masked(moment) else sharding,
         shapes.moments,
         params,
         transform_non_params=lambda _: whole,
+        is_leaf=_masked,
     )
     return TrainState(step=whole, params=params, moments=moments)
+
+
+def _masked(moment) -> bool:
+    return isinstance(moment, optax.MaskedNode)
 
 
 def key_at(seed: int, step: Array, stream: int) -> Array:

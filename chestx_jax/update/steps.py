@@ -9,13 +9,15 @@ import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from chestx_jax.model import qwen_vl
+from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.sharding import constrain
 from chestx_jax.types import Batch, Prompts, Rollout
 from chestx_jax.update.logprobs import completion_stats, token_stats
 from chestx_jax.update.losses import PolicyConfig, kl_estimate, policy_terms, supervised_loss, token_weights
-from chestx_jax.update.state import TrainState
+from chestx_jax.update.state import TrainState, key_at
+
+DROPOUT_STREAM = 2  # keeps this randomness apart from any other use of a step's key
 
 
 @struct.dataclass
@@ -52,9 +54,12 @@ def sft_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step on a packed batch. Metrics: loss (nats per weighted token), accuracy-free, all fp32."""
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)
+    tuning = config.tuning
+    drops = tuning.dropout > 0 and not lora.everything_learns(config)
+    dropout = key_at(tuning.seed, state.step, DROPOUT_STREAM) if drops else None
 
     def loss(params, micro: Batch):
-        value = supervised(config, params, micro, allowed_V, total, z_weight)
+        value = supervised(config, params, micro, allowed_V, total, z_weight, dropout)
         return value, {"loss": value}
 
     grads, metrics = accumulated(loss, state.params, batch, micro_batches)
@@ -63,10 +68,16 @@ def sft_step(
 
 
 def supervised(
-    config: ModelConfig, params, batch: Batch, allowed_V: Array, total: Array, z_weight: float = 0.0
+    config: ModelConfig,
+    params,
+    batch: Batch,
+    allowed_V: Array,
+    total: Array,
+    z_weight: float = 0.0,
+    dropout: Array | None = None,
 ) -> Array:
     """The supervised loss of packed rows: place l predicts the id at l + 1."""
-    hidden = qwen_vl.forward(config, params, batch.tokens, batch.images)
+    hidden = qwen_vl.forward(config, params, batch.tokens, batch.images, dropout)
     targets, weights = (jnp.roll(x, -1, axis=1) for x in (batch.tokens.ids, batch.weights))
     last = jnp.arange(weights.shape[1]) == weights.shape[1] - 1
     stats = token_stats(config, params, hidden, targets, allowed_V)
