@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from chestx_jax.errors import UserError
 from chestx_jax.tokens import chat
-from chestx_jax.tokens.tokenizer import SPECIAL_TOKENS, load_tokenizer, special_ids, token_bytes, train_tokenizer
+from chestx_jax.tokens.tokenizer import (
+    SPECIAL_TOKENS,
+    check_fits,
+    load_tokenizer,
+    special_ids,
+    token_bytes,
+    train_tokenizer,
+)
 
 TEXTS = [
     f"There is {amount} {finding} in the {side} lung; the heart is {size} at {n} mm. No fracture is seen."
@@ -157,3 +164,10 @@ def test_bad_tokenizers_are_named(tmp_path, small):
     with pytest.raises(UserError, match="at least 270"):
         train_tokenizer(TEXTS, tmp_path / "new", 200)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(small):
+    largest = max(small.get_vocab().values())
+    check_fits(small, largest + 1)
+    with pytest.raises(UserError, match=f"ids up to {largest}"):
+        check_fits(small, largest)

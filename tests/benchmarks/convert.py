@@ -1,4 +1,4 @@
-"""Time and peak memory of converting a full-size random checkpoint: `python tests/benchmarks/convert.py 2b WORKDIR TOKENIZER`.
+"""Time and peak memory of converting a full-size random checkpoint: `convert.py 2b|3b|7b WORKDIR TOKENIZER_FOLDER`.
 
 Writes a bfloat16 checkpoint of the shape with random bits, converts it HF → Orbax → HF in processes of their own, and
 compares the two folders' weights byte for byte.
@@ -75,10 +75,10 @@ def main() -> None:
         print(f"{name} {there} → {back}: {size / 1e9:.2f} GB in {seconds:.0f} s, peak {peak:.2f} GB = "
               f"{peak * 1e9 / size:.2f} × the checkpoint", flush=True)  # fmt: skip
     ours, theirs = safetensors.find(work / "source"), safetensors.find(work / "back")
+    bits = lambda tensor: tensor.map().view(np.uint16)  # noqa: E731
     different = [
-        tensor for tensor in ours
-        if tensor not in theirs or not np.array_equal(ours[tensor].map().view(np.uint16), theirs[tensor].map().view(np.uint16))
-    ]  # fmt: skip
+        name for name in ours if name not in theirs or not np.array_equal(bits(ours[name]), bits(theirs[name]))
+    ]
     print(f"{len(ours) - len(different)} of {len(ours)} tensors are identical bit for bit")
 
 

@@ -1,0 +1,110 @@
+"""SFT step and greedy decoding against transformers in torch, same weights, shapes, machine and run.
+
+`python tests/benchmarks/against_torch.py [rounds]`, with the `parity` extra. A 7M-parameter Qwen2-VL (decoder 6 × 256,
+8 query and 4 key/value heads, vocabulary 4,096; vision 4 × 128; a film of 112 × 112); the best of `rounds`, after one
+round to warm up, the two libraries taking turns. fp32 on both sides; the step is forward, backward and AdamW.
+"""
+
+import pathlib
+import sys
+import tempfile
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from tiny_models import EOS, FP32, PAD, TOKEN_IDS, example  # noqa: E402
+
+from chestx_jax.model import hf  # noqa: E402
+from chestx_jax.model.config import ModelConfig, VisionConfig  # noqa: E402
+from chestx_jax.model.qwen_vl import init  # noqa: E402
+from chestx_jax.rollout.engine import generate  # noqa: E402
+from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary  # noqa: E402
+from chestx_jax.tokens.rows import pack, prompts  # noqa: E402
+from chestx_jax.update.optimizer import OptimizerConfig, optimizer  # noqa: E402
+from chestx_jax.update.state import fresh  # noqa: E402
+from chestx_jax.update.steps import sft_step  # noqa: E402
+
+CONFIG = ModelConfig(
+    vocab_size=4096, layers=6, width=256, heads=8, kv_heads=4, hidden=768, mrope_section=(4, 6, 6), tied=True,
+    vision=VisionConfig(layers=4, width=128, heads=4, hidden=512), compute=FP32,
+)  # fmt: skip
+ROWS, LENGTH, ASKED, NEW = 32, 128, 64, 64
+FILM = (8, 8)  # patches of a 112 × 112 film
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    params = jax.jit(partial(init, CONFIG))(jax.random.key(0))
+    training = [example([FILM], [12, LENGTH - 12 - 16], n) for n in range(ROWS)]
+    asking = [example([FILM], [12, 36], n) for n in range(ASKED)]
+    sides = {"chestx_jax": _ours(params, training, asking), "transformers": _theirs(params, training, asking)}
+    best = {(side, what): np.inf for side in sides for what in ("step", "decode")}
+    for number in range(rounds + 1):
+        for side, (step, decode) in sides.items():
+            for what, run in (("step", step), ("decode", decode)):
+                begun = time.perf_counter()
+                run()
+                if number:
+                    best[side, what] = min(best[side, what], time.perf_counter() - begun)
+    print(f"{'':14}{'SFT step, s':>14}{'tokens/s':>12}{'decode, s':>14}{'tokens/s':>12}")
+    for side in sides:
+        step, decode = best[side, "step"], best[side, "decode"]
+        print(f"{side:14}{step:14.3f}{ROWS * LENGTH / step:12.0f}{decode:14.3f}{ASKED * NEW / decode:12.0f}")
+    ratios = [best["transformers", what] / best["chestx_jax", what] for what in ("step", "decode")]
+    print(f"{'ratio':14}{ratios[0]:14.2f}{'':12}{ratios[1]:14.2f}")
+
+
+def _ours(params, training, asking):
+    transform = optimizer(OptimizerConfig(warmup=0.0), 1000)
+    allowed = jnp.ones(CONFIG.vocab_size, bool)
+    step = jax.jit(lambda state, batch: sft_step(CONFIG, transform, 0.0, 1, state, batch, allowed), donate_argnums=0)
+    batch = jax.tree.map(jnp.asarray, pack([[row] for row in training], LENGTH, 1, FILM[0] * FILM[1]))
+    held = {"state": fresh(jax.tree.map(jnp.copy, params), transform)}
+
+    def train() -> None:
+        held["state"], metrics = step(held["state"], batch)
+        jax.block_until_ready(metrics)
+
+    # an end token that cannot be drawn makes every row as long as the other side's
+    words = Vocabulary(allowed=allowed.at[jnp.asarray([EOS, PAD])].set(False), ends=jnp.asarray([EOS, PAD], jnp.int32))
+    sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
+    decode = jax.jit(lambda params, asked: generate(CONFIG, sampling, params, asked, words, jax.random.key(0)))
+    asked = jax.tree.map(jnp.asarray, prompts(asking, len(asking[0].ids), 1, FILM[0] * FILM[1], range(ASKED)))
+    return train, lambda: jax.block_until_ready(decode(params, asked))
+
+
+def _theirs(params, training, asking):
+    import torch
+    from test_hf_parity import torch_inputs
+    from transformers import Qwen2VLForConditionalGeneration
+
+    with tempfile.TemporaryDirectory() as folder:
+        hf.save(f"{folder}/model", CONFIG, params, TOKEN_IDS, {})
+        model = Qwen2VLForConditionalGeneration.from_pretrained(f"{folder}/model", dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-6, weight_decay=0.0)
+    inputs, asked = torch_inputs(training), torch_inputs(asking)
+    learned = torch.tensor(np.stack([row.weights for row in training]))[:, 1:]
+
+    def train() -> None:
+        scores = model(**inputs).logits[:, :-1].log_softmax(-1)
+        picked = scores.gather(-1, inputs["input_ids"][:, 1:, None])[..., 0]
+        (-(picked * learned).sum() / learned.sum()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def decode() -> None:
+        with torch.no_grad():
+            model.generate(**asked, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=PAD)
+
+    return train, decode
+
+
+if __name__ == "__main__":
+    main()
