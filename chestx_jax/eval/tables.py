@@ -43,7 +43,7 @@ def comparison_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[st
 
 def difference_table(name: str, table: Mapping[str, Mapping[str, Difference]]) -> str:
     """Paired differences (points, 95 % interval, p) of two models, families down and metrics across."""
-    metrics = [m for m in (*METRICS, *LENGTHS) if any(row[m].n for row in table.values())]
+    metrics = [m for m in (*METRICS, *LENGTHS) if any(m in row and row[m].n for row in table.values())]
     lines = [
         [row, str(max(d.n for d in cells.values())), *(delta(m, cells[m]) for m in metrics)]
         for row, cells in table.items()
