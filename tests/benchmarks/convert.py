@@ -8,7 +8,6 @@ import json
 import math
 import os
 import pathlib
-import resource
 import shutil
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def timed(*arguments: str) -> tuple[float, float]:
     _, status, usage = os.wait4(pid, 0)
     if status:
         sys.exit(f"{' '.join(arguments)} failed")
-    return time.monotonic() - begun, usage.ru_maxrss * resource.getpagesize() / 4096 * 1024 / 1e9
+    return time.monotonic() - begun, usage.ru_maxrss * 1024 / 1e9
 
 
 def main() -> None:
