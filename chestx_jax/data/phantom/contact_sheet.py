@@ -1,6 +1,6 @@
 """A contact sheet of the phantom: normal films, several films of each label, and follow-up pairs, with captions.
 
-python -m chestx_jax.data.phantom.contact_sheet --out sheet.png [--seed 0] [--columns 6] [--label Edema]
+python -m chestx_jax.data.phantom contact_sheet --out sheet.png [--seed 0] [--columns 6] [--label Edema]
 """
 
 from collections.abc import Sequence
