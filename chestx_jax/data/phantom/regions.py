@@ -42,5 +42,6 @@ def region_labels(patient: tuple[int, ...], film: tuple[int, ...], findings: tup
 def region_text(labels: list[str], name) -> str:
     """The regions as text, "a clear b edema …"; `name` says a label in words."""
     return " ".join(
-        f"{letter} {name(label) if label else 'clear'}" for letter, label in zip(string.ascii_lowercase, labels)
+        f"{letter} {name(label) if label else 'clear'}"
+        for letter, label in zip(string.ascii_lowercase, labels, strict=False)
     )
