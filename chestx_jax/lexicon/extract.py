@@ -20,7 +20,11 @@ def extract(lexicon: Lexicon, text: str, *, think_only: bool = False) -> list[Fi
     `think_only`: read a well-formed think block alone (training). Otherwise a text with such a block is read the same
     way, and one without is read whole, less its answer block (judging).
     """
-    data = text.encode("utf-8", "surrogatepass")
+    return extract_bytes(lexicon, text.encode("utf-8", "surrogatepass"), think_only=think_only)
+
+
+def extract_bytes(lexicon: Lexicon, data: bytes, *, think_only: bool = False) -> list[Finding]:
+    """`extract` of bytes, which may begin or end in the middle of a character, as sampled tokens do."""
     machine = automaton.build(lexicon)
     words = words_.words(lexicon, machine, data)
     zones = {word.zone for word in words}

@@ -1,0 +1,75 @@
+"""The jitted reading equals the plain one, whatever the text and however it is cut into tokens."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reward_texts import differences, text, tokens, vocabulary
+
+from chestx_jax import lexicon
+from chestx_jax.errors import UserError
+from chestx_jax.rewards.extract import extract
+
+WIDTH = 192
+
+
+@pytest.fixture(scope="module")
+def made():
+    rng = random.Random(7)
+    words = vocabulary(rng, [text(rng) for _ in range(500)], 1500)
+    return words, lexicon.tables(lexicon.load(), words)
+
+
+def test_generated_texts_read_alike(made):
+    words, tables = made
+    rng = random.Random(1)
+    for _ in range(12):
+        found = differences([text(rng) for _ in range(256)], rng, tables, words, WIDTH)
+        assert not found, "\n".join(found[:3])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.text(max_size=60), min_size=8, max_size=8), st.integers(0, 2**31))
+def test_any_unicode_reads_alike(made, texts, seed):
+    words, tables = made
+    rng = random.Random(seed)
+    found = differences([item.encode("utf-8", "ignore").decode() for item in texts], rng, tables, words, WIDTH)
+    assert not found, "\n".join(found[:3])
+
+
+def test_tokenisation_makes_no_difference(made):
+    words, tables = made
+    index = {data: number for number, data in enumerate(words) if data}
+    data = b"<think> There is a small left pleural effusion. No pneumothorax is seen. </think><answer> A </answer>"
+    rows = [tokens(random.Random(seed), data, index) for seed in range(16)]
+    ids = np.zeros((16, WIDTH), np.int32)
+    for row, numbers in enumerate(rows):
+        ids[row, : len(numbers)] = numbers
+    found = extract(tables, ids, np.asarray([len(row) for row in rows], np.int32), slots=4)
+    assert np.asarray(found.valid).sum(1).tolist() == [2] * 16
+    for name in ("concept", "polarity", "side", "step"):
+        assert (np.asarray(getattr(found, name)) == np.asarray(getattr(found, name))[:1]).all()
+
+
+def test_what_finds_no_slot_is_counted(made):
+    words, tables = made
+    data = b"<think> " + b"edema and effusion. " * 5 + b"</think>"
+    ids = np.asarray([list(data)], np.int32)
+    found = extract(tables, ids, np.asarray([len(data)], np.int32), slots=4)
+    assert int(found.overflow[0]) == 6
+    assert bool(np.asarray(found.valid).all())
+
+
+def test_ids_beyond_the_vocabulary_and_after_the_length_read_as_nothing(made):
+    _, tables = made
+    data = list(b"<think> edema </think>")
+    ids = np.asarray([[*data, 10**6, 10**6], [*data[:11], *data[11:], 10**6, 10**6]], np.int32)
+    found = extract(tables, ids, np.asarray([len(data) + 2, 12], np.int32), slots=2)
+    assert np.asarray(found.valid).sum(1).tolist() == [1, 0]
+
+
+def test_an_empty_vocabulary_is_refused():
+    with pytest.raises(UserError, match="no token with bytes"):
+        lexicon.tables(lexicon.load(), [b"", b""])
