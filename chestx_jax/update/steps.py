@@ -159,7 +159,7 @@ def applied(transform: optax.GradientTransformation, state: TrainState, grads) -
     """The state after one optimizer step, and the norms worth watching."""
     updates, moments = transform.update(grads, state.moments, state.params)
     params = optax.apply_updates(state.params, updates)
-    norms = {"grad_norm": optax.global_norm(grads), "update_norm": optax.global_norm(updates)}
+    norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
     return TrainState(step=state.step + 1, params=params, moments=moments), norms
 
 
