@@ -20,7 +20,7 @@ from chestx_jax.eval.films import data_urls
 from chestx_jax.eval.intervals import Interval
 from chestx_jax.eval.records import Prediction
 from chestx_jax.eval.scores import LENGTHS, METRICS, Evaluation, Item, compare
-from chestx_jax.eval.tables import HEADINGS, PERCENT, ROWS, cell, delta
+from chestx_jax.eval.tables import HEADINGS, PERCENT, ROWS, cell, delta, label_table, source_table
 
 Models = Mapping[str, tuple[Sequence[Prediction], Evaluation]]
 SHOWN = ("factuality", "completeness", "effectiveness", "drawn_factuality", "f1")
@@ -54,9 +54,17 @@ def page(models: Models, title: str, notes: Mapping[str, str]) -> str:
         css=read("page.css"),
         js=read("page.js"),
         overview=_overview(evaluations) + _differences(evaluations),
-        notes="".join(_note(heading, text) for heading, text in notes.items()),
+        notes="".join(_note(heading, text) for heading, text in {**_breakdowns(evaluations), **notes}.items()),
         data=_script_json(page_data(models)),
     )
+
+
+def _breakdowns(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
+    """By source where there are several, and by label."""
+    several = len({source for evaluation in evaluations.values() for source in evaluation.sources}) > 1
+    labels = any(evaluation.labels for evaluation in evaluations.values())
+    shown = {"By source": source_table(evaluations)} if several else {}
+    return shown | ({"By label": label_table(evaluations)} if labels else {})
 
 
 def page_data(models: Models) -> dict[str, Any]:

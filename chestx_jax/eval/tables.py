@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from chestx_jax.eval.intervals import Difference, Interval
-from chestx_jax.eval.scores import LENGTHS, METRICS, Evaluation
+from chestx_jax.eval.scores import LENGTHS, METRICS, Evaluation, Row
 from chestx_jax.types import TASKS
 
 ROWS = (*TASKS, "closed", "all")
@@ -35,10 +35,37 @@ def cell(metric: str, value: Interval) -> str:
 
 def comparison_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = (*METRICS, *LENGTHS)) -> str:
     """Models side by side, family by family, as aligned text; metrics no model has a value for are left out."""
-    shown = [m for m in metrics if any(e.rows["all"].metrics[m].mean is not None for e in evaluations.values())]
+    shown = [m for m in metrics if _known(evaluations, m)]
     header = ["task", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in shown)]
     lines = [[row, *line] for row in ROWS for line in _lines(evaluations, row, shown)]
     return aligned([header, *_grouped(lines)])
+
+
+def source_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """Accuracy, factuality and counts by where the films come from, so that other centres stand apart."""
+    metrics = [m for m in ("accuracy", "factuality", "completeness") if _known(evaluations, m)]
+    header = ["source", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in metrics)]
+    names = sorted({name for evaluation in evaluations.values() for name in evaluation.sources})
+    rows = [
+        [source, name, *_counts(e.sources[source]), *(cell(m, e.sources[source].metrics[m]) for m in metrics)]
+        for source in names
+        for name, e in evaluations.items()
+        if source in e.sources
+    ]
+    return aligned([header, *_grouped(rows)])
+
+
+def label_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """Yes/no questions and open answers by label: percent, a dash where nothing counts."""
+    asked, named = ("sensitivity", "specificity"), ("recall", "precision")
+    percent = lambda value: "–" if value is None else f"{100 * value:.0f}"  # noqa: E731
+    rows = []
+    for label in sorted({label for evaluation in evaluations.values() for label in evaluation.labels}):
+        for name, evaluation in evaluations.items():
+            if row := evaluation.labels.get(label):
+                first = [str(row["asked"]), *(percent(row[key]) for key in asked)]
+                rows.append([label, name, *first, str(row["named"]), *(percent(row[key]) for key in named)])
+    return aligned([["label", "model", "asked", *asked, "open", *named], *_grouped(rows)])
 
 
 def difference_table(name: str, table: Mapping[str, Mapping[str, Difference]]) -> str:
@@ -73,7 +100,7 @@ def csv_table(evaluations: Mapping[str, Evaluation]) -> str:
 
 def latex_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = METRICS[:6]) -> str:
     r"""A `booktabs` tabular: families down, models within, percent with the interval as sub- and superscript."""
-    shown = [m for m in metrics if any(e.rows["all"].metrics[m].mean is not None for e in evaluations.values())]
+    shown = [m for m in metrics if _known(evaluations, m)]
     lines = [r"\begin{tabular}{ll" + "r" * (len(shown) + 1) + "}", r"\toprule"]
     lines.append(" & ".join(["Task", "Model", "$n$", *(_latex(HEADINGS[m]) for m in shown)]) + r" \\")
     for row in ROWS:
@@ -96,17 +123,15 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 def _lines(evaluations: Mapping[str, Evaluation], row: str, metrics: Sequence[str]) -> list[list[str]]:
     found = [(name, e.rows[row]) for name, e in evaluations.items() if row in e.rows]
-    return [
-        [
-            name,
-            str(r.n),
-            str(r.n - r.parsed),
-            str(r.refused),
-            str(r.truncated),
-            *(cell(m, r.metrics[m]) for m in metrics),
-        ]
-        for name, r in found
-    ]
+    return [[name, *_counts(r), *(cell(m, r.metrics[m]) for m in metrics)] for name, r in found]
+
+
+def _counts(row: Row) -> list[str]:
+    return [str(count) for count in (row.n, row.n - row.parsed, row.refused, row.truncated)]
+
+
+def _known(evaluations: Mapping[str, Evaluation], metric: str) -> bool:
+    return any(evaluation.rows["all"].metrics[metric].mean is not None for evaluation in evaluations.values())
 
 
 def _grouped(lines: Sequence[Sequence[str]]) -> list[list[str]]:
