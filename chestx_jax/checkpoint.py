@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from chestx_jax.errors import UserError
-from chestx_jax.model import qwen_vl
+from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.update.state import TrainState
 
@@ -80,17 +80,25 @@ def save_params(folder: str | Path, params, model: dict) -> None:
 
 
 def load_params(folder: str | Path, model: ModelConfig, mesh):
-    """Parameters saved by `save_params`, in the mesh's shardings.
+    """Parameters saved by `save_params`, in the mesh's shardings; where the model has low-rank additions and the
+    checkpoint none, fresh ones are added.
 
     Raises UserError for a folder without parameters or with parameters of another shape, naming the first that differ.
     """
     folder = Path(folder).absolute()
     if not (folder / "params").is_dir():
         raise UserError(f"{folder} holds no params folder: give the folder that training wrote (it ends in /params).")
-    target = _placed(qwen_vl.shapes(model), qwen_vl.shardings(model, mesh))
-    with _checkpointer(target) as checkpointer:
-        _check_shapes(checkpointer.metadata(folder / "params"), target, folder)
-        return _explained(lambda: checkpointer.restore(folder / "params", target), folder)
+    shapes, shardings = qwen_vl.shapes(model), qwen_vl.shardings(model, mesh)
+    with _checkpointer(shapes) as checkpointer:
+        metadata = checkpointer.metadata(folder / "params")
+        bare = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
+        saved = lora.plain(model) if bare else model
+        target = _placed(qwen_vl.shapes(saved), qwen_vl.shardings(saved, mesh))
+        _check_shapes(metadata, target, folder)
+        params = _explained(lambda: checkpointer.restore(folder / "params", target), folder)
+    if not bare:
+        return params
+    return jax.device_put(lora.added(model, params, shapes, jax.random.key(model.tuning.seed)), shardings)
 
 
 def _checkpointer(params) -> ocp.StandardCheckpointer:

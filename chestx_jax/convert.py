@@ -1,6 +1,7 @@
 """`python -m chestx_jax.convert --from=hf:DIR_OR_ID --to=orbax:DIR` and back: checkpoints between their two forms.
 
 --dtype=float32|bfloat16 (default: what keeps every bit), --shard-gb=5 (size of safetensors files),
+--to=adapter:DIR --base=DIR_OR_ID writes low-rank additions alone, for peft.
 --tokenizer=DIR_OR_ID (for Orbax parameters that came without one), --verify (re-read and compare every tensor).
 """
 
@@ -22,10 +23,11 @@ from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.interchange import companion_files
 
 FROM = flags.DEFINE_string("from", None, "hf:FOLDER, hf:OWNER/NAME[@REVISION] or orbax:FOLDER")
-TO = flags.DEFINE_string("to", None, "orbax:FOLDER or hf:FOLDER")
+TO = flags.DEFINE_string("to", None, "orbax:FOLDER, hf:FOLDER or adapter:FOLDER")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "of the weights written; default: every bit is kept")
 SHARD_GB = flags.DEFINE_float("shard-gb", 5.0, "largest safetensors file, in 10^9 bytes", lower_bound=1e-6)
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "folder or hub name of the tokenizer, where the source has none")
+BASE = flags.DEFINE_string("base", None, "folder or hub name that peft shall load an adapter onto")
 VERIFY = flags.DEFINE_bool("verify", False, "read the result again and compare every tensor")
 
 
@@ -47,10 +49,12 @@ def main(arguments: list[str]) -> int:
         for name, path in companion_files(tokenizer).items():
             (target / COMPANIONS).mkdir(exist_ok=True)
             shutil.copyfile(path, target / COMPANIONS / name)
+    elif to == "adapter":
+        hf.save_adapter(target, model, params, BASE.value or "")
     else:
         export_model(target, model, params, tokenizer, None, DTYPE.value, int(SHARD_GB.value * 1e9))
     print(f"{FROM.value} → {TO.value} in {time.monotonic() - begun:.0f} s", flush=True)
-    if VERIFY.value:
+    if VERIFY.value and to != "adapter":
         if to == "orbax" and kind == "hf":
             del params  # the two sides need not be in memory together
             params = checkpoint.load_params(target, model, mesh)
@@ -63,8 +67,10 @@ def main(arguments: list[str]) -> int:
 
 def _target(place: str) -> tuple[str, Path]:
     kind, _, folder = place.partition(":")
-    if kind not in ("hf", "orbax") or not folder:
-        raise UserError(f"--to={place}: write hf:FOLDER or orbax:FOLDER.")
+    if kind not in ("hf", "orbax", "adapter") or not folder:
+        raise UserError(f"--to={place}: write hf:FOLDER, orbax:FOLDER or adapter:FOLDER.")
+    if kind == "adapter" and not BASE.value:
+        raise UserError("--to=adapter needs --base, the model that peft shall load the adapter onto.")
     return kind, Path(folder)
 
 

@@ -12,6 +12,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 from tiny_models import TOKEN_IDS, VOCABULARY, examples, tiny
 
+from chestx_jax import checkpoint
+from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.model import hf, lora
 from chestx_jax.model.config import TuningConfig
@@ -102,6 +104,18 @@ def test_a_base_checkpoint_gets_additions_and_export_folds_them_in(trained, tmp_
     assert hf.differing(tmp_path / "merged", config, again) == []
 
 
+def test_an_orbax_checkpoint_without_additions_gets_fresh_ones(trained, tmp_path):
+    config, _, after = trained
+    mesh, plain = make_mesh(MeshConfig(1, 2, 4)), lora.plain(config)
+    checkpoint.save_params(tmp_path / "bare", lora.merged(config, after), to_dict(plain))
+    loaded = flatten_dict(checkpoint.load_params(tmp_path / "bare", config, mesh))
+    assert sorted(loaded) == sorted(flatten_dict(after))
+    assert all(not leaf.any() for path, leaf in loaded.items() if path[-1] == "lora_b")
+    checkpoint.save_params(tmp_path / "whole", after, to_dict(config))
+    for path, leaf in flatten_dict(checkpoint.load_params(tmp_path / "whole", config, mesh)).items():
+        np.testing.assert_array_equal(leaf, flatten_dict(after)[path])
+
+
 def test_adapters_have_the_form_of_peft(trained, tmp_path):
     from safetensors.numpy import load_file
 
@@ -123,6 +137,7 @@ def test_adapters_have_the_form_of_peft(trained, tmp_path):
     np.testing.assert_allclose(flat[kernel][1] + 8.0 * (b @ a).T, merged, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # its own, of transformers
 def test_peft_loads_the_adapter(trained, tmp_path, batch):
     torch = pytest.importorskip("torch", exc_type=ImportError)
     peft = pytest.importorskip("peft", exc_type=ImportError)
