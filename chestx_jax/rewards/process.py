@@ -25,6 +25,7 @@ class Guards:
     repeats: float = 2.0  # free mentions of a claim [inf]
     words_per_claim: float = 2.2  # below it, text is a list of keywords [0]
     words: float = 12.0  # below it, text is no reasoning [0]
+    alarms: float = 2.0  # free wrong "present" claims; more of them is guessing [inf]
     padding: float = 0.25  # least share of effective sentences [0]
     contradictions: bool = True
 
@@ -113,6 +114,8 @@ def process(
     spare = words.astype(jnp.float32) / jnp.maximum(claim_count, 1.0) - 1.2
     factor = factor * jnp.clip(spare / max(guards.words_per_claim - 1.2, 1e-6), 0.0, 1.0)
     factor = factor * jnp.minimum(words.astype(jnp.float32) / max(guards.words, 1e-6), 1.0)
+    alarms = jnp.where(verdicts.scored & (claims.polarity == 1) & (correct == 0), verdicts.weight, 0.0).sum(1)
+    factor = factor * jnp.minimum(guards.alarms / jnp.maximum(alarms, 1e-6), 1.0)
     factor = factor * jnp.minimum(effective / max(guards.padding, 1e-6), 1.0)
     total = sum(mix)
     mixed = sum(share * term for share, term in zip(mix, (guarded, complete, effective), strict=True)) / max(total, 1e-6)
