@@ -15,11 +15,13 @@ from chestx_jax.errors import UserError
 @dataclass(frozen=True)
 class SourceConfig:
     """One file of RadR records. Reasoning sources get the instruction sentence and a think block as target; the
-    others teach the bare answer."""
+    others teach the bare answer. With `seen` the answer is a comma-separated list of what each visual token shows, and
+    is taught at the film's own tokens: practice in seeing for a vision tower that starts from nothing."""
 
     path: str = ""  # relative to the job's data root
     weight: float = ranged(1.0, min=0.0)
     reasoning: bool = True
+    seen: bool = False
     image_root: str = ""  # relative to the data root; empty: the file's own folder
 
 
@@ -30,6 +32,7 @@ class Source:
     samples: tuple[Sample, ...]
     weight: float
     reasoning: bool
+    seen: bool
 
 
 def read_source(config: SourceConfig, root: str | Path) -> Source:
@@ -39,7 +42,7 @@ def read_source(config: SourceConfig, root: str | Path) -> Source:
     samples = tuple(read_samples(path, image_root))
     if not samples:
         raise UserError(f"{path} holds no records: check the path or write the data set again.")
-    return Source(samples, config.weight, config.reasoning)
+    return Source(samples, config.weight, config.reasoning, config.seen)
 
 
 def draw(sources: Sequence[Source], seed: int, number: int) -> tuple[Source, Sample]:

@@ -64,11 +64,17 @@ class BadRecords:
         return made
 
 
-def encode(encoder: Encoder, sample: Sample, reasoning: bool, with_target: bool) -> Example:
-    """A sample as tokens, positions and patches; raises UserError for a film that cannot be read."""
+def encode(encoder: Encoder, sample: Sample, reasoning: bool, with_target: bool, seen: bool = False) -> Example:
+    """A sample as tokens, positions and patches, taught at its films where `seen` (see SourceConfig).
+
+    Raises UserError for a film that cannot be read.
+    """
     films = [patches(load_image(path), encoder.image) for path in sample.images]
     if encoder.blind:
         films = [(np.zeros_like(values), grid) for values, grid in films]
+    if seen:
+        words = [word.strip() for word in sample.answer.split(",")]
+        return layout.encode_seen(encoder.tokenizer, encoder.special, films, words, encoder.image.merge_size)
     target = chat.target_text(sample.steps, sample.answer, reasoning) if with_target else None
     return layout.encode(
         encoder.tokenizer, encoder.special, sample.question, films, reasoning, target, encoder.image.merge_size
@@ -84,11 +90,16 @@ def supervised_batches(
     bad: BadRecords,
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
-    """Endless packed batches of `count` rows (this process's share: `shard` is its number and how many there are)."""
+    """Endless packed batches of `count` rows (this process's share: `shard` is its number and how many there are).
+
+    Raises UserError where no source has a weight, and, while iterating, where too many records are bad.
+    """
+    if not any(source.weight > 0 for source in sources):
+        raise UserError("There is nothing to train on: give config's sources at least one with a weight above 0.")
 
     def example(number: int) -> Example | None:
         source, sample = draw(sources, seed, number)
-        return bad.guarded(lambda s: encode(encoder, s, source.reasoning, True), sample)
+        return bad.guarded(lambda s: encode(encoder, s, source.reasoning, True, source.seen), sample)
 
     def emit(packed: list[list[Example]]) -> Batch:
         return layout.pack(

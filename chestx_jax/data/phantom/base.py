@@ -1,5 +1,6 @@
 """Practice for the base stage: what a pretrained model arrives with, seeing films and looking options up."""
 
+import string
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from chestx_jax.data.phantom.render import Job
 from chestx_jax.data.schema import Sample
 
 _ASK_CAPTION = "Describe this chest X-ray."
+_ASK_EACH = "Give the letter of each line."
 _ASK_REGIONS = "Describe this chest X-ray region by region."
 
 
@@ -57,6 +59,21 @@ def lookups(count: int, name: str, rng: np.random.Generator) -> list[Sample]:
     """
     makers = (_by_name, _by_set, _by_words)
     return number([makers[i % len(makers)](rng) for i in rng.permutation(count)], name, "lookup")
+
+
+def letters(count: int, name: str, rng: np.random.Generator) -> list[Sample]:
+    """Text-only practice with many look-ups a sample: lettered lines, one label each, then each label with its letter.
+
+    The labels are named in one fixed order, so that the letters alone have to be learned.
+    """
+    samples = []
+    for _ in range(count):
+        size = int(rng.choice((4, 8, 12)))
+        lines = [FINDINGS[i] for i in rng.permutation(len(FINDINGS))[:size]]
+        listed = "\n".join(f"{letter}) {phrases.name(label)}" for letter, label in zip(string.ascii_uppercase, lines, strict=False))
+        said = [f"{phrases.name(label)} {string.ascii_uppercase[lines.index(label)]}" for label in FINDINGS if label in lines]
+        samples.append(Sample("", "anomaly", f"{_ASK_EACH}\n{listed}", ", ".join(said), (), (), (), "", None))
+    return number(samples, name, "letters")
 
 
 def _caption(findings: Sequence[Finding], start: int) -> str:

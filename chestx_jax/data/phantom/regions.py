@@ -1,10 +1,10 @@
 """Which finding shows in which region of a film: the finding whose drawing changes the region most.
 
-A film is drawn small, once with all findings and once without each; the regions are a square grid, named row by row by
-the letters of the alphabet.
+A film is drawn small, once with all findings and once without each; the regions are a square grid, listed
+row by row.
 """
 
-import string
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -39,9 +39,6 @@ def region_labels(patient: tuple[int, ...], film: tuple[int, ...], findings: tup
     return labels
 
 
-def region_text(labels: list[str], name) -> str:
-    """The regions as text, "a clear b edema …"; `name` says a label in words."""
-    return " ".join(
-        f"{letter} {name(label) if label else 'clear'}"
-        for letter, label in zip(string.ascii_lowercase, labels, strict=False)
-    )
+def region_text(labels: Sequence[str], name: Callable[[str], str]) -> str:
+    """The regions as text, "clear, edema, …"; `name` says a label in words."""
+    return ", ".join(name(label) if label else "clear" for label in labels)

@@ -1,9 +1,10 @@
 """Writes the phantom set to a folder, as RadR records and PNG films, in the form in which real collections are read.
 
-python -m chestx_jax.data.phantom.write --out DIR [--seed 0]
+python -m chestx_jax.data.phantom write --out DIR [--seed 0]
 
 train_reasoning.jsonl  train_answer.jsonl   SFT sources: with and without reference reasoning
-base_captions.jsonl    base_regions.jsonl    base_lookup.jsonl    sources of the base stage
+base_captions.jsonl    base_regions.jsonl     sources of the base stage: seeing films,
+base_letters.jsonl     base_lookup.jsonl      looking options up
 rl.jsonl  validation.jsonl  test.jsonl      all five task families, patients of their own
 images/SPLIT/*.png                          8-bit gray films
 about.json                                  the spec and the counts
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chestx_jax.data.phantom.base import captions, lookups, region_captions
+from chestx_jax.data.phantom.base import captions, letters, lookups, region_captions
 from chestx_jax.data.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
 from chestx_jax.data.phantom.finding import CHANGES
 from chestx_jax.data.phantom.questions import Study, questions
@@ -139,6 +140,7 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
         "base_captions": captions(studies["train"], "caption", rng(2)),
         "base_regions": region_captions(studies["train"], {job.path: job for job in jobs}, "region", rng(7)),
         "base_lookup": lookups(spec.lookups, "lookup", rng(3)),
+        "base_letters": letters(spec.lookups, "letters", rng(8)),
         "rl": questions(studies["rl"], spec.rl.per_task, "rl", "phantom", rng(4)),
         "validation": questions(studies["validation"], spec.validation.per_task, "validation", "phantom", rng(5)),
         "test": questions(studies["test"], spec.test.per_task, "test", "phantom", rng(6)),
