@@ -7,6 +7,7 @@
 --audit FILE… --json OUT      --validate FILE… --json OUT      --compare DIR… --out=DIR
 """
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from chestx_jax import door
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.eval import commands
+from chestx_jax.eval.endpoint import parse_model
 from chestx_jax.eval.files import write_json
 from chestx_jax.eval.judgements import AGGREGATIONS
 from chestx_jax.eval.official import FAMILIES
@@ -37,6 +39,8 @@ STRIP_ECHO = flags.DEFINE_bool("strip-echo", False, "strip the chat echo before 
 AGGREGATION = flags.DEFINE_enum("aggregation", "clean", AGGREGATIONS, "how judgements are summed up")
 JUDGE = flags.DEFINE_string("judge", None, "score reasoning: rules (offline) or openai:MODEL@URL")
 CACHE = flags.DEFINE_string("cache", None, "folder of an endpoint's replies; default: beside the output")
+WORKERS = flags.DEFINE_integer("workers", 8, "calls to a judging endpoint at a time", lower_bound=1)
+PRICES = flags.DEFINE_list("prices", None, "dollars per million tokens read and written, for the judge's cost")
 PER_ITEM = flags.DEFINE_string("per_item", None, "JSON lines with each item's findings and verdicts")
 JSON = flags.DEFINE_string("json", None, "where the scores go")
 IMAGE_ROOT = flags.DEFINE_string("image_root", None, "folder that image paths are resolved against")
@@ -70,7 +74,8 @@ def score(files: list[str]) -> dict:
     if JUDGE.value == "rules":
         return judging.judge_predictions(files, PER_ITEM.value, print)
     cache = Path(CACHE.value or f"{PER_ITEM.value or JSON.value or files[0]}.cache")
-    return judging.judge_remotely(files, JUDGE.value, cache, PER_ITEM.value, AGGREGATION.value, print)
+    endpoint = parse_model(JUDGE.value, cache, workers=WORKERS.value)
+    return judging.judge_remotely(files, endpoint, PER_ITEM.value, AGGREGATION.value, PRICES.value, print)
 
 
 def compare(folders: list[str]) -> dict:
@@ -92,4 +97,5 @@ def run_model(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ctrl-C: what was paid for is kept and told
     door.run(main, positional=True)

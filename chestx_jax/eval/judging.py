@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.schema import FieldError
+from chestx_jax.errors import UserError
 from chestx_jax.eval import judgements, llm_judge, prompts
 from chestx_jax.eval.commands import shown, tell
-from chestx_jax.eval.endpoint import parse_model
+from chestx_jax.eval.endpoint import Endpoint
 from chestx_jax.eval.files import write_lines
 from chestx_jax.eval.intervals import interval
 from chestx_jax.eval.llm_judge import Usage, estimate
@@ -53,21 +54,26 @@ def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> d
 
 
 def judge_remotely(
-    paths: Sequence[str], model: str, cache: Path, per_item: str | None, aggregation: str, say: Say
+    paths: Sequence[str],
+    endpoint: Endpoint,
+    per_item: str | None,
+    aggregation: str,
+    prices: Sequence[str] | None,
+    say: Say,
 ) -> dict[str, Any]:
-    """RadRScore by an LLM judge: the document of `score_judgements` and the tokens spent; calls are kept in `cache`.
+    """RadRScore by an LLM judge: the document of `score_judgements` and the tokens spent; replies are cached.
 
     Unreadable records are judged by nobody and counted as malformed. An interrupted run keeps what was paid for and
     tells how far it came; the judged records go to `per_item`, in the release's form.
     """
-    endpoint = parse_model(model, cache)
     sources = [(path, record) for path in paths for record in raw_records(path)]
     read = [_parsed(record, index, path) for index, (path, record) in enumerate(sources)]
     asked = {index: record for index, record in enumerate(read) if isinstance(record, Prediction)}
     judged: dict[int, dict[str, Any]] = {
         index: {"problem": text} for index, text in enumerate(read) if isinstance(text, str)
     }
-    say(f"about to judge {len(asked)} predictions; at most {estimate(list(asked.values()))}")
+    expected = estimate(list(asked.values()))
+    say(f"about to judge {len(asked)} predictions: at most {expected}{_cost(expected, prices)}")
     spent = Usage()
     try:
         numbers = list(asked)
@@ -85,7 +91,7 @@ def judge_remotely(
     tell(document, say)
     if per_item:
         write_lines(per_item, [{"index": index, **record} for index, record in enumerate(records)])
-    say(f"tokens: {asdict(spent)}")
+    say(f"spent: {asdict(spent)}{_cost(asdict(spent), prices)}")
     return {
         "judge": endpoint.model,
         "prompts": prompts.VERSION,
@@ -93,6 +99,19 @@ def judge_remotely(
         "usage": asdict(spent),
         **document,
     }
+
+
+def _cost(tokens: Mapping[str, int], prices: Sequence[str] | None) -> str:
+    """The dollars of so many tokens, in words; empty without prices. Raises UserError for prices not two numbers."""
+    if not prices:
+        return ""
+    try:
+        read, written = (float(price) for price in prices)
+    except ValueError:
+        raise UserError(
+            f"--prices={','.join(prices)}: write two numbers, dollars per million tokens in and out"
+        ) from None
+    return f", {(tokens['prompt_tokens'] * read + tokens['completion_tokens'] * written) / 1e6:.2f} dollars"
 
 
 def _parsed(record: Any, index: int, path: str) -> Prediction | str:
