@@ -18,13 +18,13 @@ from flax.traverse_util import flatten_dict, path_aware_map, unflatten_dict
 from chestx_jax.model.config import ModelConfig, TuningConfig
 
 
-def adapts(config: ModelConfig, path: Sequence[str]) -> bool:
+def adapts(config: ModelConfig, path: Sequence[Any]) -> bool:
     """Whether the linear map at `path` holds a low-rank addition."""
     named = any(re.fullmatch(target, path[-1]) for target in config.tuning.targets)
     return named and _mode(config, path) == "lora"
 
 
-def learns(config: ModelConfig, path: Sequence[str]) -> bool:
+def learns(config: ModelConfig, path: Sequence[Any]) -> bool:
     """Whether the parameter at `path` is changed by training."""
     mode = _mode(config, path)
     return mode == "train" or (mode == "lora" and path[-1].startswith("lora_"))
@@ -87,7 +87,7 @@ def _modes(tuning: TuningConfig) -> tuple[str, str, str]:
     return tuning.vision, tuning.merger, tuning.decoder
 
 
-def _mode(config: ModelConfig, path: Sequence[str]) -> str:
+def _mode(config: ModelConfig, path: Sequence[Any]) -> str:
     """How the part learns that `path` lies in; embedding and head count as decoder."""
     if path[0] != "vision":
         return config.tuning.decoder
