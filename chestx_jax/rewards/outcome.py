@@ -19,7 +19,7 @@ from chestx_jax.rewards.scopes import Matches
 from chestx_jax.types import LABELS, TASKS, Completion, Reference
 
 _ENTRY_BREAKS = a.COMMA | a.SEMICOLON | a.NEWLINE
-_NO_ENTRY = a.STOP | a.QUESTION | a.BRACKET | a.COLON | a.HYPHEN | a.OTHER
+_NO_ENTRY = a.STOP | a.QUESTION | a.BRACKET | a.COLON | a.HYPHEN  # other signs make the text unclean
 
 
 @struct.dataclass
@@ -118,4 +118,4 @@ def _held(value: Array, where: Array) -> Array:
 def _closing_gap_is_plain(words: Words) -> Bool[Array, " B"]:
     """Nothing but white space, commas and the tag stands behind the last word of the answer."""
     after = words.word & ((words.zone == tags.AFTER) | (words.zone == tags.AFTER_ALONE))
-    return (~after | ((words.gap & (a.STOP | a.QUESTION | a.BRACKET | a.COLON | a.HYPHEN)) == 0)).all(0)
+    return (~after | ((words.gap & _NO_ENTRY) == 0)).all(0)
