@@ -6,6 +6,7 @@ from typing import Any
 
 import grain
 
+from chestx_jax.errors import UserError
 from chestx_jax.tokens.rows import Example
 
 
@@ -67,8 +68,18 @@ class _PackedIterator(grain.DatasetIterator):
 
 
 def fits(row: list[Example], example: Example, rows: RowsConfig) -> bool:
-    """Whether the row has tokens and image slots left for the example. One that fits no empty row at all is an error
-    of configuration, raised where the batch is laid out; an empty row takes anything."""
+    """Whether the row has tokens and image slots left for the example; an empty row takes any (see `checked_size`)."""
     tokens = sum(len(other.ids) for other in row) + len(example.ids)
     slots = sum(len(other.images) for other in row) + len(example.images)
     return not row or (tokens <= rows.length and slots <= rows.image_slots)
+
+
+def checked_size(example: Example, rows: RowsConfig) -> Example:
+    """The example, or a UserError where not even an empty row holds it."""
+    patches = max((len(values) for values, _ in example.images), default=0)
+    if len(example.ids) > rows.length or len(example.images) > rows.image_slots or patches > rows.patches:
+        raise UserError(
+            f"It has {len(example.ids)} tokens, {len(example.images)} images and up to {patches} patches each; a row holds "
+            f"{rows.length}, {rows.image_slots} and {rows.patches}: raise config's rows or leave the record out."
+        )
+    return example

@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from chestx_jax.data.mixture import Source, draw
-from chestx_jax.data.packing import PackedBatches, RowsConfig
+from chestx_jax.data.packing import PackedBatches, RowsConfig, checked_size
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.tokens import chat
@@ -92,14 +92,17 @@ def supervised_batches(
 ) -> grain.DatasetIterator:
     """Endless packed batches of `count` rows (this process's share: `shard` is its number and how many there are).
 
-    Raises UserError where no source has a weight, and, while iterating, where too many records are bad.
+    Raises UserError where no source has a weight, and, while iterating, where too many records are bad (a record that
+    no row can hold is one).
     """
     if not any(source.weight > 0 for source in sources):
         raise UserError("There is nothing to train on: give config's sources at least one with a weight above 0.")
 
     def example(number: int) -> Example | None:
         source, sample = draw(sources, seed, number)
-        return bad.guarded(lambda s: encode(encoder, s, source.reasoning, True, source.seen), sample)
+        return bad.guarded(
+            lambda s: checked_size(encode(encoder, s, source.reasoning, True, source.seen), rows), sample
+        )
 
     def emit(packed: list[list[Example]]) -> Batch:
         return layout.pack(
@@ -133,7 +136,7 @@ def prompt_batches(
     """Endless batches of `count` prompts with their references, every record once an epoch, shuffled anew each."""
     numbered = grain.MapDataset.source(list(enumerate(samples))).seed(seed).shuffle().repeat()
     pairs = numbered[shard[0] :: shard[1]].map(
-        lambda pair: bad.guarded(lambda s: (pair[0], s, encode(encoder, s, True, False)), pair[1])
+        lambda pair: bad.guarded(lambda s: (pair[0], s, checked_size(encode(encoder, s, True, False), rows)), pair[1])
     )
     stream = pairs.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
 
@@ -152,7 +155,7 @@ def prompts_once(
     for start in range(0, len(samples), count):
         chunk = []
         for number, sample in enumerate(samples[start : start + count], start):
-            example = bad.guarded(lambda s: encode(encoder, s, reasoning, False), sample)
+            example = bad.guarded(lambda s: checked_size(encode(encoder, s, reasoning, False), rows), sample)
             if example is not None:
                 chunk.append((number, sample, example))
         if chunk:
