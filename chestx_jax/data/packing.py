@@ -79,7 +79,7 @@ def checked_size(example: Example, rows: RowsConfig) -> Example:
     patches = max((len(values) for values, _ in example.images), default=0)
     if len(example.ids) > rows.length or len(example.images) > rows.image_slots or patches > rows.patches:
         raise UserError(
-            f"It has {len(example.ids)} tokens, {len(example.images)} images and up to {patches} patches each; a row holds "
-            f"{rows.length}, {rows.image_slots} and {rows.patches}: raise config's rows or leave the record out."
+            f"It has {len(example.ids)} tokens, {len(example.images)} images and up to {patches} patches each; a row "
+            f"holds {rows.length}, {rows.image_slots} and {rows.patches}: raise config's rows or leave the record out."
         )
     return example
