@@ -6,7 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-EPSILON = 1e-6  # keeps a group of equal rewards at advantage 0
+EPSILON = 1e-6  # rewards no further apart than this are equal; also keeps the division by their spread finite
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ def group_advantages(
     in the loss. The standard deviation is the sample's (ddof 1), as in verl and TRL."""
     rewards_NxG = rewards_B.reshape(-1, group)
     mean = jnp.mean(rewards_NxG, axis=1, keepdims=True)
-    centred = rewards_NxG - mean
+    spread = jnp.std(rewards_NxG, axis=1, keepdims=True, ddof=1 if group > 1 else 0)
+    differ = spread > EPSILON
+    centred = jnp.where(differ, rewards_NxG - mean, 0.0)  # exactly 0, or the mean's rounding would be scaled up
     if config.baseline == "others":
         centred = centred * jnp.float32(group / max(group - 1, 1))
-    spread = jnp.std(rewards_NxG, axis=1, keepdims=True, ddof=1 if group > 1 else 0)
     if config.scale == "std":
         centred = centred / (spread + jnp.float32(EPSILON))
-    kept = (spread > EPSILON) if config.equal_groups == "drop" else jnp.ones_like(spread, bool)
+    kept = differ if config.equal_groups == "drop" else jnp.ones_like(differ)
     return centred.reshape(-1), jnp.broadcast_to(kept, rewards_NxG.shape).reshape(-1)
 
 

@@ -1,0 +1,247 @@
+"""The losses and advantages against plain numpy readings of their papers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
+from chestx_jax.update.logprobs import TokenStats
+from chestx_jax.update.losses import PolicyConfig, kl_estimate, policy_terms, supervised_loss, token_weights
+from chestx_jax.update.optimizer import OptimizerConfig, schedule
+from chestx_jax.update.steps import OverlongConfig, accumulated, length_penalty
+
+B, L, G = 6, 5, 3
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed):
+    """Log-probs now and then, advantages of both signs, and a mask with an empty row and a full one."""
+    rng = np.random.default_rng(seed)
+    now = rng.uniform(-4, -0.1, (B, L)).astype(np.float32)
+    old = (now + rng.normal(0, 0.4, (B, L))).astype(np.float32)
+    advantages = rng.normal(size=(B, L)).astype(np.float32)
+    lengths = np.concatenate([[0, L], rng.integers(1, L + 1, B - 2)])
+    return tuple(map(jnp.asarray, (now, old, advantages, np.arange(L)[None] < lengths[:, None])))
+
+
+# KL estimators
+
+
+def softmax(x):
+    return jnp.exp(x - jax.nn.logsumexp(x))
+
+
+@given(seed=seeds)
+@settings(max_examples=20)
+def test_kl_estimators(seed):
+    """Summed over all ids: k1 and k3 are unbiased, k2 has the divergence's gradient; k2 and k3 are never negative."""
+    policy, reference = jnp.asarray(np.random.default_rng(seed).normal(size=(2, 6)), jnp.float32)
+    log_p = lambda scores: jax.nn.log_softmax(scores)  # noqa: E731
+    p, q = log_p(policy), log_p(reference)
+    divergence = float(jnp.sum(jnp.exp(p) * (p - q)))
+    estimates = {kind: kl_estimate(p, q, kind) for kind in ("k1", "k2", "k3")}
+    for kind in ("k1", "k3"):
+        np.testing.assert_allclose(jnp.sum(jnp.exp(p) * estimates[kind]), divergence, rtol=1e-4, atol=1e-6)
+    for kind in ("k2", "k3"):
+        assert (np.asarray(estimates[kind]) >= -1e-7).all()
+    true = jax.grad(lambda s: jnp.sum(softmax(s) * (log_p(s) - q)))(policy)
+    sampled = jax.grad(lambda s: jnp.sum(jax.lax.stop_gradient(jnp.exp(p)) * kl_estimate(log_p(s), q, "k2")))(policy)
+    np.testing.assert_allclose(sampled, true, rtol=1e-3, atol=1e-5)
+
+
+def test_kl_of_a_policy_with_itself_is_nothing():
+    same = jnp.asarray([[-0.3, -2.0]])
+    for kind in ("k1", "k2", "k3"):
+        np.testing.assert_array_equal(kl_estimate(same, same, kind), 0.0)
+
+
+# The clipped objective
+
+
+def clipped_by_hand(ratio, advantage, low, high, dual):
+    """PPO's min of two, negated; below zero advantage never more than dual times the advantage."""
+    objective = min(ratio * advantage, min(max(ratio, 1 - low), 1 + high) * advantage)
+    if dual and advantage < 0:
+        objective = max(objective, dual * advantage)
+    return -objective
+
+
+@given(
+    seed=seeds,
+    low=st.sampled_from([0.1, 0.2]),
+    high=st.sampled_from([0.2, 0.28]),
+    dual=st.sampled_from([0.0, 1.2, 3.0]),
+)
+@settings(max_examples=25)
+def test_clipped_objective_token_by_token(seed, low, high, dual):
+    now, old, advantages, mask = drawn(seed)
+    loss, active = policy_terms(now, old, advantages, mask, PolicyConfig(clip_low=low, clip_high=high, dual_clip=dual))
+    for b, t in zip(*np.nonzero(np.asarray(mask)), strict=True):
+        ratio, advantage = float(np.exp(now[b, t] - old[b, t])), float(advantages[b, t])
+        np.testing.assert_allclose(loss[b, t], clipped_by_hand(ratio, advantage, low, high, dual), rtol=1e-4, atol=1e-6)
+        outside = (advantage > 0 and ratio > 1 + high + 1e-6) or (advantage < 0 and ratio < 1 - low - 1e-6)
+        inside = not ((advantage > 0 and ratio > 1 + high - 1e-6) or (advantage < 0 and ratio < 1 - low + 1e-6))
+        assert float(active[b, t]) == 1.0 if outside else float(active[b, t]) == 0.0 or not inside
+
+
+def gradient(now, old, advantage, **settings_):
+    one = lambda x: jnp.full((1, 1), x, jnp.float32)  # noqa: E731
+    config = PolicyConfig(**settings_)
+    loss = lambda x: policy_terms(one(0.0) + x, one(old), one(advantage), one(1.0) > 0, config)[0][0, 0]  # noqa: E731
+    return float(jax.grad(loss)(jnp.float32(now)))
+
+
+def test_clipping_stops_the_gradient_where_the_step_went_far_enough():
+    far, near, back = np.log(1.25), np.log(1.1), np.log(0.7)
+    assert gradient(far, 0.0, 1.0) == 0.0
+    assert gradient(far, 0.0, 1.0, clip_high=0.28) == pytest.approx(-1.25)  # the asymmetric clip leaves more room
+    assert gradient(near, 0.0, 1.0) == pytest.approx(-1.1)
+    assert gradient(back, 0.0, -1.0) == 0.0
+    assert gradient(back, 0.0, 1.0) == pytest.approx(-0.7)  # a step the wrong way can always be taken back
+    assert gradient(np.log(4.0), 0.0, -1.0) == 0.0  # dual clip: no endless push from one token
+    assert gradient(np.log(4.0), 0.0, -1.0, dual_clip=0.0) == pytest.approx(4.0)
+
+
+@given(seed=seeds)
+@settings(max_examples=10)
+def test_sequence_ratio_is_gspos(seed):
+    """(π/π_old)^(1/length) of the whole completion, on each of its tokens."""
+    now, old, advantages, mask = drawn(seed)
+    loss, _ = policy_terms(now, old, advantages, mask, PolicyConfig(ratio="sequence", dual_clip=0.0))
+    for b in range(B):
+        places = np.flatnonzero(np.asarray(mask)[b])
+        if not len(places):
+            continue
+        ratio = float(np.prod(np.exp(np.asarray(now - old, np.float64)[b, places])) ** (1 / len(places)))
+        wanted = [clipped_by_hand(ratio, float(advantages[b, t]), 0.2, 0.2, 0) for t in places]
+        np.testing.assert_allclose(loss[b, places], wanted, rtol=1e-4, atol=1e-6)
+
+
+# Aggregation
+
+
+@given(seed=seeds)
+@settings(max_examples=10)
+def test_aggregations(seed):
+    """Mean over tokens; mean over completions of token means; sum over the room there was."""
+    terms, _, _, mask = (np.asarray(x, np.float64) for x in drawn(seed))
+    mask = mask.astype(bool)
+    wanted = {
+        "token": terms[mask].mean(),
+        "sequence": np.mean([row[kept].mean() for row, kept in zip(terms, mask, strict=True) if kept.any()]),
+        "constant": terms[mask].sum() / (B * L),
+    }
+    for kind, value in wanted.items():
+        weights = np.asarray(token_weights(jnp.asarray(mask), kind))
+        np.testing.assert_allclose((terms * weights).sum(), value, rtol=1e-5)
+        assert (weights[~mask] == 0).all()
+
+
+def test_nothing_kept_gives_no_loss():
+    for kind in ("token", "sequence", "constant"):
+        np.testing.assert_array_equal(token_weights(jnp.zeros((B, L), bool), kind), 0.0)
+
+
+def test_supervised_loss_is_a_weighted_mean_with_z():
+    rng = np.random.default_rng(0)
+    logprob, logz, weights = (jnp.asarray(rng.uniform(0, 1, (2, 4)), jnp.float32) for _ in range(3))
+    stats = TokenStats(-logprob, logz, logz)
+    loss = supervised_loss(stats, weights, jnp.sum(weights), 0.1)
+    np.testing.assert_allclose(loss, np.average(logprob + 0.1 * np.square(logz), weights=weights), rtol=1e-6)
+
+
+# Advantages
+
+
+@given(seed=seeds, group=st.sampled_from([2, 3, 6]))
+@settings(max_examples=20)
+def test_advantages_by_hand(seed, group):
+    rewards = np.random.default_rng(seed).normal(size=B).astype(np.float32)
+    groups = rewards.reshape(-1, group).astype(np.float64)
+    centred = groups - groups.mean(1, keepdims=True)
+    others = groups - (groups.sum(1, keepdims=True) - groups) / (group - 1)
+    wanted = {
+        ("group", "std"): centred / groups.std(1, keepdims=True, ddof=1),
+        ("group", "none"): centred,
+        ("others", "none"): others,
+    }
+    for (baseline, scale), value in wanted.items():
+        found, kept = group_advantages(jnp.asarray(rewards), group, AdvantageConfig(baseline=baseline, scale=scale))
+        np.testing.assert_allclose(found, value.reshape(-1), rtol=1e-3, atol=1e-4)
+        assert kept.all()
+
+
+def test_groups_of_equal_rewards():
+    rewards = jnp.asarray([0.3, 0.3, 0.3, 0.1, 0.9, 0.1], jnp.float32)
+    found, kept = group_advantages(rewards, G, AdvantageConfig(equal_groups="keep"))
+    np.testing.assert_array_equal(found[:G], 0.0)  # although the mean of three 0.3 may round away from 0.3
+    assert kept.all()
+    _, kept = group_advantages(rewards, G, AdvantageConfig(equal_groups="drop"))
+    assert kept.tolist() == [False] * G + [True] * G
+
+
+def test_a_group_of_one_has_no_advantage():
+    found, _ = group_advantages(jnp.asarray([0.2, 0.8]), 1, AdvantageConfig())
+    np.testing.assert_array_equal(found, 0.0)
+
+
+def test_step_credit_is_normalised_within_its_group():
+    """Over the group's credited tokens: mean 0, deviation 1; outside of them the sequence's advantage alone."""
+    rng = np.random.default_rng(0)
+    rewards = jnp.asarray(rng.normal(size=B), jnp.float32)
+    credit = jnp.asarray(rng.normal(3.0, 2.0, (B, L)), jnp.float32)
+    credited = np.arange(L)[None] < rng.integers(1, L, B)[:, None]
+    plain, _ = group_advantages(rewards, G, AdvantageConfig())
+    found, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.5))
+    added = np.asarray(found) - np.asarray(plain)[:, None]
+    for start in (0, G):
+        here = slice(start, start + G)
+        steps = added[here][credited[here]] / 0.5
+        raw = np.asarray(credit)[here][credited[here]].astype(np.float64)
+        np.testing.assert_allclose(steps, (raw - raw.mean()) / raw.std(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(added[here][~credited[here]], 0.0, atol=1e-6)
+    alone, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.0))
+    np.testing.assert_array_equal(alone, np.broadcast_to(np.asarray(plain)[:, None], (B, L)))
+
+
+def test_overlong_penalty_rises_over_the_buffer():
+    lengths = jnp.asarray([1, 60, 80, 90, 100], jnp.int32)
+    rule = OverlongConfig(rule="penalise", buffer=20, penalty=2.0)
+    np.testing.assert_allclose(length_penalty(lengths, 100, rule), [0, 0, 0, 1, 2])
+    np.testing.assert_array_equal(length_penalty(lengths, 100, OverlongConfig(rule="mask", buffer=20)), 0.0)
+
+
+# Micro-batches and the schedule
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_micro_batches_sum_to_the_batch(micro_batches):
+    """Leaves with several rows a prompt stay with their prompt."""
+    rng = np.random.default_rng(0)
+    prompts = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    rows = jnp.asarray(rng.normal(size=(4 * G, 3)), jnp.float32)
+    params = jnp.asarray(rng.normal(size=3), jnp.float32)
+
+    def loss(params, batch):
+        prompts, rows = batch
+        value = jnp.sum(jnp.square(jnp.repeat(prompts, G, axis=0) @ params) * jnp.tanh(rows @ params))
+        return value, {"loss": value}
+
+    whole = accumulated(loss, params, (prompts, rows), 1)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
+        accumulated(loss, params, (prompts, rows), micro_batches),
+        whole,
+    )
+
+
+def test_schedule_warms_up_and_falls():
+    config = OptimizerConfig(rate=2.0, warmup=0.1, final=0.1)
+    with jax.numpy_dtype_promotion("standard"):
+        rates = [float(schedule(config, 100)(step)) for step in (0, 5, 10, 55, 100)]
+        steady = [float(schedule(OptimizerConfig(rate=2.0, warmup=0.0, schedule="constant"), 9)(s)) for s in (0, 8)]
+    np.testing.assert_allclose(rates, [0.0, 1.0, 2.0, 2.0 * (0.9 * 0.5 + 0.1), 0.2], rtol=1e-5)
+    assert steady == [2.0, 2.0]
