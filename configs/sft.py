@@ -58,19 +58,19 @@ def phantom() -> ConfigDict:
     """A model of 1.3M parameters on drawn 112×112 films: a base stage (captions, option look-up: what the paper's base
     model arrives with), then SFT."""
     rows = {"length": 256, "image_slots": 3, "patches": 64}
-    optimizer = {"schedule": "cosine", "warmup": 0.05, "weight_decay": 0.0, "clip": 1.0, "b2": 0.98, "final": 0.05}
+    optimizer = {"rule": "muon", "schedule": "cosine", "warmup": 0.05, "weight_decay": 0.0, "clip": 1.0, "b2": 0.98, "final": 0.05}
     base = {
         "name": "base",
         "init": "random",
         "sources": (
-            {"path": "base_regions.jsonl", "weight": 5.0, "reasoning": False, "seen": True},
-            {"path": "base_letters.jsonl", "weight": 1.5, "reasoning": False},
-            {"path": "base_lookup.jsonl", "weight": 0.5, "reasoning": True},
+            {"path": "base_regions.jsonl", "weight": 4.0, "reasoning": False, "seen": True},
+            {"path": "base_letters.jsonl", "weight": 3.0, "reasoning": False},
+            {"path": "base_lookup.jsonl", "weight": 1.0, "reasoning": True},
         ),
         "rows": {**rows, "image_slots": 4},
         "batch": 8,
-        "steps": 700,
-        "optimizer": {**optimizer, "rate": 3e-3},
+        "steps": 600,
+        "optimizer": {**optimizer, "rate": 8e-3},
         "seed": 0,
         "cadence": {"log": 20, "save": 350, "validate": 350, "keep": 1},
     }
@@ -88,7 +88,7 @@ def phantom() -> ConfigDict:
         "rows": rows,
         "batch": 8,
         "steps": 500,
-        "optimizer": {**optimizer, "rate": 2e-3},
+        "optimizer": {**optimizer, "rate": 5e-3},
         "seed": 0,
         "cadence": {"log": 20, "save": 200, "validate": 200, "keep": 1},
     }

@@ -6,12 +6,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Rates are per optimizer step; `warmup` is a share of all steps; decay skips vectors (norms and biases)."""
+    """AdamW, or Muon for the matrices with AdamW for the rest. Rates are per optimizer step; `warmup` is a share of all steps; decay skips vectors (norms and biases)."""
 
+    rule: Literal["adamw", "muon"] = "adamw"
     rate: float = 2e-6
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.1
@@ -35,9 +37,20 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW; moments in `config.moments`."""
+    """Clip by global norm, then the rule; moments in `config.moments`."""
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
-    adamw = optax.adamw(
+    chained = optax.chain(clip, _muon(config, steps) if config.rule == "muon" else _adamw(config, steps))
+
+    def update(updates, state, params=None):
+        # optax mixes Python floats with integer counters, which strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return chained.update(updates, state, params)
+
+    return optax.GradientTransformation(chained.init, update)
+
+
+def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    return optax.adamw(
         schedule(config, steps),
         b1=config.b1,
         b2=config.b2,
@@ -46,14 +59,33 @@ def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformati
         mask=_matrices,
         mu_dtype=jnp.dtype(config.moments),
     )
-    chained = optax.chain(clip, adamw)
 
-    def update(updates, state, params=None):
-        # optax mixes Python floats with integer counters, which strict promotion refuses.
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return chained.update(updates, state, params)
 
-    return optax.GradientTransformation(chained.init, update)
+def _muon(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Orthogonalised momentum for matrices (Muon, Jordan et al. 2024), scaled so that AdamW's rates serve
+    (arXiv 2502.16982); embeddings and vectors stay with AdamW."""
+    return optax.contrib.muon(
+        schedule(config, steps),
+        weight_decay=config.weight_decay,
+        mu_dtype=jnp.dtype(config.moments),
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        adam_weight_decay=0.0,
+        muon_weight_dimension_numbers=_axes,
+        consistent_rms=0.2,
+    )
+
+
+def _axes(params):
+    """Which axes of each parameter make its matrix; None for what is not one. Leading layer axes are batches."""
+
+    def axes(path, leaf):
+        name = jax.tree_util.keystr(path[-1:]).strip("[']")
+        if name == "qkv_kernel":
+            return optax.contrib.MuonDimensionNumbers(leaf.ndim - 3, leaf.ndim - 1)
+        return optax.contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1) if name == "kernel" else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def _matrices(params):
