@@ -11,9 +11,63 @@ from chestx_jax.lexicon.extract import FIELDS
 from chestx_jax.rewards.extract import extract
 
 _WORDS = None
-TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<Think>", "< think >", "<answer", "think>", "</think", "<<answer>")
-ODD = ("–", "’", "•", " ", "é", "无", "ο", "\u200b", "🙂", "1.", "2)", "A)", "(B)", "5.2", "e.g.", "Dr.", "T12", "**", "_", "\t")
-JOINTS = (" ", " ", " ", " ", " ", ", ", ". ", ". ", "; ", ": ", "\n", "\n\n", "-", "/", "? ", ") ", " (", "", ".", "\n- ", "! ")
+TAGS = (
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "<Think>",
+    "< think >",
+    "<answer",
+    "think>",
+    "</think",
+    "<<answer>",
+)
+ODD = (
+    "–",
+    "’",
+    "•",
+    " ",
+    "é",
+    "无",
+    "ο",
+    "\u200b",
+    "🙂",
+    "1.",
+    "2)",
+    "A)",
+    "(B)",
+    "5.2",
+    "e.g.",
+    "Dr.",
+    "T12",
+    "**",
+    "_",
+    "\t",
+)
+JOINTS = (
+    " ",
+    " ",
+    " ",
+    " ",
+    " ",
+    ", ",
+    ". ",
+    ". ",
+    "; ",
+    ": ",
+    "\n",
+    "\n\n",
+    "-",
+    "/",
+    "? ",
+    ") ",
+    " (",
+    "",
+    ".",
+    "\n- ",
+    "! ",
+)
 FRAMES = (
     "There is {}.", "No {} or {}.", "The {} is {}.", "{} is not seen.", "Possible {}, {}.", "Without {}, {} has worsened.",
     "The lungs are clear, but {} remains.", "1. {}\n2. {}", "{} cannot be excluded.", "I should look for {}.",
@@ -88,7 +142,9 @@ def tokens(rng: random.Random, data: bytes, index: dict[bytes, int]) -> list[int
     return ids
 
 
-def differences(texts: list[str], rng: random.Random, tables: lexicon.Tables, words: list[bytes], width: int) -> list[str]:
+def differences(
+    texts: list[str], rng: random.Random, tables: lexicon.Tables, words: list[bytes], width: int
+) -> list[str]:
     """Texts whose findings differ between the jitted and the plain reading (both modes), with what each found."""
     index = {data: number for number, data in enumerate(words) if data}
     rows = [tokens(rng, item.encode(), index)[:width] for item in texts]
@@ -104,7 +160,9 @@ def differences(texts: list[str], rng: random.Random, tables: lexicon.Tables, wo
             owner = [place for place, number in enumerate(rows[row]) for _ in words[number]]
             plain = lexicon.extract.extract_bytes(lexicon.load(), data, think_only=think_only)
             want = [(*astuple(item)[:-2], owner[item.first], owner[item.last]) for item in plain]
-            have = [tuple(int(getattr(got, name)[row, slot]) for name in FIELDS) for slot in np.flatnonzero(got.valid[row])]
+            have = [
+                tuple(int(getattr(got, name)[row, slot]) for name in FIELDS) for slot in np.flatnonzero(got.valid[row])
+            ]
             if want[:32] != have or max(len(want) - 32, 0) != int(got.overflow[row]):
                 found.append(f"{data!r} (think_only={think_only})\n  plain {want}\n  jit   {have}")
     return found

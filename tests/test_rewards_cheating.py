@@ -74,14 +74,18 @@ def cheats(case: Case) -> dict[str, str]:
     return {
         "all negatives": wrap(NEGATIVES),
         "all negatives, one sentence": wrap("No " + ", ".join(label.lower() for label in LABELS[:12]) + "."),
-        "no finding": wrap("The chest is entirely normal and there is no acute cardiopulmonary abnormality at all today."),
+        "no finding": wrap(
+            "The chest is entirely normal and there is no acute cardiopulmonary abnormality at all today."
+        ),
         "repetition": wrap(" ".join([case.present] * 12)),
         "keywords": wrap(" ".join(label.lower() for label in LABELS[:12])),
         "keywords with commas": wrap(", ".join(label.lower() for label in LABELS[:12])),
         "every label present": wrap(" ".join(f"There is {label.lower()}." for label in LABELS[:12])),
         "question": wrap(case.question),
         "question and options as prose": wrap(case.question.replace("?", "").replace(")", " is")),
-        "contradiction": wrap(" ".join(f"There is {label.lower()}. There is no {label.lower()}." for label in LABELS[:12])),
+        "contradiction": wrap(
+            " ".join(f"There is {label.lower()}. There is no {label.lower()}." for label in LABELS[:12])
+        ),
         "hedging everything": wrap(" ".join(f"There may be {label.lower()}." for label in LABELS[:12])),
         "empty": wrap(""),
         "one word": wrap(case.present.split()[-1]),
@@ -95,7 +99,9 @@ def cheats(case: Case) -> dict[str, str]:
         "unclosed": f"<think> {case.honest} <answer> A </answer>",
         "padding": wrap(case.present + " We go on to consider the picture from every side with care." * 60),
         "very long negatives": wrap(" ".join([NEGATIVES] * 6)),
-        "spanish": wrap("Se observa derrame pleural izquierdo. No hay neumotórax. El corazón está aumentado de tamaño."),
+        "spanish": wrap(
+            "Se observa derrame pleural izquierdo. No hay neumotórax. El corazón está aumentado de tamaño."
+        ),
         "look-alikes": wrap(case.honest.translate(swap)),
         "look-alike negation": wrap(" ".join(f"There is nо {label.lower()}." for label in LABELS[:12])),
     }
@@ -105,8 +111,14 @@ def cheats(case: Case) -> dict[str, str]:
 def scored():
     tables = lexicon.tables(lexicon.load(), WORDS)
     reports = [(case.report,) for case in CASES]
-    reference = lexicon.reference(lexicon.load(), reports, [()] * len(CASES), ["A"] * len(CASES), ["single"] * len(CASES), 48)
-    rows = [(place, name, text) for place, case in enumerate(CASES) for name, text in (("honest", wrap(case.honest)), *cheats(case).items())]
+    reference = lexicon.reference(
+        lexicon.load(), reports, [()] * len(CASES), ["A"] * len(CASES), ["single"] * len(CASES), 48
+    )
+    rows = [
+        (place, name, text)
+        for place, case in enumerate(CASES)
+        for name, text in (("honest", wrap(case.honest)), *cheats(case).items())
+    ]
     data = [text.encode() for _, _, text in rows]
     ids = np.zeros((len(rows), max(map(len, data))), np.int32)
     for row, item in enumerate(data):

@@ -36,7 +36,11 @@ def terms(tables, texts, answers, tasks, **options):
     return {name: value[:size] for name, value in found.items()}
 
 
-GOOD = ("<think> x </think><answer> A </answer>", "<think></think>\n<answer>A</answer>\n", " <think> x </think> <answer> (A) Edema </answer>")
+GOOD = (
+    "<think> x </think><answer> A </answer>",
+    "<think></think>\n<answer>A</answer>\n",
+    " <think> x </think> <answer> (A) Edema </answer>",
+)
 BAD = (
     "", "A", "<answer> A </answer>", "<think> x </think>", "<think> x </think> so <answer> A </answer>", "<think> x </think><answer> A </answer>.",
     "<answer> A </answer><think> x </think>", "<think> <think> x </think><answer> A </answer>", "<think> x </think><answer> A </answer><answer> A </answer>",
@@ -58,14 +62,29 @@ def test_partial_format_is_off_unless_asked_for(tables):
 
 def test_outcome_is_never_a_substring(tables):
     block = "<think> x </think><answer> {} </answer>".format
-    cases = [("A", "A", 1), ("A, B", "A", 0), ("AB", "A", 0), ("Answer", "A", 0), ("A and C", "A, C", 1), ("B", "A, B", 0)]
-    found = terms(tables, [block(text) for text, _, _ in cases], [gold for _, gold, _ in cases], ["multiple"] * len(cases))
+    cases = [
+        ("A", "A", 1),
+        ("A, B", "A", 0),
+        ("AB", "A", 0),
+        ("Answer", "A", 0),
+        ("A and C", "A, C", 1),
+        ("B", "A, B", 0),
+    ]
+    found = terms(
+        tables, [block(text) for text, _, _ in cases], [gold for _, gold, _ in cases], ["multiple"] * len(cases)
+    )
     assert found["accuracy"].tolist() == [float(right) for *_, right in cases]
 
 
 def test_open_answers_score_by_label_sets(tables):
     block = "<think> x </think><answer> {} </answer>".format
-    cases = [("Edema, Pleural Effusion", 1.0), ("edema", 2 / 3), ("Edema, Fracture", 0.5), ("edema, banana", 0.5), ("effusively", 0.0)]
+    cases = [
+        ("Edema, Pleural Effusion", 1.0),
+        ("edema", 2 / 3),
+        ("Edema, Fracture", 0.5),
+        ("edema, banana", 0.5),
+        ("effusively", 0.0),
+    ]
     gold = ["Pleural Effusion, Edema"] * len(cases)
     found = terms(tables, [block(text) for text, _ in cases], gold, ["anomaly"] * len(cases))
     np.testing.assert_allclose(found["accuracy"], [value for _, value in cases], atol=1e-6)
@@ -75,17 +94,53 @@ def test_open_answers_score_by_label_sets(tables):
 
 def answer_text(rng: random.Random, is_open: bool) -> str:
     names = [*LABELS, "effusion", "Pleural Effusions", "lung", "no findings"]
-    parts = ["A", "B", "C", "D", "E", "a", "(A)", "B)", "A)", "and", "or", "option", "AND", "Edema", "Yes", "1", "é", "_", "*", "/"]
+    parts = [
+        "A",
+        "B",
+        "C",
+        "D",
+        "E",
+        "a",
+        "(A)",
+        "B)",
+        "A)",
+        "and",
+        "or",
+        "option",
+        "AND",
+        "Edema",
+        "Yes",
+        "1",
+        "é",
+        "_",
+        "*",
+        "/",
+    ]
     pool = names if is_open and rng.random() < 0.8 else parts
     joints = (", ", ", ", ",", " ", "; ", "\n", " and ", ". ", "-", ") ", "(", "  ", "</", "<", ">")
-    text = "".join(rng.choice(pool) + rng.choice(joints if rng.random() < 0.5 else (", ", " ")) for _ in range(rng.randint(0, 3)))
+    text = "".join(
+        rng.choice(pool) + rng.choice(joints if rng.random() < 0.5 else (", ", " ")) for _ in range(rng.randint(0, 3))
+    )
     return text + (rng.choice(pool) if rng.random() < 0.8 else "")
 
 
 def completion_text(rng: random.Random, is_open: bool) -> str:
-    pieces = ["<think>", " it is so. ", "</think>", rng.choice(("", " ", "\n")), "<answer>", " ", answer_text(rng, is_open), " ", "</answer>"]
+    pieces = [
+        "<think>",
+        " it is so. ",
+        "</think>",
+        rng.choice(("", " ", "\n")),
+        "<answer>",
+        " ",
+        answer_text(rng, is_open),
+        " ",
+        "</answer>",
+    ]
     if rng.random() < 0.3:
-        pieces.insert(rng.randrange(10), rng.choice(("<answer>", "</answer>", "</think>", "<think>", "x", " ", "<ANSWER>", "<|x|>")))
+        pieces.insert(
+            rng.randrange(10),
+            rng.choice(("<answer>", "</answer>", "</think>", "<think>", "x", " ", "<ANSWER>", "<|x|>")),
+        )
     if rng.random() < 0.1:
         pieces.pop(rng.randrange(len(pieces)))
     return "".join(pieces)

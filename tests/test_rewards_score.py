@@ -37,7 +37,9 @@ def tables():
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    return lexicon.reference(lexicon.load(), [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16)
+    return lexicon.reference(
+        lexicon.load(), [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16
+    )
 
 
 def test_terms_follow_the_rules(tables, reference):
@@ -64,7 +66,12 @@ def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, reference):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"credit": "token"}, "credit"), ({"format": -1.0}, "weights"), ({"factuality": 0.0}, "mixes nothing"), ({"slots": 0}, "slots")],
+    [
+        ({"credit": "token"}, "credit"),
+        ({"format": -1.0}, "weights"),
+        ({"factuality": 0.0}, "mixes nothing"),
+        ({"slots": 0}, "slots"),
+    ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(UserError, match=message):
@@ -74,7 +81,10 @@ def test_options_out_of_range_are_refused(options, message):
 def test_group_metrics_show_spread_and_flat_groups():
     values = jnp.asarray([0.0, 1.0, 0.5, 0.5])
     scores = Scores(
-        sequence=values, credit=jnp.zeros((4, 2)), terms={"process": values}, masks={"process": jnp.asarray([True, True, False, False])}
+        sequence=values,
+        credit=jnp.zeros((4, 2)),
+        terms={"process": values},
+        masks={"process": jnp.asarray([True, True, False, False])},
     )
     metrics = jax.jit(partial(group_metrics, group_size=2))(scores)
     assert float(metrics["reward/total/mean"]) == 0.5
@@ -113,7 +123,11 @@ def test_a_reward_of_ones_own_joins_the_mix(tables, reference):
 
     @jax.jit
     def mixed(tables, completion, reference):
-        parts = [score(RewardConfig(slots=16), tables, completion, reference), brevity(completion, reference), spelled(completion, reference)]
+        parts = [
+            score(RewardConfig(slots=16), tables, completion, reference),
+            brevity(completion, reference),
+            spelled(completion, reference),
+        ]
         return sum(part.sequence for part in parts) / len(parts)
 
     values = np.asarray(mixed(tables, completion(), reference))

@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     counted = sum(not concept.general for concept in lexicon.concepts)
     print(f"{counted} concepts, {len(lexicon.entities)} entities, {len(lexicon.predicates)} predicates, ", end="")
-    print(f"{len(lexicon.phrases)} phrases, {len(set(lexicon.lexemes.values()))} lexemes, {len(lexicon.lexemes)} spellings")
+    print(
+        f"{len(lexicon.phrases)} phrases, {len(set(lexicon.lexemes.values()))} lexemes, {len(lexicon.lexemes)} spellings"
+    )
     if not options.check:
         return 0
     found = problems(lexicon)

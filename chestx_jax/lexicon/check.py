@@ -22,13 +22,17 @@ def _unreachable(lexicon: Lexicon) -> list[str]:
         text = " ".join(spelling[number] for number in phrase)
         read = words.words(lexicon, machine, text.encode())
         if machine.records[read[-2].state] != record:
-            found.append(f"the phrase {text!r} is never matched: a filler in it is passed over, or a longer phrase hides it")
+            found.append(
+                f"the phrase {text!r} is never matched: a filler in it is passed over, or a longer phrase hides it"
+            )
     return found
 
 
 def _silent_concepts(lexicon: Lexicon) -> list[str]:
     named = {record.concept for record in lexicon.phrases.values()} | {concept for concept, _ in lexicon.pairs.values()}
-    return [f"the concept {c.name!r} has no phrase" for number, c in enumerate(lexicon.concepts, 1) if number not in named]
+    return [
+        f"the concept {c.name!r} has no phrase" for number, c in enumerate(lexicon.concepts, 1) if number not in named
+    ]
 
 
 def _graph(lexicon: Lexicon) -> list[str]:
@@ -37,7 +41,9 @@ def _graph(lexicon: Lexicon) -> list[str]:
     names = [concept.name for concept in lexicon.concepts]
     found = []
     for a, one in enumerate(names):
-        found += [f"{one!r} and {names[b]!r} are each a kind of the other" for b in range(a) if is_a[a, b] and is_a[b, a]]
+        found += [
+            f"{one!r} and {names[b]!r} are each a kind of the other" for b in range(a) if is_a[a, b] and is_a[b, a]
+        ]
         found += [f"{one!r} denies itself"] if denies[a, a] else []
     if len(set(names)) < len(names):
         found.append("two concepts share a name")
@@ -49,6 +55,14 @@ def _graph(lexicon: Lexicon) -> list[str]:
 def _unused(lexicon: Lexicon) -> list[str]:
     entities = {record.entity for record in lexicon.phrases.values()}
     paired = {predicate for _, predicate in lexicon.pairs}
-    found = [f"the entity {name!r} has no phrase" for number, name in enumerate(lexicon.entities, 1) if number not in entities]
-    found += [f"the predicate {name!r} is in no pair" for number, name in enumerate(lexicon.predicates, 1) if number not in paired]
+    found = [
+        f"the entity {name!r} has no phrase"
+        for number, name in enumerate(lexicon.entities, 1)
+        if number not in entities
+    ]
+    found += [
+        f"the predicate {name!r} is in no pair"
+        for number, name in enumerate(lexicon.predicates, 1)
+        if number not in paired
+    ]
     return found

@@ -82,7 +82,9 @@ class Lexicon:
 
 def expand(phrase: str) -> list[str]:
     """The plain phrases a phrase with `(a|b|)` groups stands for."""
-    parts = [part[1:-1].split("|") if part.startswith("(") else [part] for part in re.findall(r"\([^)]*\)|[^()]+", phrase)]
+    parts = [
+        part[1:-1].split("|") if part.startswith("(") else [part] for part in re.findall(r"\([^)]*\)|[^()]+", phrase)
+    ]
     return [" ".join("".join(choice).split()) for choice in itertools.product(*parts)]
 
 
@@ -108,7 +110,9 @@ def parse(text: str) -> Lexicon:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The lexicon is not valid TOML ({error}): mend that line.") from error
     concepts = tuple(
-        Concept(entry["name"], tuple(entry.get("parents", ())), tuple(entry.get("denies", ())), entry.get("general", False))
+        Concept(
+            entry["name"], tuple(entry.get("parents", ())), tuple(entry.get("denies", ())), entry.get("general", False)
+        )
         for entry in data["concept"]
     )
     names = [concept.name for concept in concepts]
@@ -135,7 +139,10 @@ def parse(text: str) -> Lexicon:
         for predicate, target in entry.get("pairs", {}).items():
             absent = target.startswith("-")
             where = f"entity {entry['name']}"
-            pairs[entity, _number(predicates, predicate, where)] = (_number(names, target.lstrip("-"), where), not absent)
+            pairs[entity, _number(predicates, predicate, where)] = (
+                _number(names, target.lstrip("-"), where),
+                not absent,
+            )
     words = data["words"]
     return Lexicon(
         concepts, tuple(entities), tuple(predicates), sites, lexemes,
@@ -197,7 +204,9 @@ def _lexemes(data: dict[str, Any]) -> dict[str, int]:
     return lexemes
 
 
-def _records(data: dict[str, Any], concepts: list[str], entities: list[str], predicates: list[str], sites: tuple[str, ...]):
+def _records(
+    data: dict[str, Any], concepts: list[str], entities: list[str], predicates: list[str], sites: tuple[str, ...]
+):
     for table, entry, phrase in _entries(data):
         where = f"{table} with {phrase!r}"
         for role in entry.get("roles", ()):

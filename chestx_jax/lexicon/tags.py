@@ -69,13 +69,17 @@ def number(state: State) -> int:
     return ((0 if clean else 1) * 8 + zone) * len(_PREFIXES) + _PREFIXES.index(prefix)
 
 
+@cache
+def follow(state: int, byte: int) -> int:
+    """`step` on state numbers."""
+    return number(step(states()[state], byte))
+
+
 def run(data: bytes) -> list[int]:
     """State numbers after each byte of a text, the start state first: `len(data) + 1` of them."""
-    state = states()[0]
-    numbers = [number(state)]
+    numbers = [0]
     for byte in data:
-        state = step(state, byte)
-        numbers.append(number(state))
+        numbers.append(follow(numbers[-1], byte))
     return numbers
 
 

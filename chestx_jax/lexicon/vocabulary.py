@@ -29,7 +29,16 @@ LOOP = 1 << 14  # in `phrase_next`: the word was passed over
 
 
 @struct.dataclass
-class Tables:
+class Relations:
+    """How the C concepts of a lexicon bear on each other."""
+
+    is_a: Bool[np.ndarray, "C C"]  # is_a[a, b]: a is a kind of b (or b itself)
+    denies: Bool[np.ndarray, "C C"]  # the presence of a rules out b
+    counted: Bool[np.ndarray, " C"]  # False for catch-alls, which no reward counts
+
+
+@struct.dataclass
+class Tables(Relations):
     """Everything the jitted extraction and verification read; a pytree of arrays (a few MB), an argument of the jit.
 
     V tokens (one more row, the empty token, at the end), K parts of a token, W words, X lexemes. The last axis of `head`
@@ -51,9 +60,6 @@ class Tables:
     phrase_next: Int[np.ndarray, "rows X"]
     record: Int[np.ndarray, "states 2"]  # packed meanings, see `pack_record`
     pairs: Int[np.ndarray, "entities predicates"]  # 2 · concept + present; 0: none
-    is_a: Bool[np.ndarray, "C C"]  # is_a[a, b]: a is a kind of b (or b itself)
-    denies: Bool[np.ndarray, "C C"]  # the presence of a rules out b
-    counted: Bool[np.ndarray, " C"]  # False for catch-alls, which no reward counts
 
 
 def pack_record(record: Record | None, depth: int) -> tuple[int, int]:
@@ -286,4 +292,8 @@ def relations(lexicon: Lexicon) -> dict[str, np.ndarray]:
     for _ in range(count.bit_length()):
         is_a = is_a @ is_a
     denies = denies @ is_a.T | denies  # what rules out an opacity rules out edema
-    return {"is_a": is_a, "denies": denies, "counted": np.asarray([not concept.general for concept in lexicon.concepts])}
+    return {
+        "is_a": is_a,
+        "denies": denies,
+        "counted": np.asarray([not concept.general for concept in lexicon.concepts]),
+    }

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from chestx_jax.lexicon import alphabet, tags
 from chestx_jax.lexicon.alphabet import (
-    BLANK_LINE, BRACKET, COLON, COMMA, HYPHEN, LESS, NEWLINE, OTHER, QUESTION, SEMICOLON, STOP,
+    BLANK_LINE,
+    BRACKET,
+    COLON,
+    COMMA,
+    HYPHEN,
+    LESS,
+    NEWLINE,
+    OTHER,
+    QUESTION,
+    SEMICOLON,
+    STOP,
 )  # fmt: skip
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import Lexicon
@@ -38,7 +48,9 @@ def is_number(word: bytes) -> bool:
     return set(word) == {alphabet.DIGIT}
 
 
-def begins_sentence(gap: int, previous: bytes, previous_first: bool, previous_short: bool, word: bytes, upper: bool) -> bool:
+def begins_sentence(
+    gap: int, previous: bytes, previous_first: bool, previous_short: bool, word: bytes, upper: bool
+) -> bool:
     """Whether a sentence ends in a gap.
 
     `previous_first`: the word before the gap began its sentence (a list number, "1. The"); `previous_short`: it is an

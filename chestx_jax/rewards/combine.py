@@ -35,9 +35,13 @@ class RewardConfig:
     def __post_init__(self) -> None:
         weights = (self.format, self.accuracy, self.process, self.factuality, self.completeness, self.effectiveness)
         if min(weights) < 0 or not any(weights[:3]):
-            raise UserError(f"Reward weights {weights} must be 0 or more, and one of the first three above 0: raise one.")
+            raise UserError(
+                f"Reward weights {weights} must be 0 or more, and one of the first three above 0: raise one."
+            )
         if self.process > 0 and not any(weights[3:]):
-            raise UserError("The process reward mixes nothing: raise factuality, completeness or effectiveness above 0.")
+            raise UserError(
+                "The process reward mixes nothing: raise factuality, completeness or effectiveness above 0."
+            )
         if self.credit not in ("sequence", "step"):
             raise UserError(f'Reward credit is {self.credit!r}: use "sequence" or "step".')
         if self.slots < 1:
@@ -81,7 +85,8 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
     paid = {"format": config.format, "accuracy": config.accuracy, "process": config.process}
     by_step = config.credit == "step"
     weights = {
-        name: jnp.where(masks[name], 0.0 if by_step and name == "process" else weight, 0.0) for name, weight in paid.items()
+        name: jnp.where(masks[name], 0.0 if by_step and name == "process" else weight, 0.0)
+        for name, weight in paid.items()
     }
     whole = jnp.maximum(jnp.stack([jnp.where(masks[name], weight, 0.0) for name, weight in paid.items()]).sum(0), 1e-6)
     sequence = jnp.stack([weights[name] * terms[name] for name in paid]).sum(0) / whole

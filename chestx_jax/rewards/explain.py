@@ -6,15 +6,13 @@ The same `Step` records feed the console, JSON and the HTML pages.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from chestx_jax.lexicon.extract import extract, rows
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, Lexicon
 from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.lexicon.vocabulary import relations
+from chestx_jax.lexicon.vocabulary import Relations, relations
 from chestx_jax.rewards import verify
 
 CORRECT, PARTIAL, WRONG, UNSCORED = "correct", "partial", "wrong", "not scored"
@@ -55,11 +53,11 @@ def explain(lexicon: Lexicon, text: str, reports: Sequence[str], *, think_only: 
     for number in sorted({claim.step for claim in claims}):
         mine = [place for place, claim in enumerate(claims) if claim.step == number]
         start, end = _sentence(data, claims[mine[0]].first, claims[mine[-1]].last)
-        judged = tuple(_judge(lexicon, data, start, claims[place], correct[place], evidence, bool(reports)) for place in mine)
-        scored = [correct[place] for place in mine if claims[place].certainty and reports]
-        steps.append(
-            Step(data[start:end].decode(errors="replace"), judged, float(np.mean(scored)) if scored else None)
+        judged = tuple(
+            _judge(lexicon, data, start, claims[place], correct[place], evidence, bool(reports)) for place in mine
         )
+        scored = [correct[place] for place in mine if claims[place].certainty and reports]
+        steps.append(Step(data[start:end].decode(errors="replace"), judged, float(np.mean(scored)) if scored else None))
     return steps
 
 
@@ -76,12 +74,16 @@ def as_text(steps: Sequence[Step], colour: bool) -> str:
         lines.append(f"{number:2d} [{score}] {_marked(step, colour)}")
         for finding in step.findings:
             detail = ", ".join(filter(None, (finding.says, finding.side, finding.change)))
-            lines.append(_paint(f"      {finding.concept} ({detail}): {finding.verdict} – {finding.why}", finding.verdict, colour))
+            lines.append(
+                _paint(
+                    f"      {finding.concept} ({detail}): {finding.verdict} – {finding.why}", finding.verdict, colour
+                )
+            )
     return "\n".join(lines)
 
 
 def _verdicts(lexicon: Lexicon, claims: list[Finding], evidence: list[Finding]) -> np.ndarray:
-    tables: Any = SimpleNamespace(**relations(lexicon))
+    tables = Relations(**relations(lexicon))
     pair = rows([claims], max(len(claims), 1)), rows([evidence], max(len(evidence), 1))
     return np.asarray(verify.verify(tables, *pair).correct)[0]
 
@@ -112,7 +114,9 @@ def _why(lexicon: Lexicon, claim: Finding, correct: float, evidence: list[tuple[
     is_a, denies = table["is_a"], table["denies"]
     for finding, report in evidence:
         related = is_a[finding.concept, claim.concept] or is_a[claim.concept, finding.concept]
-        if finding.certainty and (related or denies[finding.concept, claim.concept] or denies[claim.concept, finding.concept]):
+        if finding.certainty and (
+            related or denies[finding.concept, claim.concept] or denies[claim.concept, finding.concept]
+        ):
             words = report.encode()
             start, end = _sentence(words, finding.first, finding.last)
             quoted = words[start:end].decode(errors="replace")
@@ -125,7 +129,9 @@ def _why(lexicon: Lexicon, claim: Finding, correct: float, evidence: list[tuple[
 def _sentence(data: bytes, first: int, last: int) -> tuple[int, int]:
     """A sentence around two offsets, as far as full stops before spaces and line ends tell."""
     start, end = first, last + 1
-    while start > 0 and not (data[start - 1 : start] in (b"\n", b">") or data[start - 2 : start] in (b". ", b"? ", b"! ")):
+    while start > 0 and not (
+        data[start - 1 : start] in (b"\n", b">") or data[start - 2 : start] in (b". ", b"? ", b"! ")
+    ):
         start -= 1
     while end < len(data) and data[end : end + 1] not in (b"\n", b"<"):
         end += 1

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.lexicon.vocabulary import Relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.verify import Verdicts
 from chestx_jax.types import TASKS, Findings, Reference
@@ -35,7 +35,7 @@ def factuality(verdicts: Verdicts) -> Float[Array, " B"]:
     return _ratio((verdicts.weight * verdicts.correct).sum(1), verdicts.weight.sum(1))
 
 
-def completeness(tables: Tables, claims: Findings, wanted: Findings) -> Float[Array, " B"]:
+def completeness(tables: Relations, claims: Findings, wanted: Findings) -> Float[Array, " B"]:
     """Share of the distinct reference findings that the claims state with the same polarity; 0 without any."""
     weight = verify.share(wanted, verify.scored(tables, wanted))
     return _ratio(jnp.where(verify.stated(tables, wanted, claims), weight, 0.0).sum(1), weight.sum(1))
@@ -77,7 +77,7 @@ class Process:
 
 
 def process(
-    tables: Tables,
+    tables: Relations,
     claims: Findings,
     reference: Reference,
     rows: Int[Array, " B"],
@@ -118,16 +118,20 @@ def process(
     factor = factor * jnp.minimum(guards.alarms / jnp.maximum(alarms, 1e-6), 1.0)
     factor = factor * jnp.minimum(effective / max(guards.padding, 1e-6), 1.0)
     total = sum(mix)
-    mixed = sum(share * term for share, term in zip(mix, (guarded, complete, effective), strict=True)) / max(total, 1e-6)
+    mixed = sum(share * term for share, term in zip(mix, (guarded, complete, effective), strict=True)) / max(
+        total, 1e-6
+    )
 
-    same_step = (claims.step[:, :, None] == claims.step[:, None]) & verdicts.scored[:, None] & verdicts.scored[:, :, None]
+    same_step = (
+        (claims.step[:, :, None] == claims.step[:, None]) & verdicts.scored[:, None] & verdicts.scored[:, :, None]
+    )
     value = _ratio(
         jnp.where(same_step, (weight * correct)[:, None], 0.0).sum(2), jnp.where(same_step, weight[:, None], 0.0).sum(2)
     )
     return Process(plain, complete, effective, factor * mixed, value, verdicts)
 
 
-def _covered(tables: Tables, claims: Findings, report: Findings, stake: float) -> Float[Array, " B"]:
+def _covered(tables: Relations, claims: Findings, report: Findings, stake: float) -> Float[Array, " B"]:
     """1 less the stake's share of the report's present findings that the claims do not state (1 if it has none)."""
     present = verify.scored(tables, report) & (report.polarity == 1) & (report.concept != verify.NO_FINDING)
     weight = verify.share(report, present)

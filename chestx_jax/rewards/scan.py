@@ -61,7 +61,9 @@ def words(tables: Tables, ids: Int[Array, "B L"], length: Int[Array, " B"]) -> W
     parts = tables.head.shape[1]
     ids = jnp.where(jnp.arange(width)[None] < length[:, None], jnp.clip(ids, 0, empty), empty).astype(jnp.int32)
     flat = ids.T  # [L, B]
-    head, rest = (jnp.moveaxis(table[flat], 2, 1).reshape(width * parts, rows, 2) for table in (tables.head, tables.rest))
+    head, rest = (
+        jnp.moveaxis(table[flat], 2, 1).reshape(width * parts, rows, 2) for table in (tables.head, tables.rest)
+    )
     tag_class = tables.tag_class[flat]
     if parts > 1:
         silent = jnp.full((width, parts - 1, rows), tables.tag_class[empty])

@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
@@ -170,7 +170,9 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
     change = jnp.where(bare_value > 0, bare_value, late_value)
 
     thinking = words.zone == tags.THINK
-    thought = (words.word & ((words.zone == tags.BETWEEN) | (words.zone == tags.ANSWER) | (words.zone == tags.AFTER))).any(0)
+    thought = (
+        words.word & ((words.zone == tags.BETWEEN) | (words.zone == tags.ANSWER) | (words.zone == tags.AFTER))
+    ).any(0)
     outside = (words.zone != tags.ANSWER) & (words.zone != tags.ANSWER_ALONE)
     counts = (number > 0) & (thinking if think_only else jnp.where(thought[None], thinking, outside))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.lexicon.vocabulary import Relations
 from chestx_jax.types import LABELS, Findings
 
 NO_FINDING = LABELS.index("No Finding")
@@ -25,12 +25,13 @@ class Verdicts:
     weight: Float[Array, "B M"]  # 1 / number of claims with the same concept and polarity
 
 
-def scored(tables: Tables, findings: Findings) -> Bool[Array, "B M"]:
+def scored(tables: Relations, findings: Findings) -> Bool[Array, "B M"]:
     """Slots that assert something: not hypothetical, not a catch-all."""
-    return findings.valid & (findings.certainty > 0) & tables.counted[findings.concept]
+    asserted = jnp.asarray(findings.certainty) > 0
+    return findings.valid & asserted & jnp.asarray(tables.counted)[findings.concept]
 
 
-def verify(tables: Tables, claims: Findings, evidence: Findings) -> Verdicts:
+def verify(tables: Relations, claims: Findings, evidence: Findings) -> Verdicts:
     """Judge claims [B, M] by the evidence of the same rows [B, R].
 
     A present claim is right if the evidence asserts it on that side and with no other change; an absent one unless the
@@ -84,7 +85,7 @@ def share(findings: Findings, valid: Bool[Array, "B M"]) -> Float[Array, "B M"]:
     return jnp.where(valid, 1.0 / jnp.maximum(same.sum(2), 1).astype(jnp.float32), 0.0)
 
 
-def stated(tables: Tables, wanted: Findings, claims: Findings) -> Bool[Array, "B R"]:
+def stated(tables: Relations, wanted: Findings, claims: Findings) -> Bool[Array, "B R"]:
     """Which wanted findings [B, R] the claims [B, M] state with the same polarity (a broader denial states them too)."""
     want, claim = _pairs(wanted, 2), _pairs(claims, 1)
     counts = scored(tables, claims)[:, None]
@@ -96,7 +97,7 @@ def stated(tables: Tables, wanted: Findings, claims: Findings) -> Bool[Array, "B
     return scored(tables, wanted) & (counts & same_side & matches).any(2)
 
 
-def contradictory(tables: Tables, claims: Findings, within_step: Bool[Array, " B"]) -> Bool[Array, "B M"]:
+def contradictory(tables: Relations, claims: Findings, within_step: Bool[Array, " B"]) -> Bool[Array, "B M"]:
     """Claims that another claim of the same text denies; only of the same step where `within_step` (two films)."""
     one, two = _pairs(claims, 2), _pairs(claims, 1)
     valid = scored(tables, claims)

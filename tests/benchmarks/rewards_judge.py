@@ -16,7 +16,7 @@ import numpy as np
 from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.lexicon import findings, load
 from chestx_jax.lexicon.extract import extract
-from chestx_jax.lexicon.vocabulary import relations
+from chestx_jax.lexicon.vocabulary import Relations, relations
 from chestx_jax.rewards import process, verify
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared/data/radrbench_outputs/reasoning_res"
@@ -26,7 +26,9 @@ NEGATIVE = re.compile(
     r"appropriate|regular|well[- ]defined|unsupport\w*|minimal likelihood|maintained|low likelihood|cannot be confirmed)\b",
     re.IGNORECASE,
 )
-STATUS_POSITIVE = re.compile(r"\b(not (?:excluded|ruled out|normal|clear)|cannot be (?:excluded|ruled out)|abnormal)\b", re.IGNORECASE)
+STATUS_POSITIVE = re.compile(
+    r"\b(not (?:excluded|ruled out|normal|clear)|cannot be (?:excluded|ruled out)|abnormal)\b", re.IGNORECASE
+)
 
 
 def load_items(folder: Path) -> list[tuple[str, dict]]:
@@ -43,7 +45,9 @@ def observations(record: dict, field: str) -> list[tuple[str, str]]:
         return []
     entries = listed.get("key_conclusion") or listed.get("key_conclusions") or []
     return [
-        (str(entry.get("observation", "")), str(entry.get("status", ""))) for entry in entries if isinstance(entry, dict)
+        (str(entry.get("observation", "")), str(entry.get("status", "")))
+        for entry in entries
+        if isinstance(entry, dict)
     ]
 
 
@@ -119,34 +123,35 @@ def main(verbose: bool) -> None:
             agree += same
             if not same:
                 clashes[f"{observation} | {status} | {names[read[0].concept]} {read[0].polarity}"] += 1
-            mine = [f.polarity for f in in_text if any(is_a[f.concept, c.concept] or is_a[c.concept, f.concept] for c in read)]
+            mine = [
+                f.polarity
+                for f in in_text
+                if any(is_a[f.concept, c.concept] or is_a[c.concept, f.concept] for c in read)
+            ]
             if mine:
                 text_signed += 1
                 text_agree += sign in mine
     print(f"observations {total}, covered {covered / total:.4f}")
-    print(f"sign of observation with status {agree / signed:.4f}; sign in the reasoning {text_agree / text_signed:.4f} of {text_signed}")
+    print(
+        f"sign of observation with status {agree / signed:.4f}; sign in the reasoning {text_agree / text_signed:.4f} of {text_signed}"
+    )
     if verbose:
         print("uncovered:", uncovered.most_common(60))
         print("\n".join(f"{n} {c}" for c, n in clashes.most_common(60)))
     correlate(lexicon, items)
 
 
-class _Eager:
-    """The relations of a lexicon, as `verify` and `process` read them."""
-
-    def __init__(self, lexicon) -> None:
-        self.__dict__.update(relations(lexicon))
-
-
 def correlate(lexicon, items) -> None:
     kept = [(name, record, verdict) for name, record in items if (verdict := judged(record)) is not None]
     texts = [reasoning_text(str(record["pred"])) for _, record, _ in kept]
     steps = [record["reason_steps"] for _, record, _ in kept]
-    steps = [" ".join(s) if isinstance(s, list) else str(s.get("reason_steps") if isinstance(s, dict) else s) for s in steps]
+    steps = [
+        " ".join(s) if isinstance(s, list) else str(s.get("reason_steps") if isinstance(s, dict) else s) for s in steps
+    ]
     reports = [str(record.get("original_report", "")) for _, record, _ in kept]
     slots = 96
     claims, evidence, goal = (findings(lexicon, list(values), slots) for values in (texts, reports, steps))
-    tables = _Eager(lexicon)
+    tables = Relations(**relations(lexicon))
     factual = np.asarray(process.factuality(verify.verify(tables, claims, evidence)))
     complete = np.asarray(process.completeness(tables, claims, goal))
     rouge_p = [rouge_l(text, report)[0] for text, report in zip(texts, reports, strict=True)]
