@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     if DISTRIBUTED.value:
         jax.distributed.initialize()
     try:
-        job.run(to_dataclass(JobConfig, CONFIG.value), Path(WORKDIR.value))
+        job.run(to_dataclass(JobConfig, CONFIG.value), Path(str(WORKDIR.value)))
     except Stopped as stopped:
         print(stopped, flush=True)
     return 0

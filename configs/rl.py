@@ -1,6 +1,6 @@
 """The main job: SFT, then GRPO with a process reward, a test after each stage, an export at the end.
 
-Without a preset: the paper's 7B recipe; `configs/rl.py:phantom`: the same code on a laptop, from drawn films to a table.
+Without a preset: the paper's 7B recipe. `configs/rl.py:phantom`: the same code on a laptop, from films to a table.
 """
 
 from ml_collections import ConfigDict

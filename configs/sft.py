@@ -1,6 +1,11 @@
-"""Supervised fine-tuning. Without a preset: the paper's 7B recipe; `configs/sft.py:phantom`: the same code on a laptop."""
+"""Supervised fine-tuning.
+
+Without a preset: the paper's 7B recipe; `configs/sft.py:phantom`: the same code on a laptop.
+"""
 
 from ml_collections import ConfigDict
+
+from chestx_jax.config import loose
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -14,26 +19,27 @@ def get_config(preset: str = "") -> ConfigDict:
 
 def paper() -> ConfigDict:
     """Qwen2-VL-7B-Instruct, batch 128, 448×448 films, rate 2e-6 with cosine and 10 % warm-up."""
+    stage = {
+        "name": "sft",
+        "init": "hf:Qwen/Qwen2-VL-7B-Instruct",
+        "sources": (
+            {"path": "train_reasoning.json", "weight": 1.0, "reasoning": True, "image_root": "images"},
+            {"path": "train_answer.json", "weight": 1.0, "reasoning": False, "image_root": "images"},
+        ),
+        "validation": {"path": "validation.json", "image_root": "images"},
+        "validation_batches": 8,
+        "rows": {"length": 2048, "image_slots": 4, "patches": 1024},
+        "batch": 32,  # rows: packed, they hold about the paper's 128 samples (256 visual tokens and some 250 of text each)
+        "micro_batches": 1,
+        "steps": 5000,
+        "optimizer": {"rate": 2e-6, "schedule": "cosine", "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0},
+        "z_weight": 0.0,
+        "seed": 0,
+        "cadence": {"log": 10, "save": 200, "validate": 200, "keep": 2},
+    }
     return ConfigDict(
         {
-            "init": {
-                "name": "sft",
-                "init": "hf:Qwen/Qwen2-VL-7B-Instruct",
-                "sources": (
-                    {"path": "train_reasoning.json", "weight": 1.0, "reasoning": True, "image_root": "images"},
-                    {"path": "train_answer.json", "weight": 1.0, "reasoning": False, "image_root": "images"},
-                ),
-                "validation": {"path": "validation.json", "image_root": "images"},
-                "validation_batches": 8,
-                "rows": {"length": 2048, "image_slots": 4, "patches": 1024},
-                "batch": 128,
-                "micro_batches": 4,
-                "steps": 5000,
-                "optimizer": {"rate": 2e-6, "schedule": "cosine", "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0},
-                "z_weight": 0.0,
-                "seed": 0,
-                "cadence": {"log": 10, "save": 200, "validate": 200, "keep": 2},
-            },
+            "init": loose(ConfigDict(stage)),
             "model": {
                 "family": "qwen2_vl",
                 "vocab_size": 152064,
@@ -58,10 +64,18 @@ def phantom() -> ConfigDict:
     """A model of 1.3M parameters on drawn 112×112 films: a base stage (captions, option look-up: what the paper's base
     model arrives with), then SFT."""
     rows = {"length": 256, "image_slots": 3, "patches": 64}
-    optimizer = {"rule": "muon", "schedule": "cosine", "warmup": 0.05, "weight_decay": 0.0, "clip": 1.0, "b2": 0.98, "final": 0.05}
+    optimizer = {
+        "rule": "muon",
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "weight_decay": 0.0,
+        "clip": 1.0,
+        "b2": 0.98,
+        "final": 0.05,
+    }
     base = {
         "name": "base",
-        "init": "random",
+        "init": loose("random"),
         "sources": (
             {"path": "base_regions.jsonl", "weight": 4.0, "reasoning": False, "seen": True},
             {"path": "base_letters.jsonl", "weight": 3.0, "reasoning": False},
@@ -76,7 +90,7 @@ def phantom() -> ConfigDict:
     }
     sft = {
         "name": "sft",
-        "init": base,
+        "init": loose(ConfigDict(base)),
         "sources": (
             {"path": "train_reasoning.jsonl", "weight": 2.0, "reasoning": True},
             {"path": "train_answer.jsonl", "weight": 0.5, "reasoning": False},
@@ -94,7 +108,7 @@ def phantom() -> ConfigDict:
     }
     return ConfigDict(
         {
-            "init": sft,
+            "init": loose(ConfigDict(sft)),
             "evaluation": {
                 "source": {"path": "test.jsonl"},
                 "rows": {"length": 128, "image_slots": 2, "patches": 64},

@@ -36,8 +36,7 @@ def conclude(
         if first != "blind"
     }
     tables = [comparison_table(scored, COLUMNS), blind_table(blind, scored)]
-    tables += [difference_table(name, {row: {m: cells[m] for m in cells if m in COLUMNS} for row, cells in table.items()})
-               for name, table in changes.items()]  # fmt: skip
+    tables += [difference_table(name, table) for name, table in changes.items()]
     document = {
         "models": {name: found.to_json() for name, found in scored.items()},
         "blind": blind,

@@ -133,9 +133,10 @@ def weights(setting: Setting, where: str):
 
 def seed_of(job: JobConfig) -> int:
     """The seed of random weights: that of the stage trained first."""
-    stage, seed = job.init, 0
+    stage: str | SftConfig = job.init
+    seed = 0
     while isinstance(stage, SftConfig):
-        stage, seed = stage.init, stage.seed
+        seed, stage = stage.seed, stage.init
     return seed
 
 

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and clipping, from optax."""
+"""AdamW or Muon with warm-up and clipping, from optax."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,8 @@ import optax.contrib
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, or Muon for the matrices with AdamW for the rest. Rates are per optimizer step; `warmup` is a share of all steps; decay skips vectors (norms and biases)."""
+    """AdamW, or Muon for the matrices with AdamW for the rest. Rates are per optimizer step; `warmup` is a share of
+    all steps; decay skips vectors (norms and biases)."""
 
     rule: Literal["adamw", "muon"] = "adamw"
     rate: float = 2e-6

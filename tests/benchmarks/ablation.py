@@ -1,9 +1,9 @@
-"""The paper's ablation at phantom scale: SFT; SFT + GRPO with the outcome reward alone; SFT + GRPO with the process reward.
+"""The paper's ablation at phantom scale: SFT; then GRPO with the outcome reward alone, or with the process reward.
 
     python tests/benchmarks/ablation.py --out runs/ablation [--seeds 0 1 2] [--data DIR]
 
-Both arms start from the same supervised weights of their seed and take equal steps. Prints one line per seed and arm,
-then the mean over seeds with the standard error. Run again after a stop, it goes on; about 12 minutes a seed on 2 cores.
+Both arms start from the same supervised weights of their seed and take equal steps. Prints one line per seed and
+arm, then the mean over seeds with the standard error. Run again after a stop, it goes on.
 """
 
 import argparse
