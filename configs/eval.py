@@ -11,7 +11,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config = ConfigDict({**to_dict(EvalConfig()), "files": ()})
     if preset == "phantom":
         config.files = ("runs/phantom/data/test.jsonl",)
-        config.train = "runs/phantom/data/train.jsonl"
+        config.train = "runs/phantom/data/train_reasoning.jsonl"
         config.length = 192
     elif preset:
         raise ValueError(f"configs/eval.py has no preset {preset!r}; it has phantom")

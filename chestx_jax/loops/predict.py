@@ -107,5 +107,6 @@ def run(config: EvalConfig, model: str, out: Path) -> int:
         held = hold(model, mesh, dtype, config.tokenizer or None, config.image_size)
         ask = partial(predict, held, config, say=print)
     name = model.partition("@")[0].removeprefix("openai:")
+    name = "/".join(Path(name.partition(":")[2]).parts[-2:]) if model.startswith(("hf:", "orbax:")) else name
     document = evaluate(config, samples, name, ask, out, load(), print)
     return 0 if document["complete"] else 3
