@@ -42,7 +42,7 @@ class DecoderAttention(nn.Module):
         v = v.reshape(rows, length, kv_heads, width)
         blocks = [Keys(*keys, mask) for keys, mask in zip((*past, (k, v)), masks, strict=True)]
         out = attend(q, blocks, config.compute.attention).reshape(rows, length, heads * width)
-        return Linear(config.width, ("heads", "embed"), config, name="o")(out), (k, v)
+        return Linear(config.width, ("heads", "embed"), config, residual=True, name="o")(out), (k, v)
 
 
 class DecoderMlp(nn.Module):
@@ -55,7 +55,7 @@ class DecoderMlp(nn.Module):
         gate = Linear(self.config.hidden, ("embed", "mlp"), self.config, name="gate")(x)
         up = Linear(self.config.hidden, ("embed", "mlp"), self.config, name="up")(x)
         hidden = constrain(jax.nn.silu(gate) * up, "batch", None, "mlp")
-        return Linear(self.config.width, ("mlp", "embed"), self.config, name="down")(hidden)
+        return Linear(self.config.width, ("mlp", "embed"), self.config, residual=True, name="down")(hidden)
 
 
 class DecoderLayer(nn.Module):

@@ -17,17 +17,21 @@ def declared(init: Callable, axes: tuple[str | None, ...]) -> Callable:
 
 
 class Linear(nn.Module):
-    """`x · kernel + bias` over the last dimension; the kernel is [in, out], its axes are (axis_in, axis_out)."""
+    """`x · kernel + bias` over the last dimension; the kernel is [in, out], its axes are (axis_in, axis_out).
+
+    `residual` marks the maps whose output is added to the residual stream; they may start smaller, or at 0.
+    """
 
     features: int
     axes: tuple[str | None, str | None]
     config: ModelConfig
     bias: bool = False
+    residual: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... F"]:
         compute = self.config.compute
-        init = nn.initializers.normal(self.config.initializer_range)
+        init = nn.initializers.normal(self.config.residual_range if self.residual else self.config.initializer_range)
         kernel = self.param("kernel", declared(init, self.axes), (x.shape[-1], self.features), compute.param_dtype)
         y = x @ kernel.astype(compute.dtype)
         if lora.adapts(self.config, self.path):

@@ -40,7 +40,9 @@ class VisionAttention(nn.Module):
         qkv = qkv + bias.astype(compute.dtype)[:, None, None]
         q, k, v = qkv.reshape(3, rows, length, vision.heads, width // vision.heads)
         out = attend(rotate(q, tables), [Keys(rotate(k, tables), v, mask)], compute.attention)
-        return Linear(width, ("heads", "embed"), self.config, bias=True, name="proj")(out.reshape(x.shape))
+        return Linear(width, ("heads", "embed"), self.config, bias=True, residual=True, name="proj")(
+            out.reshape(x.shape)
+        )
 
 
 class VisionMlp(nn.Module):
@@ -57,7 +59,7 @@ class VisionMlp(nn.Module):
             up = jax.nn.silu(gate) * up
         else:
             up = quick_gelu(up)
-        return Linear(vision.width, ("mlp", "embed"), self.config, bias=True, name="down")(up)
+        return Linear(vision.width, ("mlp", "embed"), self.config, bias=True, residual=True, name="down")(up)
 
 
 class VisionLayer(nn.Module):

@@ -15,7 +15,7 @@ from chestx_jax.data.schema import Sample
 
 _ASK_CAPTION = "Describe this chest X-ray."
 _ALPHABET = string.ascii_uppercase
-_ASK_LETTERS = "Give the letters of"
+_ASK_LETTERS = "Give the letter of each line."
 _ASK_REGIONS = "Describe this chest X-ray region by region."
 
 
@@ -65,19 +65,16 @@ def lookups(count: int, name: str, rng: np.random.Generator) -> list[Sample]:
 def letters(count: int, name: str, rng: np.random.Generator) -> list[Sample]:
     """Text-only practice with many look-ups a sample: lettered lines, one label each, then each label with its letter.
 
-    Half of them name the labels in one fixed order, so that the letters alone have to be found; the others in the order
-    that the question asks for, so that names have to be copied too.
+    The labels are named in one fixed order, so that the letters alone have to be found.
     """
     samples = []
     for _ in range(count):
         size = int(rng.choice((4, 8, 12)))
         lines = [FINDINGS[i] for i in rng.permutation(len(FINDINGS))[:size]]
         listed = "\n".join(f"{letter}) {phrases.name(label)}" for letter, label in zip(_ALPHABET, lines, strict=False))
-        in_order = rng.random() < 0.5
-        asked = [label for label in FINDINGS if label in lines] if in_order else shuffled(lines, rng)
-        wanted = "each line" if in_order else ", ".join(map(phrases.name, asked))
-        question = f"{listed}\n{_ASK_LETTERS} {wanted}."
-        said = ", ".join(f"{phrases.name(label)} {_ALPHABET[lines.index(label)]}" for label in asked)
+        named = [label for label in FINDINGS if label in lines]
+        said = ", ".join(f"{phrases.name(label)} {_ALPHABET[lines.index(label)]}" for label in named)
+        question = f"{_ASK_LETTERS}\n{listed}"
         samples.append(Sample("", "anomaly", question, said, (), (), (), "", None))
     return number(samples, name, "letters")
 

@@ -140,7 +140,7 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
         "base_captions": captions(studies["train"], "caption", rng(2)),
         "base_regions": region_captions(studies["train"], {job.path: job for job in jobs}, "region", rng(7)),
         "base_lookup": lookups(spec.lookups, "lookup", rng(3)),
-        "base_letters": letters(spec.lookups, "letters", rng(8)),
+        "base_letters": letters(2 * spec.lookups, "letters", rng(8)),
         "rl": questions(studies["rl"], spec.rl.per_task, "rl", "phantom", rng(4)),
         "validation": questions(studies["validation"], spec.validation.per_task, "validation", "phantom", rng(5)),
         "test": questions(studies["test"], spec.test.per_task, "test", "phantom", rng(6)),
