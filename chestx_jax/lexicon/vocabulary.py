@@ -7,7 +7,7 @@ before its first separator (`head`), the separators' flags (`marks`), where the 
 text was split into tokens makes no difference.
 
 A token with whole words between two separators is cut into several parts, each scanned in turn; common byte-level
-BPE vocabularies have none.
+BPE vocabularies have next to none (see `_without_rare_parts`).
 """
 
 import numpy as np
@@ -25,6 +25,7 @@ OUT, DEAD, FOREIGN, ROOT, _NUMBER = range(5)  # trie states: between words, unkn
 NO_HEAD, FOREIGN_HEAD, DEAD_HEAD = range(3)  # columns of the trie; the others follow
 TRIE_BITS = 15
 HEAD_BITS = 16
+_Part = tuple[bytes, int, bytes, int]
 LOOP = 1 << 14  # in `phrase_next`: the word was passed over
 
 
@@ -137,7 +138,7 @@ class _Words:
         return FOREIGN if alphabet.FOREIGN in letters else state
 
 
-def _parts(data: bytes, inside: bool) -> list[tuple[bytes, int, bytes, int]]:
+def _parts(data: bytes, inside: bool) -> list[_Part]:
     """A token as (head letters, separator flags, tail letters, capitals), cut where a whole word stands inside."""
     runs = [
         (bytes([alphabet.DIGIT]) if words.is_number(letters) and letters else letters, flags, offset)
@@ -147,7 +148,7 @@ def _parts(data: bytes, inside: bool) -> list[tuple[bytes, int, bytes, int]]:
     def capital(offset: int) -> int:
         return int(65 <= data[offset] <= 90)
 
-    parts: list[tuple[bytes, int, bytes, int]] = []
+    parts: list[_Part] = []
     head, capitals, k = b"", 0, 0
     if runs and runs[0][0]:
         head, capitals, k = runs[0][0], capital(0), 1
@@ -165,6 +166,7 @@ def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, np.
     for data in token_bytes:
         between = _parts(data, False)
         readings.append((between, _parts(data, True) if data and 0x80 <= data[0] <= 0xBF else between))
+    readings = _without_rare_parts(trie, readings)
     width = max(len(part) for pair in readings for part in pair)
     heads = {part[0] for pair in readings for parts in pair for part in parts} - {b""}
     steps = _compose(trie, {letters for letters in heads if alphabet.FOREIGN not in letters})
@@ -183,6 +185,26 @@ def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, np.
                 head[token, k, reading] = found | capitals << HEAD_BITS
                 rest[token, k, reading] = (trie.walk(tail) if tail else OUT) | flags << TRIE_BITS
     return head, rest, *_pack(steps, column)
+
+
+def _without_rare_parts(trie: _Words, readings: list[tuple[list[_Part], list[_Part]]]) -> list:
+    """Read the words inside the few tokens that hold one ("</s>", an emoji with blank lines) as separators.
+
+    Every part beyond the first doubles the scan, so where fewer than one token in a thousand has more, and what they
+    hold is no lexicon word, the word in the middle is given up. The plain reading keeps it.
+    """
+    many = [parts for pair in readings for parts in pair if len(parts) > 1]
+    inner = {part[2] for parts in many for part in parts[:-1]}
+    if len(many) * 1000 > len(readings) or any(trie.lexeme[trie.word_of[trie.walk(word)]] for word in inner if word):
+        return readings
+
+    def join(parts: list[_Part]) -> list[_Part]:
+        flags = 0
+        for part in parts:
+            flags = alphabet.join_gap(flags, part[1])
+        return [(parts[0][0], flags, parts[-1][2], (parts[0][3] & 1) | (parts[-1][3] & 2))]
+
+    return [tuple(join(parts) if len(parts) > 1 else parts for parts in pair) for pair in readings]
 
 
 def _compose(trie: _Words, heads: set[bytes]) -> list[dict[bytes, int]]:

@@ -60,6 +60,7 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
     words = scan.words(tables, completion.ids, completion.length)
     found = scopes.matches(tables, words)
     claims = scopes.findings(tables, words, found, config.slots, think_only=True)
+    claims = jax.lax.optimization_barrier(claims)  # else XLA works the scopes out again inside every pairwise relation
     answer = outcome.read(tables, words, found)
     thinking = words.word & (words.zone == tags.THINK)
     judged = process(
@@ -91,7 +92,10 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
     whole = jnp.maximum(jnp.stack([jnp.where(masks[name], weight, 0.0) for name, weight in paid.items()]).sum(0), 1e-6)
     sequence = jnp.stack([weights[name] * terms[name] for name in paid]).sum(0) / whole
     scale = jnp.where(has_report & thought & jnp.asarray(by_step), config.process / whole, 0.0)
-    credit = step_credit(words, claims, judged.step_value, completion.ids.shape[1]) * scale[:, None]
+    if by_step:
+        credit = step_credit(words, claims, judged.step_value, completion.ids.shape[1]) * scale[:, None]
+    else:
+        credit = jnp.zeros(completion.ids.shape, jnp.float32)
     return Scores(sequence=sequence.astype(jnp.float32), credit=credit, terms=terms, masks=masks)
 
 
@@ -100,7 +104,7 @@ def step_credit(words: Words, claims: Findings, value: Float[Array, "B M"], widt
     rows = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
     starts = jnp.zeros((words.word.shape[1], width), jnp.int32)
     starts = starts.at[rows, jnp.where(words.boundary, words.first, width)].add(1, mode="drop")
-    sentence = jnp.cumsum(starts, 1) - 1
+    sentence = scopes.totals(starts.T).T - 1
     values = jnp.zeros((sentence.shape[0], width + 2), jnp.float32)
     at = jnp.arange(sentence.shape[0])[:, None]
     values = values.at[at, jnp.where(claims.valid, claims.step, width + 2)].max(value, mode="drop")

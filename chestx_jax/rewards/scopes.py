@@ -178,21 +178,19 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
 
     packed = (present != absent).astype(jnp.int32) | certainty << 1 | attribute(last_side, next_side) << 3
     packed = packed | attribute(last_site, next_site) << 5 | change << 10 | (number - 1) << 12
-    totals = _totals(jnp.stack([words.boundary, counts], 1).astype(jnp.int32))
-    place = (totals[None, :, 1] <= jnp.arange(slots, dtype=jnp.int32)[:, None, None]).sum(1, dtype=jnp.int32)  # [M, B]
-    count = totals[-1, 1]
+    sums = totals(jnp.stack([words.boundary, counts], 1).astype(jnp.int32))
+    place = _first_at_least(sums[:, 1], jnp.broadcast_to(jnp.arange(1, slots + 1)[:, None], (slots, rows)))  # [M, B]
+    count = sums[-1, 1]
     valid = jnp.arange(slots, dtype=jnp.int32)[:, None] < count[None]
-    place = jnp.minimum(place, steps - 1)
 
     def pick(values: Array) -> Array:
         return jnp.where(valid, jnp.take_along_axis(values, place, 0), 0)
 
-    begin = (words.content[None] < jnp.take_along_axis(found.start, place, 0)[:, None]).sum(1, dtype=jnp.int32)
-    begin = jnp.minimum(begin, steps - 1)
+    begin = _first_at_least(words.content, jnp.take_along_axis(found.start, place, 0))
     fields = pick(packed)
     return Findings(
         concept=(fields >> 12).T, polarity=(fields & 1).T, certainty=((fields >> 1) & 3).T, side=((fields >> 3) & 3).T,
-        site=((fields >> 5) & 31).T, change=((fields >> 10) & 3).T, step=pick(totals[:, 0] - 1).T,
+        site=((fields >> 5) & 31).T, change=((fields >> 10) & 3).T, step=pick(sums[:, 0] - 1).T,
         first=jnp.where(valid, jnp.take_along_axis(words.first, begin, 0), 0).T, last=pick(words.last).T,
         valid=valid.T, overflow=jnp.maximum(count - slots, 0),
     )  # fmt: skip
@@ -235,9 +233,21 @@ def _running(keys: Array, reverse: bool) -> Array:
     return out
 
 
-def _totals(counts: Array) -> Array:
+def totals(counts: Array) -> Array:
+    """Running sums over the first axis."""
     _, out = jax.lax.scan(lambda total, count: (total + count,) * 2, jnp.zeros(counts.shape[1:], jnp.int32), counts)
     return out
+
+
+def _first_at_least(rising: Array, wanted: Array) -> Array:
+    """For each wanted [M, B] the first step at which the rising values [T, B] reach it (the last step if none does)."""
+    steps = rising.shape[0]
+    at = jnp.zeros(wanted.shape, jnp.int32)
+    for bit in reversed(range(steps.bit_length())):
+        ahead = at + (1 << bit)
+        below = jnp.take_along_axis(rising, jnp.minimum(ahead, steps) - 1, 0) < wanted
+        at = jnp.where((ahead <= steps) & below, ahead, at)
+    return jnp.minimum(at, steps - 1)
 
 
 def _earlier(keys: Array) -> Array:

@@ -40,13 +40,11 @@ def verify(tables: Relations, claims: Findings, evidence: Findings) -> Verdicts:
     """
     claim, proof = _pairs(claims, 2), _pairs(evidence, 1)
     counts = scored(tables, evidence)[:, None]
-    below = tables.is_a[proof.concept, claim.concept]
-    above = tables.is_a[claim.concept, proof.concept]
-    denies = tables.denies[proof.concept, claim.concept]
+    below, above, denies, denied = relate(tables, proof.concept, claim.concept)
     same_side = (claim.side == 0) | (proof.side == 0) | ((claim.side & proof.side) != 0)
     shows = counts & (proof.polarity == 1) & below
     clears = counts & same_side & (((proof.polarity == 0) & above) | ((proof.polarity == 1) & denies))
-    rival = (counts & (proof.polarity == 1) & tables.denies[claim.concept, proof.concept]).any(2)
+    rival = (counts & (proof.polarity == 1) & denied).any(2)
 
     unsided = (shows & (proof.side == 0)).any(2)
     left, right = ((shows & ((proof.side & bit) != 0)).any(2) for bit in (1, 2))
@@ -78,6 +76,15 @@ def verify(tables: Relations, claims: Findings, evidence: Findings) -> Verdicts:
     )
 
 
+def relate(tables: Relations, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """For all pairs: a is a kind of b, b is a kind of a, a denies b, b denies a; one gather for the four."""
+    is_a, denies = jnp.asarray(tables.is_a), jnp.asarray(tables.denies)
+    relations = (is_a, is_a.T, denies, denies.T)
+    packed = jnp.stack([relation.astype(jnp.int32) << bit for bit, relation in enumerate(relations)]).sum(0)
+    found = packed.reshape(-1)[a * is_a.shape[0] + b]
+    return tuple((found >> bit) & 1 != 0 for bit in range(4))  # type: ignore[return-value]
+
+
 def share(findings: Findings, valid: Bool[Array, "B M"]) -> Float[Array, "B M"]:
     """1 / number of valid slots with the same concept and polarity, so that each counts once in a sum."""
     one, two = _pairs(findings, 2), _pairs(findings, 1)
@@ -90,9 +97,9 @@ def stated(tables: Relations, wanted: Findings, claims: Findings) -> Bool[Array,
     want, claim = _pairs(wanted, 2), _pairs(claims, 1)
     counts = scored(tables, claims)[:, None]
     same_side = (claim.side == 0) | (want.side == 0) | ((claim.side & want.side) != 0)
-    present = (claim.polarity == 1) & tables.is_a[claim.concept, want.concept]
-    absent = (claim.polarity == 0) & tables.is_a[want.concept, claim.concept]
-    absent = absent | ((claim.polarity == 1) & tables.denies[claim.concept, want.concept])
+    below, above, denies, _ = relate(tables, claim.concept, want.concept)
+    present = (claim.polarity == 1) & below
+    absent = ((claim.polarity == 0) & above) | ((claim.polarity == 1) & denies)
     matches = jnp.where(want.polarity == 1, present, absent)
     return scored(tables, wanted) & (counts & same_side & matches).any(2)
 
@@ -101,8 +108,9 @@ def contradictory(tables: Relations, claims: Findings, within_step: Bool[Array, 
     """Claims that another claim of the same text denies; only of the same step where `within_step` (two films)."""
     one, two = _pairs(claims, 2), _pairs(claims, 1)
     valid = scored(tables, claims)
-    clash = (one.polarity == 1) & (two.polarity == 0) & tables.is_a[one.concept, two.concept]
-    clash = clash | ((one.polarity == 1) & (two.polarity == 1) & tables.denies[two.concept, one.concept])
+    below, _, _, denied = relate(tables, one.concept, two.concept)
+    clash = (one.polarity == 1) & (two.polarity == 0) & below
+    clash = clash | ((one.polarity == 1) & (two.polarity == 1) & denied)
     clash = clash & ((one.side == 0) | (two.side == 0) | ((one.side & two.side) != 0))
     clash = clash & valid[:, None] & valid[:, :, None] & ((one.step == two.step) | ~within_step[:, None, None])
     return clash.any(2) | clash.any(1)
