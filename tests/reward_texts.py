@@ -69,7 +69,7 @@ JOINTS = (
     "! ",
 )
 FRAMES = (
-    "There is {}.", "No {} or {}.", "The {} is {}.", "{} is not seen.", "Possible {}, {}.", "Without {}, {} has worsened.",
+    "There is {}.", "No {} or {}.", "The {} is {}.", "{} is not seen.", "Possible {}, {}.", "Without {}, {} has worsened.",  # noqa: E501
     "The lungs are clear, but {} remains.", "1. {}\n2. {}", "{} cannot be excluded.", "I should look for {}.",
     "Normal heart size and {}.", "Heart and {} are normal.", "A) {}\nB) {}", "Does this show {}?", "{}: none.",
     "The {} on the left, {} on the right.", "{} would appear as {}.", "Stable {} with new {}.",

@@ -7,7 +7,7 @@ copied questions and options, because questions and listed options assert nothin
 count as wrong; hedging, by half credit; short and empty reasoning, by the least number of words; answers and tags in
 odd places, because the text is then broken and has no think block; padding, by the least share of effective
 sentences; other languages and look-alike letters, because foreign words assert nothing.
-"""
+"""  # noqa: E501
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Case:
 
 CASES = (
     Case(
-        "Findings: The heart is moderately enlarged. Small left pleural effusion with left basilar atelectasis. No pneumothorax. "
+        "Findings: The heart is moderately enlarged. Small left pleural effusion with left basilar atelectasis. No pneumothorax. "  # noqa: E501
         "Impression: Cardiomegaly and small left effusion.",
         "I start with the heart, which is enlarged. There is a small left pleural effusion. The left base shows "
         "consolidation. No pneumothorax is seen. The bones look intact.",
@@ -40,22 +40,22 @@ CASES = (
         "Does this chest X-ray show pleural effusion? Options:\nA) Yes\nB) No",
     ),
     Case(
-        "Findings: Consolidation in the right lower lobe, consistent with pneumonia. The heart size is normal. No effusion.",
-        "The heart is not enlarged. There is a consolidation in the right lower lobe. A small right pleural effusion is "
+        "Findings: Consolidation in the right lower lobe, consistent with pneumonia. The heart size is normal. No effusion.",  # noqa: E501
+        "The heart is not enlarged. There is a consolidation in the right lower lobe. A small right pleural effusion is "  # noqa: E501
         "present. There is no pneumothorax.",
         "There is consolidation in the right lower lobe.",
         "Which finding is in this chest X-ray? Options:\nA) Pneumonia\nB) Edema\nC) Fracture\nD) Pneumothorax",
     ),
     Case(
         "Findings: Moderate right pneumothorax. Right rib fractures. A chest tube is in place. Heart size is normal.",
-        "There is a pneumothorax on the right. The lungs are otherwise without edema. No fracture is seen. A chest tube "
+        "There is a pneumothorax on the right. The lungs are otherwise without edema. No fracture is seen. A chest tube "  # noqa: E501
         "projects over the right hemithorax. The heart size is normal.",
         "There is a right pneumothorax.",
         "Which findings are in this chest X-ray? Options:\nA) Edema, Pneumonia\nB) Fracture, Pneumothorax",
     ),
     Case(
         "Findings: Mild pulmonary edema with small bilateral pleural effusions. Stable cardiomegaly.",
-        "The heart is enlarged. There is mild pulmonary edema. There is no pleural effusion. There is a nodule in the left "
+        "The heart is enlarged. There is mild pulmonary edema. There is no pleural effusion. There is a nodule in the left "  # noqa: E501
         "upper lobe.",
         "There is pulmonary edema.",
         "You are given two images. Please identify the progression of edema. Options:\nA) stable\nB) worsening",

@@ -54,7 +54,7 @@ def test_tokenisation_makes_no_difference(made):
 
 
 def test_what_finds_no_slot_is_counted(made):
-    words, tables = made
+    _, tables = made
     data = b"<think> " + b"edema and effusion. " * 5 + b"</think>"
     ids = np.asarray([list(data)], np.int32)
     found = extract(tables, ids, np.asarray([len(data)], np.int32), slots=4)

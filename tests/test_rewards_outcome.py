@@ -42,10 +42,10 @@ GOOD = (
     " <think> x </think> <answer> (A) Edema </answer>",
 )
 BAD = (
-    "", "A", "<answer> A </answer>", "<think> x </think>", "<think> x </think> so <answer> A </answer>", "<think> x </think><answer> A </answer>.",
-    "<answer> A </answer><think> x </think>", "<think> <think> x </think><answer> A </answer>", "<think> x </think><answer> A </answer><answer> A </answer>",
-    "<think> x </think><answer> A", "<think> x <answer> A </answer></think>", "<think> x </think><answer> </answer>", "<think> x </think><answer> yes </answer>",
-    "< think> x </think><answer> A </answer>", "<think> x </think><answer> A <answer></answer>", "<think> x </think><answer> Aé </answer>",
+    "", "A", "<answer> A </answer>", "<think> x </think>", "<think> x </think> so <answer> A </answer>", "<think> x </think><answer> A </answer>.",  # noqa: E501
+    "<answer> A </answer><think> x </think>", "<think> <think> x </think><answer> A </answer>", "<think> x </think><answer> A </answer><answer> A </answer>",  # noqa: E501
+    "<think> x </think><answer> A", "<think> x <answer> A </answer></think>", "<think> x </think><answer> </answer>", "<think> x </think><answer> yes </answer>",  # noqa: E501
+    "< think> x </think><answer> A </answer>", "<think> x </think><answer> A <answer></answer>", "<think> x </think><answer> Aé </answer>",  # noqa: E501
 )  # fmt: skip
 
 

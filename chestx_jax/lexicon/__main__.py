@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     counted = sum(not concept.general for concept in lexicon.concepts)
     print(f"{counted} concepts, {len(lexicon.entities)} entities, {len(lexicon.predicates)} predicates, ", end="")
     print(
-        f"{len(lexicon.phrases)} phrases, {len(set(lexicon.lexemes.values()))} lexemes, {len(lexicon.lexemes)} spellings"
+        f"{len(lexicon.phrases)} phrases, {len(set(lexicon.lexemes.values()))} lexemes, {len(lexicon.lexemes)} spellings"  # noqa: E501
     )
     if not options.check:
         return 0

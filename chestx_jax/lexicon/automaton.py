@@ -1,4 +1,4 @@
-"""The phrase automaton over lexemes, as a trie with failure links (Aho and Corasick, 1975) and self-loops on fillers."""
+"""The phrase automaton over lexemes, as a trie with failure links (Aho and Corasick, 1975) and self-loops on fillers."""  # noqa: E501
 
 from collections import deque
 from dataclasses import dataclass

@@ -48,7 +48,7 @@ def reference(
 
 
 def letter_bits(answer: str) -> int:
-    """Bit i set for option letter chr(65 + i) among the standalone capitals of a gold answer ("A", "A, C", "A) Yes")."""
+    """Bit i set for option letter chr(65 + i) among the standalone capitals of a gold answer ("A", "A, C", "A) Yes")."""  # noqa: E501
     marked = re.findall(r"(?<![A-Za-z0-9])\(?([A-Z])\)", answer)
     found = marked or re.findall(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", answer)
     return sum(1 << (ord(letter) - 65) for letter in set(found))

@@ -44,7 +44,7 @@ class Tables(Relations):
 
     V tokens (one more row, the empty token, at the end), K parts of a token, W words, X lexemes. The last axis of `head`
     and `rest` is the reading: 0 between words, 1 inside one (they differ for tokens that begin in mid-character).
-    """
+    """  # noqa: E501
 
     head: Int[np.ndarray, "V K 2"]  # column of the part's leading letters in `trie`, capital bits of head and tail
     rest: Int[np.ndarray, "V K 2"]  # trie state after the trailing letters (OUT: none), flags of the separators
@@ -91,7 +91,7 @@ def tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
         tag_clean=np.asarray([tags.is_clean(state) for state in range(len(states))]),
         trie_base=base, trie=cells, word_of=words.word_of, lexeme=words.lexeme, word_class=words.word_class,
         phrase_row=row, phrase_next=phrase_next,
-        record=np.asarray([pack_record(r, int(d)) for r, d in zip(machine.records, machine.depth, strict=True)], np.int32),
+        record=np.asarray([pack_record(r, int(d)) for r, d in zip(machine.records, machine.depth, strict=True)], np.int32),  # noqa: E501
         pairs=_pairs(lexicon), **relations(lexicon),
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ def completeness(tables: Relations, claims: Findings, wanted: Findings) -> Float
 
 
 def effectiveness(claims: Findings, useful: Bool[Array, "B M"], sentences: Int[Array, " B"]) -> Float[Array, " B"]:
-    """Share of sentences with at least one useful finding (correct, and stated by the report or the reference steps)."""
+    """Share of sentences with at least one useful finding (correct, and stated by the report or the reference steps)."""  # noqa: E501
     same = (claims.step[:, :, None] == claims.step[:, None]) & useful[:, None] & useful[:, :, None]
     first = useful & ~(same & _strictly_before(useful.shape[1])).any(2)
     return jnp.minimum(_ratio(first.sum(1).astype(jnp.float32), sentences.astype(jnp.float32)), 1.0)

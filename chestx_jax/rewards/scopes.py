@@ -79,14 +79,14 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
     bare_change, late_change = jnp.where(bare, change, 0), jnp.where(bare, 0, change)
     question = words.boundary & ((words.gap & a.QUESTION) != 0)
 
-    last_clause, last_stop, last_negation, last_hedge, last_silent, last_link, last_turn, last_mention, last_any, *cues = _last(
+    last_clause, last_stop, last_negation, last_hedge, last_silent, last_link, last_turn, last_mention, last_any, *cues = _last(  # noqa: E501
         clause, stop, has("negation_before"), has("hedge_before"), silent, links, clause | has("verb"), mention,
         mention | (entity > 0), side, site, bare_change, entity,
     )  # fmt: skip
     last_side, last_site, last_change, last_entity = cues
-    (next_clause, next_link, next_boundary, next_question, next_mention, next_barrier, next_verb, next_denial, next_doubt,
+    (next_clause, next_link, next_boundary, next_question, next_mention, next_barrier, next_verb, next_denial, next_doubt,  # noqa: E501
      next_silent, next_side, next_site, next_change, next_late, next_entity) = _upcoming(
-        clause, links, words.boundary, question, mention, barrier, has("verb"), has("negation_after"), has("hedge_after"),
+        clause, links, words.boundary, question, mention, barrier, has("verb"), has("negation_after"), has("hedge_after"),  # noqa: E501
         silent, side, site, bare_change, late_change, entity,
     )  # fmt: skip
     start_ahead = _later(-_running(-jnp.where(entity > 0, found.start, 1 << 30)[:, None], reverse=True), 1 << 30)[:, 0]

@@ -93,7 +93,7 @@ def share(findings: Findings, valid: Bool[Array, "B M"]) -> Float[Array, "B M"]:
 
 
 def stated(tables: Relations, wanted: Findings, claims: Findings) -> Bool[Array, "B R"]:
-    """Which wanted findings [B, R] the claims [B, M] state with the same polarity (a broader denial states them too)."""
+    """Which wanted findings [B, R] the claims [B, M] state with the same polarity (a broader denial states them too)."""  # noqa: E501
     want, claim = _pairs(wanted, 2), _pairs(claims, 1)
     counts = scored(tables, claims)[:, None]
     same_side = (claim.side == 0) | (want.side == 0) | ((claim.side & want.side) != 0)

@@ -21,9 +21,9 @@ from chestx_jax.rewards import process, verify
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared/data/radrbench_outputs/reasoning_res"
 NEGATIVE = re.compile(
-    r"\b(no|not|none|non|nor|absent|absence|without|normal|negative|clear|unremarkable|unlikely|ruled out|excluded|exclud\w*|"
-    r"within normal|intact|sharp|midline|free|resolved|lack|never|inconsistent|unsupported|less likely|preserved|denied|"
-    r"appropriate|regular|well[- ]defined|unsupport\w*|minimal likelihood|maintained|low likelihood|cannot be confirmed)\b",
+    r"\b(no|not|none|non|nor|absent|absence|without|normal|negative|clear|unremarkable|unlikely|ruled out|excluded|exclud\w*|"  # noqa: E501
+    r"within normal|intact|sharp|midline|free|resolved|lack|never|inconsistent|unsupported|less likely|preserved|denied|"  # noqa: E501
+    r"appropriate|regular|well[- ]defined|unsupport\w*|minimal likelihood|maintained|low likelihood|cannot be confirmed)\b",  # noqa: E501
     re.IGNORECASE,
 )
 STATUS_POSITIVE = re.compile(
@@ -133,7 +133,7 @@ def main(verbose: bool) -> None:
                 text_agree += sign in mine
     print(f"observations {total}, covered {covered / total:.4f}")
     print(
-        f"sign of observation with status {agree / signed:.4f}; sign in the reasoning {text_agree / text_signed:.4f} of {text_signed}"
+        f"sign of observation with status {agree / signed:.4f}; sign in the reasoning {text_agree / text_signed:.4f} of {text_signed}"  # noqa: E501
     )
     if verbose:
         print("uncovered:", uncovered.most_common(60))
@@ -165,7 +165,7 @@ def correlate(lexicon, items) -> None:
     print(f"items {len(kept)}")
     for name, ours, rouge, bag in (("factuality", factual, rouge_p, bag_p), ("completeness", complete, rouge_r, bag_r)):
         print(
-            f"{name:13s} Spearman ours {spearman(ours, judge[name]):.4f}  ROUGE-L {spearman(np.asarray(rouge), judge[name]):.4f}"
+            f"{name:13s} Spearman ours {spearman(ours, judge[name]):.4f}  ROUGE-L {spearman(np.asarray(rouge), judge[name]):.4f}"  # noqa: E501
             f"  bag of concepts {spearman(np.asarray(bag), judge[name]):.4f}"
         )
     for group in sorted({name for name, _, _ in kept}):

@@ -83,7 +83,7 @@ def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
         }
         for name, seconds in timed.items():
             print(
-                f"{count} x {width} {jax.default_backend()}  {name:36s} {seconds * 1e3:9.2f} ms  {count * width / seconds / 1e6:7.3f} M tokens/s"
+                f"{count} x {width} {jax.default_backend()}  {name:36s} {seconds * 1e3:9.2f} ms  {count * width / seconds / 1e6:7.3f} M tokens/s"  # noqa: E501
             )
 
 
