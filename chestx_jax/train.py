@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import jax
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from chestx_jax import door
@@ -23,6 +23,7 @@ DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts (TPU
 
 def main(arguments: list[str]) -> int:
     del arguments
+    logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
     if DISTRIBUTED.value:
         jax.distributed.initialize()
     try:

@@ -27,7 +27,7 @@ def paper() -> ConfigDict:
         "prompts": 256,
         "rows": {"length": 2048, "image_slots": 2, "patches": 1024},
         "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 2048, "group": 8},
-        "rewards": {},
+        "rewards": {"format": 1.0, "accuracy": 1.0, "process": 1.0, "factuality": 1.0},
         "advantages": {"baseline": "group", "scale": "std", "equal_groups": "keep", "step_weight": 0.0},
         "policy": {
             "ratio": "token",
@@ -67,7 +67,7 @@ def phantom() -> ConfigDict:
         "prompts": 8,
         "rows": {"length": 128, "image_slots": 2, "patches": 64},
         "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 96, "group": 8},
-        "rewards": {},
+        "rewards": {"factuality": 1.0, "completeness": 1.0, "slots": 24},
         "advantages": {"baseline": "group", "scale": "std", "equal_groups": "keep", "step_weight": 0.0},
         "policy": {
             "clip_low": 0.2,
