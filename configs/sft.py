@@ -29,7 +29,7 @@ def paper() -> ConfigDict:
         "validation": {"path": "validation.json", "image_root": "images"},
         "validation_batches": 8,
         "rows": {"length": 2048, "image_slots": 4, "patches": 1024},
-        "batch": 32,  # rows: packed, they hold about the paper's 128 samples (256 visual tokens and some 250 of text each)
+        "batch": 32,  # packed rows: about the paper's 128 samples of some 500 tokens
         "micro_batches": 1,
         "steps": 5000,
         "optimizer": {"rate": 2e-6, "schedule": "cosine", "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0},
