@@ -166,6 +166,13 @@ def faulty(body, before):
     return fault if fault and not before else "<think> Pulmonary edema. </think><answer> A </answer>"
 
 
+# Started in the background a process inherits a shell's deafness to ctrl-C; the program is to hear it all the same.
+HEEDING = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
     path, out = asked(tmp_path), tmp_path / "out"
@@ -173,7 +180,7 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
         command = ["--config=configs/eval.py", f"--config.files=('{path}',)", "--config.workers=2"]
         command += [f"--model=openai:tiny@{url}", f"--out={out}"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "chestx_jax.evaluate", *command],
+            [sys.executable, "-c", HEEDING, "-m", "chestx_jax.evaluate", *command],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -41,7 +41,9 @@ def whole(batch):
 
 
 differentiate = jax.jit(
-    jax.value_and_grad(lambda params, batch, total: supervised(CONFIG, params, batch, jnp.asarray(vocabulary().allowed), total))
+    jax.value_and_grad(
+        lambda params, batch, total: supervised(CONFIG, params, batch, jnp.asarray(vocabulary().allowed), total)
+    )
 )
 
 
@@ -96,7 +98,9 @@ def test_micro_batches_change_nothing_in_a_supervised_step(params):
 def policy_step(micro_batches, overlong):
     """A GRPO step as (parameters, experience) → (state, metrics), compiled once for all tests here."""
     step = functools.partial(grpo_step, CONFIG, keeping_gradients(), PolicyConfig(), overlong, 0.9, micro_batches)
-    return jax.jit(lambda params, given: step(fresh(params, keeping_gradients()), given, jnp.asarray(vocabulary().allowed)))
+    return jax.jit(
+        lambda params, given: step(fresh(params, keeping_gradients()), given, jnp.asarray(vocabulary().allowed))
+    )
 
 
 def test_micro_batches_change_nothing_in_a_policy_step(params):

@@ -1,0 +1,162 @@
+"""Checkpoints: state and the iterator's place come back as they were, and half of one is never taken."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_rows import CONFIG, parameters
+
+from chestx_jax import checkpoint, sharding
+from chestx_jax.errors import UserError
+from chestx_jax.model.config import computed
+from chestx_jax.sharding import MeshConfig
+from chestx_jax.update import state as states
+from chestx_jax.update.optimizer import OptimizerConfig, optimizer
+
+TRANSFORM = optimizer(OptimizerConfig(), 10)
+
+
+class Stream:
+    """An iterator with a place, as far as checkpoints care."""
+
+    def __init__(self, place: int = 0):
+        self.place = place
+
+    def get_state(self):
+        return {"place": self.place, "parents": [{"nested": self.place}]}
+
+    def set_state(self, state):
+        assert state["parents"] == [{"nested": state["place"]}]
+        self.place = state["place"]
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return sharding.make_mesh(MeshConfig(2, 2, 2))
+
+
+@pytest.fixture(scope="module")
+def fresh(mesh):
+    at = states.state_shardings(CONFIG, TRANSFORM, mesh)
+    return jax.jit(lambda params: states.fresh(params, TRANSFORM), out_shardings=at)(parameters())
+
+
+def at_step(state, step):
+    """A state that tells its step in every leaf."""
+    return jax.tree.map(lambda x: (x + jnp.asarray(step, x.dtype)).astype(x.dtype), state)
+
+
+def restored(folder, mesh, data=None, config=CONFIG):
+    shapes, at = states.state_shapes(config, TRANSFORM), states.state_shardings(config, TRANSFORM, mesh)
+    with checkpoint.manager(folder, 2) as checkpoints:
+        return checkpoint.restore(checkpoints, shapes, at, data)
+
+
+def written(folder, state, steps, losses=None, keep=2):
+    with checkpoint.manager(folder, keep) as checkpoints:
+        for step in steps:
+            metrics = {"validation_loss": losses[step]} if losses else None
+            checkpoint.save(checkpoints, at_step(state, step), Stream(10 * step), step, metrics)
+    return folder
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(other))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, fresh):
+    return written(tmp_path_factory.mktemp("saved") / "checkpoints", fresh, (3, 5))
+
+
+def test_state_and_place_come_back_together(saved, fresh, mesh):
+    data = Stream()
+    state = restored(saved, mesh, data)
+    same(state, at_step(fresh, 5))
+    assert data.place == 50
+    assert jax.tree.map(lambda x: x.sharding, state) == states.state_shardings(CONFIG, TRANSFORM, mesh)
+
+
+def test_another_mesh_can_go_on(saved, fresh):
+    alone = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    state = restored(saved, alone, Stream())
+    same(state, at_step(fresh, 5))
+    assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(state))
+
+
+def test_nothing_saved_gives_nothing(tmp_path, mesh):
+    assert restored(tmp_path / "none", mesh, Stream()) is None
+
+
+def test_another_shape_is_one_clear_sentence(saved, mesh):
+    with pytest.raises(UserError) as caught:
+        restored(saved, mesh, Stream(), replace(CONFIG, hidden=128))
+    assert str(saved) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError):
+        restored(saved, mesh, Stream(), replace(CONFIG, tied=True))
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path, fresh):
+    losses = {1: 0.9, 2: 0.1, 3: 0.7, 4: 0.6, 5: 0.5}
+    folder = written(tmp_path / "checkpoints", fresh, losses, losses)
+    assert steps_in(folder) == [2, 4, 5]
+
+
+def steps_in(folder):
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def test_a_step_saved_before_is_left_alone(tmp_path, fresh, mesh):
+    """A run resumed at its last step saves nothing twice."""
+    folder = written(tmp_path / "checkpoints", fresh, (3,))
+    with checkpoint.manager(folder, 2) as checkpoints:
+        checkpoint.save(checkpoints, fresh, Stream(1), 3, None)
+    data = Stream()
+    same(restored(folder, mesh, data), at_step(fresh, 3))
+    assert data.place == 30
+
+
+def test_a_half_written_checkpoint_is_not_taken(saved, fresh, mesh, tmp_path):
+    """What a kill leaves is a folder of Orbax's temporary name; the complete checkpoint before it is taken."""
+    folder = shutil.copytree(saved, tmp_path / "checkpoints")
+    half = folder / "7.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "5", half)
+    (half / "_CHECKPOINT_METADATA").unlink(missing_ok=True)
+    data = Stream()
+    same(restored(folder, mesh, data), at_step(fresh, 5))
+    assert data.place == 50
+    assert not half.exists()  # and swept away
+
+
+def test_parameters_alone(tmp_path, mesh):
+    params = parameters()
+    checkpoint.save_params(tmp_path / "params", params, {"layers": 2})
+    same(checkpoint.load_params(tmp_path / "params", CONFIG, mesh), params)
+    assert json.loads((tmp_path / "params" / "model.json").read_text()) == {"layers": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["params"]
+    doubled = jax.tree.map(lambda x: x * 2, params)
+    checkpoint.save_params(tmp_path / "params", doubled, {})  # replaced, not mixed
+    same(checkpoint.load_params(tmp_path / "params", CONFIG, mesh), doubled)
+
+
+def test_parameters_of_another_model_are_named(tmp_path, mesh):
+    checkpoint.save_params(tmp_path / "params", parameters(), {})
+    with pytest.raises(UserError, match=r"parameters differ: .*mlp.* is \(.*\), wanted \("):
+        checkpoint.load_params(tmp_path / "params", replace(CONFIG, hidden=128), mesh)
+    checkpoint.save_params(tmp_path / "tied", {k: v for k, v in parameters().items() if k != "head"}, {})
+    with pytest.raises(UserError, match=r"head.* is missing, wanted"):
+        checkpoint.load_params(tmp_path / "tied", CONFIG, mesh)
+    with pytest.raises(UserError, match="holds no params folder"):
+        checkpoint.load_params(tmp_path / "elsewhere", CONFIG, mesh)
+
+
+def test_parameters_come_back_in_another_dtype_only_if_asked(tmp_path, mesh):
+    """Full-precision weights restored into a bf16 policy are rounded once, not reinterpreted."""
+    checkpoint.save_params(tmp_path / "params", parameters(), {})
+    half = checkpoint.load_params(tmp_path / "params", computed(CONFIG, param_dtype="bfloat16"), mesh)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y.astype(jnp.bfloat16)), half, parameters())

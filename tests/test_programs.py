@@ -1,0 +1,200 @@
+"""Every jitted program compiles from its abstract arguments alone, once, donates what it says, and fits full size."""
+
+import functools
+import pathlib
+from dataclasses import replace
+
+import jax
+import mesh_run
+import numpy as np
+import pytest
+import tiny_rows
+from tiny_models import VOCABULARY
+
+from chestx_jax import lexicon, sharding
+from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.programs import Program, fresh_state, initial, programs, reading_shapes, rollout_shapes, transform_of
+from chestx_jax.recipes import EvaluationConfig, JobConfig
+from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.update.steps import Experience
+
+JOB = replace(mesh_run.JOB, evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=4, length=8))
+NAMES = {
+    "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/logprobs", "grpo/step", "test/generate",
+}  # fmt: skip
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(2, 2, 2))
+
+
+@pytest.fixture(scope="module")
+def found(mesh):
+    return programs(JOB, mesh)
+
+
+@pytest.fixture(scope="module")
+def functions(found):
+    return {name: program.jit() for name, program in found.items()}
+
+
+@pytest.fixture(scope="module")
+def executables(found, functions):
+    """Compiled before any data, parameters or tokenizer exist."""
+    return {name: functions[name].lower(*program.arguments).compile() for name, program in found.items()}
+
+
+def state_of(stage, mesh):
+    return fresh_state(JOB, transform_of(JOB.model, stage), mesh).jit()(initial(JOB, 0, mesh).jit()())
+
+
+def test_every_program_of_a_job_compiles_without_data(executables):
+    assert executables.keys() == NAMES
+
+
+@pytest.mark.parametrize("name", ["sft/step", "grpo/step"])
+def test_a_step_updates_its_state_in_place(found, executables, name):
+    """The bytes of the state that a device holds are all reused."""
+    state, at = found[name].arguments[0], found[name].in_shardings[0]
+    held = jax.tree.map(lambda leaf, s: np.prod(s.shard_shape(leaf.shape)) * leaf.dtype.itemsize, state, at)
+    assert executables[name].memory_analysis().alias_size_in_bytes >= sum(jax.tree.leaves(held))
+
+
+def deleted(tree):
+    return {leaf.is_deleted() for leaf in jax.tree.leaves(tree)}
+
+
+def test_a_supervised_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
+    """Three batches of different content; within a step nothing goes between host and devices."""
+    words = sharding.put(tiny_rows.vocabulary(), found["sft/step"].in_shardings[2])
+    state = state_of(JOB.init, mesh)
+    with jax.transfer_guard("disallow"):
+        for turn in range(3):
+            rolled = jax.tree.map(functools.partial(np.roll, shift=turn, axis=0), mesh_run.supervised_batch())
+            batch = sharding.put(rolled, found["sft/step"].in_shardings[1])
+            before = state
+            state, metrics = functions["sft/step"](state, batch, words)
+            assert deleted(before) == {True}
+            loss, tokens = functions["sft/validate"](state.params, batch, words)
+            assert deleted((state.params, batch, words)) == {False}
+            assert np.isfinite(jax.device_get(metrics["loss"]))
+            assert jax.device_get(loss) > 0 < jax.device_get(tokens)
+    assert functions["sft/step"]._cache_size() == 1
+    assert functions["sft/validate"]._cache_size() == 1
+
+
+def letters():
+    """A vocabulary of single bytes, as the abstract tables assume."""
+    return [bytes([i]) for i in range(256)] + [b""] * (VOCABULARY - 256)
+
+
+def references(known, turn):
+    """What the rewards compare eight prompts with: other reports each turn."""
+    reports = [("No edema.",), (), ("Small left effusion.",), ("The lungs are clear.",)] * 2
+    reports = reports[turn:] + reports[:turn]
+    tasks, answers = ["binary", "anomaly"] * 4, ["A", "Edema"] * 4
+    return lexicon.reference(known, reports, [("No edema.",)] * 8, answers, tasks, JOB.grpo.rewards.slots)
+
+
+def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
+    """Rollout, score, log-probs and update over batches of different content, as the loop calls them."""
+    known = lexicon.load()
+    words_at, tables_at, reference_at = (
+        found["grpo/step"].in_shardings[2],
+        found["grpo/score"].in_shardings[0],
+        found["grpo/score"].in_shardings[1],
+    )
+    words = sharding.put(tiny_rows.vocabulary(), words_at)
+    tables = lexicon.tables(known, letters())
+    tables = sharding.put(tables, jax.tree.map(lambda _: tables_at, tables))
+    state = state_of(JOB.grpo, mesh)
+    start = jax.tree.map(lambda x: x + 0, state.params)
+    examples = [*tiny_rows.asked(), *tiny_rows.asked()[::-1]]
+    with jax.transfer_guard("disallow"):
+        for turn in range(2):
+            prompts = tiny_rows.laid_out(examples[turn:] + examples[:turn])
+            prompts = sharding.put(prompts, found["grpo/rollout"].in_shardings[1])
+            reference = sharding.put(references(known, turn), reference_at)
+            rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
+            _, advantages, kept, _ = functions["grpo/score"](tables, reference, rollout)
+            logprobs = functions["grpo/logprobs"]
+            experience = Experience(
+                prompts, rollout, advantages, kept,
+                reference=logprobs(start, prompts, rollout, words), old=logprobs(state.params, prompts, rollout, words),
+            )  # fmt: skip
+            for update in range(JOB.grpo.updates):
+                before = state
+                state, metrics = functions["grpo/step"](state, experience, words)
+                assert deleted(before) == {True}
+                measured = jax.device_get(metrics)
+                assert np.isfinite(measured["loss"])
+                if not update:  # the policy that sampled is the one that learns
+                    assert measured["sampler_drift"] < 1e-5
+                    assert measured["clipped"] == 0
+            assert deleted((experience, words, tables, start)) == {False}
+        answered = functions["test/generate"](
+            state.params,
+            sharding.put(tiny_rows.laid_out(tiny_rows.asked()), found["test/generate"].in_shardings[1]),
+            words,
+            state.step,
+        )
+    assert answered.ids.shape == (4, 8)
+    assert {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")} == {
+        name: 1 for name in NAMES if not name.startswith("sft")
+    }
+
+
+def test_abstract_references_are_what_the_host_makes():
+    shapes = reading_shapes(JOB.model, JOB.grpo)[1]
+    made = references(lexicon.load(), 0)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
+
+
+# Full size: nothing is allocated or compiled
+
+
+def shape_of(program: Program):
+    return jax.eval_shape(program.function, *program.arguments)
+
+
+def alike(one, other):
+    """Whether two trees agree in structure, shapes and dtypes."""
+    jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), one, other)
+
+
+def billions(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e9
+
+
+def recipe(name):
+    return to_dataclass(JobConfig, load_config(str(CONFIGS / name)))
+
+
+def largest(job):
+    """The same job with the 72B shapes."""
+    vision = VisionConfig()
+    model = ModelConfig(layers=80, width=8192, heads=64, kv_heads=8, hidden=29568, vision=vision)
+    return replace(job, model=replace(model, compute=job.model.compute))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [("rl.py", None, 8.29), ("sft.py", None, 8.29), ("rl.py", "72B", 73.4), ("sft.py", "72B", 73.4)],
+)
+def test_the_full_recipes_trace(name, size, count):
+    job = recipe(name) if size is None else largest(recipe(name))
+    found = programs(job, make_mesh(MeshConfig(1, 4, 2)))
+    assert found
+    for program_name, program in found.items():
+        if program_name == "grpo/score":
+            continue  # has no parameters: the tiny job's is the same program
+        shapes = shape_of(program)
+        if program_name.endswith("/step"):
+            alike(shapes[0], program.arguments[0])
+            assert billions(shapes[0].params) == pytest.approx(count, rel=0.01)
+        if program_name == "grpo/rollout":
+            alike(shapes, rollout_shapes(job.grpo.prompts * job.grpo.sampling.group, job.grpo.sampling.length))
