@@ -92,8 +92,7 @@ def run_model(arguments: list[str]) -> int:
     from chestx_jax.loops import predict
 
     config = to_dataclass(EvalConfig, CONFIG.value)
-    root = IMAGE_ROOT.value or config.image_root
-    return predict.run(replace(config, image_root=root), MODEL.value, Path(OUT.value))
+    return predict.run(replace(config, image_root=IMAGE_ROOT.value or config.image_root), MODEL.value, Path(OUT.value))
 
 
 if __name__ == "__main__":
