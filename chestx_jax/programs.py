@@ -162,7 +162,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
             _on(mesh, score),
             (tables, reference, rollout),
             (sharding.whole(mesh), sharding.batched(mesh, reference), rollout_at),
-            None,
+            (None, rollout_at.logprobs, rollout_at.finished, None),
         ),
         "grpo/logprobs": Program(
             _on(mesh, logprobs),
