@@ -224,10 +224,8 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, given as a number or as a date."""
     if not value:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    if value.strip().isdigit():  # RFC 9110: whole seconds, or a date
+        return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):

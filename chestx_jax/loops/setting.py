@@ -17,6 +17,7 @@ from chestx_jax.data.mixture import SourceConfig, read_source
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
+from chestx_jax.loops.held import allowed_ids
 from chestx_jax.programs import Program, programs
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rollout.sampling import Vocabulary
@@ -148,9 +149,7 @@ def make_setting(job: JobConfig, workdir: Path) -> Setting:
             f"the tokenizer in {root / job.tokenizer} has {size} tokens and the model {job.model.vocab_size}: "
             "set config.model.vocab_size to at least that"
         )
-    allowed = np.arange(job.model.vocab_size) < size
-    banned = [number for number in tokenizer.all_special_ids if number not in (special.im_end, special.pad)]
-    allowed[banned] = False
+    allowed = allowed_ids(tokenizer, special, job.model.vocab_size)
     words = Vocabulary(allowed=allowed, ends=np.array([special.im_end, special.pad], np.int32))
     found = programs(job, mesh)
     return Setting(

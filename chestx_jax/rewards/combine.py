@@ -60,7 +60,7 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
     words = scan.words(tables, completion.ids, completion.length)
     found = scopes.matches(tables, words)
     claims = scopes.findings(tables, words, found, config.slots, think_only=True)
-    claims = jax.lax.optimization_barrier(claims)  # else XLA works the scopes out again inside every pairwise relation
+    claims = jax.lax.optimization_barrier(claims)  # meant to keep the scopes from being recomputed; unmeasured
     answer = outcome.read(tables, words, found)
     thinking = words.word & (words.zone == tags.THINK)
     judged = process(

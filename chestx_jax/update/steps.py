@@ -52,7 +52,7 @@ def sft_step(
     batch: Batch,
     allowed_V: Bool[Array, " V"],
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step on a packed batch. Metrics: loss (nats per weighted token), accuracy-free, all fp32."""
+    """One optimizer step on a packed batch. Metrics, fp32: loss (nats per weighted token), norms, tokens."""
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)
     tuning = config.tuning
     drops = tuning.dropout > 0 and not lora.everything_learns(config)
