@@ -32,7 +32,8 @@ def manager(folder: str | Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
     )
-    with ocp.CheckpointManager(Path(folder).absolute(), options=options) as checkpoints:
+    handlers = {"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
+    with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_handlers=handlers) as checkpoints:
         yield checkpoints
 
 
@@ -59,6 +60,8 @@ def restore(
     if step is None:
         return None
     target = _placed(shapes, shardings)
+    # Before Orbax starts reading: what it has begun when it finds a difference goes on failing behind our back.
+    _check_shapes(checkpoints.item_metadata(step).state, target, checkpoints.directory)
     items = ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore())
     restored = _explained(lambda: checkpoints.restore(step, args=items), checkpoints.directory)
     if data is not None:
@@ -109,16 +112,20 @@ def _checkpointer(params) -> ocp.StandardCheckpointer:
     return ocp.StandardCheckpointer(save_concurrent_gb=limit, restore_concurrent_gb=limit)
 
 
-def _check_shapes(metadata, target, folder: Path) -> None:
-    saved = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in _leaves(metadata)}
-    wanted = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in _leaves(target)}
+def _check_shapes(metadata, target, folder) -> None:
+    saved, wanted = ({_name(path): tuple(leaf.shape) for path, leaf in _leaves(tree)} for tree in (metadata, target))
     differ = [name for name in sorted(saved.keys() | wanted.keys()) if saved.get(name) != wanted.get(name)]
     if differ:
         listed = "; ".join(f"{n} is {saved.get(n, 'missing')}, wanted {wanted.get(n, 'nothing')}" for n in differ[:5])
         raise UserError(
             f"{folder} is a checkpoint of another model, {len(differ)} parameters differ: {listed}. "
-            "Set config.model to the shape it was trained with."
+            "Set config.model and the optimizer to what it was trained with, or give another workdir."
         )
+
+
+def _name(path) -> str:
+    """One name for a leaf of a dataclass and of the plain dicts and lists that it was saved as."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _leaves(tree):

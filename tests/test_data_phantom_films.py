@@ -91,9 +91,10 @@ def test_atelectasis_raises_the_diaphragm_of_its_side(seed, side):
 @settings(max_examples=10)
 @given(seeds, st.floats(0, 1))
 def test_pneumothorax_is_dark_and_effusion_bright(seed, amount):
-    lateral = change(one("Pneumothorax", "right", amount=amount), seed)[25:50, 16:26]
-    assert np.quantile(lateral, 0.25) < -25
-    assert lateral.mean() < -8
+    # Lungs differ in width and height: the window holds the right one of every patient, and soft tissue beside it.
+    lung = change(one("Pneumothorax", "right", amount=amount), seed)[20:55, 8:50]
+    assert np.quantile(lung, 0.05) < -25
+    assert (lung < -20).sum() > 150
     base = change(one("Pleural Effusion", "right", amount=amount), seed)[60:88, 14:34]
     assert base.mean() > 12
 
