@@ -4,14 +4,14 @@
 --predictions FILE… --family ours|qwen|chexagent|auto --rule official|strict --json OUT
 --predictions FILE --judge rules|openai:MODEL@URL --json OUT --per_item ITEMS.jsonl
 --judgements FILE… --aggregation official|clean --json OUT
---audit FILE… --json OUT      --validate FILE… --json OUT      --compare DIR… --out=DIR
+--audit FILE… --json OUT      --validate FILE… --json OUT      --compare DIR|FILE… --out=DIR
 """
 
 import signal
 from dataclasses import replace
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from chestx_jax import door
@@ -32,7 +32,7 @@ flags.DEFINE_string("predictions", None, "file(s) of predictions to score")
 flags.DEFINE_string("judgements", None, "file(s) of judged records to aggregate")
 flags.DEFINE_string("audit", None, "file(s) to try to answer without the film")
 flags.DEFINE_string("validate", None, "file(s) of records to check")
-flags.DEFINE_string("compare", None, "folders that --out wrote, one a model, for one page")
+flags.DEFINE_string("compare", None, "folders that --out wrote, or prediction files, for one page")
 FAMILY = flags.DEFINE_enum("family", "auto", FAMILIES, "whose official rule; auto reads it off the path")
 RULE = flags.DEFINE_enum("rule", "strict", RULES, "how an answer is read")
 STRIP_ECHO = flags.DEFINE_bool("strip-echo", False, "strip the chat echo before the official rule, too")
@@ -47,6 +47,7 @@ IMAGE_ROOT = flags.DEFINE_string("image_root", None, "folder that image paths ar
 
 
 def main(arguments: list[str]) -> int:
+    logging.set_verbosity(logging.WARNING)  # Orbax narrates every step
     tasks = {
         "predictions": score,
         "judgements": lambda files: commands.score_judgements(files, AGGREGATION.value, print),

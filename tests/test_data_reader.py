@@ -67,6 +67,7 @@ def test_records_without_ids_get_one(folder):
         ({"image_path": ["films"]}, "image_path"),
         ({"task": "guess"}, "task"),
         ({"reason_steps": 7}, "reason_steps"),
+        ({"reason_steps": "[" * 100_000}, "reason_steps"),
         ({"original_report": ["text"]}, "original_report"),
     ],
 )
@@ -124,6 +125,8 @@ def test_labels_outside_the_vocabulary(folder):
         ("[{]", "not JSON"),
         ('{"question": "a"\n', "line 1: not JSON"),
         ("plain text", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "line 1 is nested too deeply"),
     ],
 )
 def test_files_that_hold_no_records(folder, text, complaint):

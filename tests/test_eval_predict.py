@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,9 +15,12 @@ from tiny_models import tiny
 
 from chestx_jax.eval.accuracy import outcomes
 from chestx_jax.eval.breakdown import by_label, calibration
-from chestx_jax.eval.ratescore import scores
+from chestx_jax.eval.ratescore import rated, scores
 from chestx_jax.eval.records import Prediction, read_predictions
+from chestx_jax.eval.scores import evaluate_predictions
+from chestx_jax.eval.tables import comparison_table
 from chestx_jax.export import export_model
+from chestx_jax.lexicon import load
 from chestx_jax.loops.predict import answer_probability
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.tokens.image import ImageSpec
@@ -96,17 +100,52 @@ def test_labels_and_calibration():
     assert calibration(found[2:], outcomes(found[2:])) is None
 
 
+class Scorer:
+    """Stands for the package: the share of the gold's words that the answer has."""
+
+    def __init__(self, use_gpu=True):
+        if use_gpu:
+            raise AssertionError("Torch not compiled with CUDA enabled")
+
+    def compute_score(self, given, gold):
+        return [len(set(a.split()) & set(b.split())) / len(b.split()) for a, b in zip(given, gold, strict=True)]
+
+
+OPEN_ANSWERS = [
+    prediction("anomaly", "Which findings?", "pleural effusion", "<answer> effusion </answer>"),
+    prediction("binary", YES_NO, "A", "<answer> A </answer>"),
+    prediction("anomaly", "Which findings?", "edema", ""),
+    prediction("anomaly", "Which findings?", "edema", "There is edema"),
+]
+
+
 def test_ratescore_scores_open_answers_only():
-    class Scorer:
-        """Stands for the package: the share of the gold's words that the answer has."""
+    assert scores(OPEN_ANSWERS, Scorer(use_gpu=False)) == [0.5, None, 0.0, 1.0]
 
-        def compute_score(self, given, gold):
-            return [len(set(a.split()) & set(b.split())) / len(b.split()) for a, b in zip(given, gold, strict=True)]
 
-    found = [
-        prediction("anomaly", "Which findings?", "pleural effusion", "<answer> effusion </answer>"),
-        prediction("binary", YES_NO, "A", "<answer> A </answer>"),
-        prediction("anomaly", "Which findings?", "edema", ""),
-        prediction("anomaly", "Which findings?", "edema", "There is edema"),
-    ]
-    assert scores(found, Scorer()) == [0.5, None, 0.0, 1.0]
+def package(monkeypatch, scorer):
+    """Puts `scorer` where the package is imported from; None: not installed."""
+    monkeypatch.setitem(sys.modules, "RaTEScore", scorer and SimpleNamespace(RaTEScore=scorer))
+
+
+def test_ratescore_is_in_the_tables_where_it_is_installed(monkeypatch):
+    package(monkeypatch, Scorer)
+    found = evaluate_predictions(OPEN_ANSWERS, load(), rates=rated(OPEN_ANSWERS, pytest.fail))
+    assert found.mean("anomaly", "ratescore") == 0.5
+    assert found.mean("binary", "ratescore") is None
+    assert "RaTEScore" in comparison_table({"model": found})
+    package(monkeypatch, None)
+    without = evaluate_predictions(OPEN_ANSWERS, load(), rates=rated(OPEN_ANSWERS, pytest.fail))
+    assert "RaTEScore" not in comparison_table({"model": without})
+    assert "label F1" in comparison_table({"model": without})
+
+
+def test_ratescore_without_its_weights_is_said_and_left_out(monkeypatch):
+    def lost(use_gpu):
+        raise OSError("no such weights\nmore")
+
+    said: list[str] = []
+    package(monkeypatch, lost)
+    assert rated(OPEN_ANSWERS, said.append) == [None] * 4
+    assert "no such weights" in said[0]
+    assert rated(OPEN_ANSWERS[1:2], pytest.fail) == [None]  # nothing open: the package is not even loaded

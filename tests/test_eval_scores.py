@@ -112,6 +112,22 @@ def test_comparison_uses_common_samples_only():
     assert (difference.n, difference.mean) == (5, 1.0)
 
 
+def test_records_that_repeat_an_id_are_compared_each_with_its_own():
+    first = evaluate_predictions([prediction("x", answer, number=1) for answer in "BBA"], load())
+    second = evaluate_predictions([prediction("x", answer, number=1) for answer in "AAA"], load())
+    difference = compare(first, second)["binary"]["accuracy"]
+    assert (difference.n, difference.mean) == (3, pytest.approx(2 / 3))
+
+
+def test_differences_on_one_film_are_not_taken_for_many():
+    zeros = {n: 0.0 for n in range(40)}
+    better = {n: float(n < 30) for n in range(40)}
+    apart, together = (paired(zeros, better, groups=groups) for groups in (None, {n: n // 10 for n in range(40)}))
+    assert apart.mean == together.mean == 0.75
+    assert apart.p < 0.01 < together.p
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
 @settings(max_examples=60)
 @given(st.lists(st.none() | st.floats(0, 1), max_size=40), st.integers(0, 5))
 def test_an_interval_holds_its_mean_and_repeats(values, seed):

@@ -114,6 +114,8 @@ def _json_list(path: Path, text: str) -> Iterator[tuple[int, Any]]:
         raise UserError(
             f"{path}, line {problem.lineno}: not JSON ({problem.msg}); mend or write the file again."
         ) from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply to be read; it should hold a list of flat records.") from None
     if not records:
         raise UserError(f"{path} holds an empty list; it should hold at least one record.")
     yield from enumerate(records)
@@ -130,6 +132,8 @@ def _json_lines(path: Path, lines) -> Iterator[tuple[int, Any]]:
             raise UserError(
                 f"{path}, line {number}: not JSON ({problem.msg}); each line should hold one whole record."
             ) from None
+        except RecursionError:
+            raise UserError(f"{path}, line {number} is nested too deeply to be read; write one flat record.") from None
         yield index, record
         index += 1
 

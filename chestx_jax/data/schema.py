@@ -150,7 +150,10 @@ def infer_task(question: str) -> str:
 def steps_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Reference reasoning: `reason_steps` (list, text, JSON text or {"reason_steps": …}), else the field `process`."""
     for field in ("reason_steps", "process"):
-        steps = _steps(record.get(field), field)
+        try:
+            steps = _steps(record.get(field), field)
+        except RecursionError:
+            raise FieldError(field, "is nested too deeply to be read", "write a list of sentences") from None
         if steps:
             return steps
     return ()

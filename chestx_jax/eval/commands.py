@@ -6,7 +6,10 @@ from typing import Any
 
 from chestx_jax.data.reader import find_problems
 from chestx_jax.eval import judgements, predicted
+from chestx_jax.eval.accuracy import outcomes
 from chestx_jax.eval.audit import audit, record_remarks
+from chestx_jax.eval.intervals import interval
+from chestx_jax.eval.ratescore import rated
 from chestx_jax.eval.records import raw_records, read_good_predictions
 from chestx_jax.eval.tables import aligned
 
@@ -18,12 +21,16 @@ def score_predictions(paths: Sequence[str], rule: str, family: str, strip_echo: 
     files = [predicted.score_file(path, rule, family, strip_echo) for path in paths]
     for path, file in zip(paths, files, strict=True):
         file["remarks"] = record_remarks(raw_records(path))
+        file |= _open_answers(path, say)
     document = predicted.summary(files)
     rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
     columns = ("n", "n_valid", "n_correct", "unparsed", "accuracy", "accuracy_all")
     say(aligned([["file", *columns], *([name, *(shown(row.get(c)) for c in columns)] for name, row in rows)]))
     for file in files:
         notes = [*file["remarks"], *([file["reason"]] if "reason" in file else []), *_unparsed(file)]
+        if "label_f1" in file:
+            rate = "" if file["ratescore"] is None else f", RaTEScore {shown(file['ratescore'])}"
+            notes.append(f"{file['open']} open answers: label F1 {shown(file['label_f1'])}{rate}")
         for note in notes:
             say(f"{file['file']}: {note}")
     return document
@@ -83,6 +90,15 @@ def validate(paths: Sequence[str], image_root: str | None, say: Say) -> dict[str
             say(str(problem))
         say(f"{path}: {files[-1]['n']} records, {len(problems)} with problems")
     return {"files": files}
+
+
+def _open_answers(path: str, say: Say) -> dict[str, Any]:
+    """Means of label-set F1, and of RaTEScore where its package is installed, over a file's open questions, if any."""
+    found = [prediction for prediction in read_good_predictions(path)[0] if prediction.task == "anomaly"]
+    if not found:
+        return {}
+    labels, rates = ([o.f1 for o in outcomes(found)], rated(found, say))
+    return {"open": len(found), "label_f1": interval(labels).mean, "ratescore": interval(rates).mean}
 
 
 def _unparsed(file: Mapping[str, Any]) -> list[str]:

@@ -177,7 +177,7 @@ def _whole(data: bytes) -> Reply:
         document = json.loads(data)
         choice = document["choices"][0]
         return _reply(choice["message"], choice.get("finish_reason"), document.get("usage"))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise Transient(f"malformed reply ({type(error).__name__}): {data[:80]!r}") from error
 
 
@@ -199,7 +199,7 @@ def _streamed(lines: Any) -> Reply:
                 text.append(delta.get("content") or "")
                 refusal.append(delta.get("refusal") or "")
                 finish = choice.get("finish_reason") or finish
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise Transient(f"malformed event: {line[:80]!r}") from error
     if not (ended or finish):
         raise Transient("the stream ended in the middle")

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,15 +47,23 @@ def interval(values: Sequence[float | None], seed: int = 0, groups: Sequence[Has
     return Interval(float(numbers.mean()), float(low), float(high), len(kept))
 
 
-def paired(first: Mapping[str, float | None], second: Mapping[str, float | None], seed: int = 0) -> Difference:
-    """Second minus first over the keys both have a number for."""
+def paired(
+    first: Mapping[Any, float | None],
+    second: Mapping[Any, float | None],
+    seed: int = 0,
+    groups: Mapping[Any, Hashable] | None = None,
+) -> Difference:
+    """Second minus first over the keys both have a number for; keys of one group (a film) are drawn and flipped
+    together."""
     keys = sorted(key for key in first if first[key] is not None and second.get(key) is not None)
     if not keys:
         return Difference(None, None, None, None, 0)
     deltas = np.array([float(second[key]) - float(first[key]) for key in keys])  # type: ignore[arg-type]
-    around = interval(list(deltas), seed)
-    flips = np.random.default_rng(seed + 1).choice((-1.0, 1.0), size=(RESAMPLES, len(deltas)))
-    extreme = np.abs((flips * deltas).mean(axis=1)) >= abs(deltas.mean()) - 1e-12
+    own = [groups[key] for key in keys] if groups is not None else None
+    around = interval(list(deltas), seed, own)
+    sums, _ = _by_group(deltas, own)
+    flips = np.random.default_rng(seed + 1).choice((-1.0, 1.0), size=(RESAMPLES, len(sums)))
+    extreme = np.abs(flips @ sums) >= abs(sums.sum()) - 1e-9
     return Difference(around.mean, around.low, around.high, float((extreme.sum() + 1) / (RESAMPLES + 1)), len(keys))
 
 

@@ -1,18 +1,37 @@
 """RaTEScore of open answers, where the public package and its weights are installed (arXiv 2406.16845)."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chestx_jax.eval.answers import answer_text, bare_answer, strip_echo
 from chestx_jax.eval.records import Prediction
 
 
-def scorer() -> Any | None:
-    """The package's scorer, or None where it is not installed."""
+def rated(predictions: Sequence[Prediction], say: Callable[[str], None]) -> list[float | None]:
+    """The RaTEScore of each open answer, None for closed questions and wherever the package cannot be used.
+
+    The package is loaded only if there is an open question; `say` is told where it is installed and does not work.
+    """
+    if any(prediction.task == "anomaly" for prediction in predictions):
+        found = scorer(say)
+        if found is not None:
+            return scores(predictions, found)
+    return [None] * len(predictions)
+
+
+def scorer(say: Callable[[str], None]) -> Any | None:
+    """The package's scorer on the CPU (JAX has the accelerator's memory); None where it is not installed, or does not
+    find its weights, which `say` is told."""
     try:
-        return importlib.import_module("RaTEScore").RaTEScore()
+        package = importlib.import_module("RaTEScore")
     except ImportError:
+        return None
+    try:
+        return package.RaTEScore(use_gpu=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        say(f"RaTEScore is installed and cannot be used ({said[0]}); open answers are scored by label F1 alone")
         return None
 
 
@@ -27,7 +46,9 @@ def scores(predictions: Sequence[Prediction], scorer: Any) -> list[float | None]
     open_ones = [i for i, prediction in enumerate(predictions) if prediction.task == "anomaly"]
     asked = [i for i in open_ones if given[i] and gold[i]]
     found = scorer.compute_score([given[i] for i in asked], [gold[i] for i in asked]) if asked else []
-    values: list[float | None] = [0.0 if i in set(open_ones) else None for i in range(len(predictions))]
+    values: list[float | None] = [None] * len(predictions)
+    for i in open_ones:
+        values[i] = 0.0
     for i, value in zip(asked, found, strict=True):
         values[i] = float(value)
     return values

@@ -6,6 +6,7 @@ original_report`, `image_path`, `item_id`) plus our own fields: the release's ru
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,18 @@ def from_sample(sample: Sample, pred: str, *, truncated: bool = False, tokens: i
         drawn=sample.drawn,
         tokens=tokens,
     )
+
+
+def keys(predictions: Iterable[Prediction]) -> list[tuple[str, str, int]]:
+    """What each prediction's sample is known by: id, question, and how many of these two came before it in the file
+    (records that repeat an id are kept apart, and models are still compared item by item)."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for prediction in predictions:
+        known = prediction.sample_id, prediction.question
+        found.append((*known, seen[known]))
+        seen[known] += 1
+    return found
 
 
 def to_record(prediction: Prediction) -> dict[str, Any]:
@@ -177,10 +190,7 @@ def raw_records(path: str | Path) -> list[Any]:
     Raises:
       UserError: the file is missing, empty, not JSON, or nested beyond reading.
     """
-    try:
-        return [record for _, record in read_records(path)]
-    except RecursionError:
-        raise UserError(f"{path} is nested too deeply to be read; it should hold a list of flat records") from None
+    return [record for _, record in read_records(path)]
 
 
 def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]]:

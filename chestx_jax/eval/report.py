@@ -6,7 +6,7 @@ it escaped: the tables through `html.escape`, the items as JSON that the script 
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from itertools import pairwise
@@ -23,7 +23,7 @@ from chestx_jax.eval.scores import LENGTHS, METRICS, Evaluation, Item, compare
 from chestx_jax.eval.tables import HEADINGS, PERCENT, ROWS, cell, delta, label_table, source_table
 
 Models = Mapping[str, tuple[Sequence[Prediction], Evaluation]]
-SHOWN = ("factuality", "completeness", "effectiveness", "drawn_factuality", "f1")
+SHOWN = ("factuality", "completeness", "effectiveness", "drawn_factuality", "f1", "ratescore")
 
 
 def write_report(
@@ -68,12 +68,12 @@ def _breakdowns(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
 
 
 def page_data(models: Models) -> dict[str, Any]:
-    """What the item browser shows: items by sample id in order of first appearance, films once each."""
-    items: dict[str, dict[str, Any]] = {}
+    """What the item browser shows: every item in order of first appearance, films once each."""
+    items: dict[Hashable, dict[str, Any]] = {}
     for name, (predictions, evaluation) in models.items():
         for prediction, item in zip(predictions, evaluation.items, strict=True):
-            entry = items.setdefault(prediction.sample_id, _entry(prediction))
-            entry["models"].setdefault(name, _answer(prediction, item))
+            entry = items.setdefault(item.key, _entry(prediction))
+            entry["models"][name] = _answer(prediction, item)
     urls = data_urls(film for entry in items.values() for film in entry["films"])
     keys = {film: f"f{number}" for number, film in enumerate(urls)}
     for entry in items.values():

@@ -28,13 +28,15 @@ def answered(
     missing = [sample for sample in samples if (sample.id, sample.question) not in known]
     if missing and len(known) and not any((s.id, s.question) in known for s in samples):
         raise UserError(f"{path} holds predictions of other samples; give another --out, or the data it was made with")
-    started = told = time.monotonic()
-    for done, prediction in enumerate(append_predictions(path, predict(missing) if missing else ()), 1):
+    started = told = arrived = time.monotonic()
+    for count, prediction in enumerate(append_predictions(path, predict(missing) if missing else ())):
         known[_key(prediction)] = prediction
-        if time.monotonic() - told > 5:
-            told = time.monotonic()
-            left = (told - started) / done * (len(missing) - done)
-            say(f"{len(known)} of {len(samples)} answered, {left:.0f} s left")
+        now = time.monotonic()
+        if count and now - told > 5:  # a batch arrives at once: the first of one says how long those before it took
+            left = (arrived - started) / count * (len(missing) - count) - (now - arrived)
+            say(f"{len(known)} of {len(samples)} answered, {max(left, 0):.0f} s left")
+            told = now
+        arrived = now
     return [known[key] for sample in samples if (key := (sample.id, sample.question)) in known]
 
 

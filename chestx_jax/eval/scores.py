@@ -1,6 +1,6 @@
 """Scores of one model on one set: every item's verdict and the rows of the tables, one per task family."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,25 +11,27 @@ from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.eval.breakdown import by_label, calibration
 from chestx_jax.eval.intervals import Difference, Interval, interval, paired
 from chestx_jax.eval.radrscore import Judgement, judge_all
-from chestx_jax.eval.records import Prediction
+from chestx_jax.eval.records import Prediction, keys
 from chestx_jax.lexicon import Lexicon
 from chestx_jax.types import TASKS
 
-METRICS = ("accuracy", "f1", "factuality", "completeness", "effectiveness", "radrscore", "drawn_factuality", "claims")
+RADRSCORE = ("factuality", "completeness", "effectiveness", "radrscore")
+METRICS = ("accuracy", "f1", "ratescore", *RADRSCORE, "drawn_factuality", "claims")
 LENGTHS = ("words", "tokens")
 CLOSED = ("binary", "single", "multiple", "temporal")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One scored prediction: its place in the file, its outcome and its judged reasoning."""
+    """One scored prediction: what it is known by and whose film it is about, its outcome and its judged reasoning."""
 
-    index: int
-    sample_id: str
+    key: Hashable  # the same for every model's answer to this sample
+    film: Hashable  # items of one film are not independent
     task: str
     source: str
     outcome: Outcome
     judgement: Judgement
+    ratescore: float | None
     words: int
     tokens: int | None
     truncated: bool
@@ -40,7 +42,7 @@ class Item:
             return float(self.outcome.correct)
         if metric == "f1":
             return self.outcome.f1
-        if metric in LENGTHS:
+        if metric in ("ratescore", *LENGTHS):
             return getattr(self, metric)
         return getattr(self.judgement, metric)
 
@@ -77,24 +79,27 @@ class Evaluation:
         return self.rows[row].metrics[metric].mean if row in self.rows else None
 
 
-def evaluate_predictions(predictions: Sequence[Prediction], lexicon: Lexicon, seed: int = 0) -> Evaluation:
+def evaluate_predictions(
+    predictions: Sequence[Prediction], lexicon: Lexicon, seed: int = 0, rates: Sequence[float | None] | None = None
+) -> Evaluation:
     """Scores predictions with the strict answer rule and the offline judge.
 
     Args:
       predictions: one model's answers; repeated samples are scored each on their own.
       lexicon: what `chestx_jax.lexicon` extracts findings with.
       seed: of the bootstrap.
+      rates: the RaTEScore of each prediction, None where it has none (see `eval.ratescore`).
     """
     judgements = judge_all(predictions, lexicon)
-    items = tuple(_item(*parts) for parts in zip(range(len(predictions)), predictions, judgements, strict=True))
-    groups = [prediction.images or (prediction.sample_id,) for prediction in predictions]
+    rates = rates or [None] * len(predictions)
+    items = tuple(map(_item, keys(predictions), predictions, judgements, rates))
     by_task = {task: [i for i in items if i.task == task] for task in TASKS}
-    rows = {task: _row(found, groups, seed) for task, found in by_task.items() if found}
+    rows = {task: _row(found, seed) for task, found in by_task.items() if found}
     closed = [task for task in CLOSED if task in rows]
     if closed:
         rows["closed"] = _macro([rows[task] for task in closed])
-    rows["all"] = _row(items, groups, seed)
-    sources = {source: _row([i for i in items if i.source == source], groups, seed) for source in _sources(items)}
+    rows["all"] = _row(items, seed)
+    sources = {source: _row([i for i in items if i.source == source], seed) for source in _sources(items)}
     found = [item.outcome for item in items]
     return Evaluation(items, rows, sources, by_label(predictions, found), calibration(predictions, found))
 
@@ -103,32 +108,34 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, d
     """Second minus first on the samples both answered: {row: {metric: Difference}} for each family, and `all`."""
     table = {}
     for row in (*TASKS, "all"):
-        pairs = [{i.sample_id: i for i in side.items if row in ("all", i.task)} for side in (first, second)]
+        pairs = [{i.key: i for i in side.items if row in ("all", i.task)} for side in (first, second)]
         if not pairs[0].keys() & pairs[1].keys():
             continue
+        films = {key: item.film for key, item in pairs[0].items()}
         values = lambda side, metric: {key: item.value(metric) for key, item in side.items()}  # noqa: E731
-        table[row] = {m: paired(values(pairs[0], m), values(pairs[1], m), seed) for m in (*METRICS, *LENGTHS)}
+        table[row] = {m: paired(values(pairs[0], m), values(pairs[1], m), seed, films) for m in (*METRICS, *LENGTHS)}
     return table
 
 
-def _item(index: int, prediction: Prediction, judgement: Judgement) -> Item:
+def _item(key: Hashable, prediction: Prediction, judgement: Judgement, rate: float | None) -> Item:
     words = len(reasoning_text(prediction.pred).split())
     return Item(
-        index,
-        prediction.sample_id,
+        key,
+        prediction.images or (prediction.sample_id,),
         prediction.task,
         prediction.source,
         outcome(prediction),
         judgement,
+        rate,
         words,
         prediction.tokens,
         prediction.truncated,
     )
 
 
-def _row(items: Sequence[Item], groups: Sequence[Any], seed: int) -> Row:
-    own = [groups[item.index] for item in items]
-    metrics = {m: interval([item.value(m) for item in items], seed, own) for m in (*METRICS, *LENGTHS)}
+def _row(items: Sequence[Item], seed: int) -> Row:
+    films = [item.film for item in items]
+    metrics = {m: interval([item.value(m) for item in items], seed, films) for m in (*METRICS, *LENGTHS)}
     return Row(len(items), *_counts(items), metrics)
 
 

@@ -1,6 +1,6 @@
 """One evaluation from samples to page: `predictions.jsonl`, `scores.json` and `report.html` in a folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.eval.files import write_json
 from chestx_jax.eval.priors import KINDS, baselines, cross_fitted
+from chestx_jax.eval.ratescore import rated
 from chestx_jax.eval.records import Prediction
 from chestx_jax.eval.report import write_report
 from chestx_jax.eval.running import Predict, answered
@@ -62,7 +63,8 @@ def evaluate(
     except KeyboardInterrupt:
         interrupted = True
         predictions = answered(out / "predictions.jsonl", samples, lambda missing: iter(()), say)
-    evaluation = evaluate_predictions(predictions, lexicon, config.seed) if predictions else None
+    rates = rated(predictions, say)
+    evaluation = evaluate_predictions(predictions, lexicon, config.seed, rates) if predictions else None
     blind = _baselines(config, samples)
     document = {
         "model": name,
@@ -75,10 +77,10 @@ def evaluate(
     }
     write_json(out / "scores.json", document)
     if evaluation:
-        notes = {"Without the film": _baseline_table(blind), "Answered": _answered(predictions, samples)}
+        notes = {"Without the film": baseline_table(blind), "Answered": _answered(predictions, samples)}
         write_report(out / "report.html", {name: (predictions, evaluation)}, f"{name} on {len(samples)} samples", notes)
         say(comparison_table({name: evaluation}))
-    say(_baseline_table(blind))
+    say(baseline_table(blind))
     say(
         _answered(predictions, samples) + (" (interrupted; run the same command again to go on)" if interrupted else "")
     )
@@ -94,7 +96,8 @@ def _baselines(config: EvalConfig, samples: Sequence[Sample]) -> dict[str, dict[
     return cross_fitted(samples)
 
 
-def _baseline_table(rows: dict[str, dict[str, float]]) -> str:
+def baseline_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Accuracy of each guesser that never sees a film, by task family, in percent."""
     columns = (*KINDS, "f1")
     shown = lambda row, key: f"{100 * row[key]:.1f}" if key in row else "–"  # noqa: E731
     body = [[task, str(int(row["n"])), *(shown(row, key) for key in columns)] for task, row in rows.items()]

@@ -13,6 +13,7 @@ PERCENT = tuple(metric for metric in METRICS if metric != "claims")
 HEADINGS = {
     "accuracy": "accuracy",
     "f1": "label F1",
+    "ratescore": "RaTEScore",
     "factuality": "factuality",
     "completeness": "complete",
     "effectiveness": "effective",
@@ -98,7 +99,7 @@ def csv_table(evaluations: Mapping[str, Evaluation]) -> str:
     return out.getvalue()
 
 
-def latex_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = METRICS[:6]) -> str:
+def latex_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = METRICS[:7]) -> str:
     r"""A `booktabs` tabular: families down, models within, percent with the interval as sub- and superscript."""
     shown = [m for m in metrics if _known(evaluations, m)]
     lines = [r"\begin{tabular}{ll" + "r" * (len(shown) + 1) + "}", r"\toprule"]

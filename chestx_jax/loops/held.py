@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,16 +38,20 @@ def hold(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size:
     """The model at "hf:FOLDER", "hf:OWNER/NAME" or "orbax:FOLDER", computing in `dtype`.
 
     `tokenizer` names a folder or hub model where the place has none of its own; films are resized to `image_size`
-    squared, or with 0 as the model's preprocessor_config.json says. Raises UserError for whatever is missing.
+    squared, or with 0 as the model's preprocessor_config.json says. Parameters that lie where training left them
+    (WORKDIR/STAGE/params) are asked as they were trained: with the run's tokenizer and image rule. Raises UserError
+    for whatever is missing.
     """
     kind, folder = source(place)
     config = computed(model_config(kind, folder), dtype=dtype, param_dtype=dtype, remat="none")
     params = hf.load(folder, config, mesh) if kind == "hf" else checkpoint.load_params(folder, config, mesh)
-    beside = resolve(tokenizer) if tokenizer else companions(kind, folder)
+    run = trained_in(folder) if kind == "orbax" and not companions(kind, folder).is_dir() else None
+    own = run.tokenizer if run else companions(kind, folder)
+    beside = resolve(tokenizer) if tokenizer else own
     words = load_tokenizer(beside)
     check_fits(words, config.vocab_size)
     special = special_ids(words)
-    spec = _spec(beside, config, image_size)
+    spec = run.image if run and not image_size else _spec(beside, config, image_size)
     allowed = allowed_ids(words, special, config.vocab_size)
     vocabulary = Vocabulary(allowed=allowed, ends=np.array([special.im_end, special.pad], np.int32))
     on_devices = sharding.put(vocabulary, sharding.replicated(mesh, vocabulary))
@@ -76,6 +80,32 @@ def model_config(kind: str, folder: Path) -> ModelConfig:
 def companions(kind: str, folder: Path) -> Path:
     """Where the tokenizer and the image settings of a checkpoint lie, if it has any."""
     return folder if kind == "hf" else folder / COMPANIONS
+
+
+class Run(NamedTuple):
+    """What a training run reads films and text with."""
+
+    tokenizer: Path
+    image: ImageSpec
+
+
+def trained_in(params: Path) -> Run | None:
+    """The run that left its parameters in WORKDIR/STAGE/params, by its config.json; None where they lie elsewhere.
+
+    Raises UserError for a config.json that cannot be read.
+    """
+    workdir = params.absolute().parent.parent
+    path = workdir / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): mend it, or move the parameters out of the run.") from error
+    if not isinstance(job, dict) or not {"data_root", "tokenizer", "image"} <= job.keys():
+        return None  # somebody else's config.json
+    root = Path(job["data_root"]) if job["data_root"] else workdir / "data"
+    return Run(root / job["tokenizer"], to_dataclass(ImageSpec, job["image"], f"{path}: image"))
 
 
 def allowed_ids(tokenizer: Any, special: SpecialIds, size: int) -> np.ndarray:

@@ -106,7 +106,14 @@ def run(config: EvalConfig, model: str, out: Path) -> int:
         dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
         held = hold(model, mesh, dtype, config.tokenizer or None, config.image_size)
         ask = partial(predict, held, config, say=print)
-    name = model.partition("@")[0].removeprefix("openai:")
-    name = "/".join(Path(name.partition(":")[2]).parts[-2:]) if model.startswith(("hf:", "orbax:")) else name
+    name = name_of(model)
     document = evaluate(config, samples, name, ask, out, load(), print)
     return 0 if document["complete"] else 3
+
+
+def name_of(model: str) -> str:
+    """What tables call a model: an endpoint's model, a hub name, else the run and stage that its folder lies in."""
+    kind, _, place = model.partition(":")
+    if kind == "openai":
+        return place.partition("@")[0]
+    return "/".join([part for part in Path(place).parts if part not in ("params", "/", "..", ".")][-2:])

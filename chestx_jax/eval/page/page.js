@@ -151,7 +151,7 @@ function marked(text, marks) {
 function verdictTable(marks) {
   if (!marks.length) return null;
   const rows = marks.map(([, , verdict, label, step]) => element("tr", {}, element("td", {}, String(step + 1)), element("td", {}, label), element("td", {}, verdict)));
-  return element("details", {}, element("summary", {}, `${marks.length} findings`), element("table", {},
+  return element("details", {}, element("summary", {}, marks.length === 1 ? "1 finding" : `${marks.length} findings`), element("table", {},
     element("thead", {}, element("tr", {}, ...["step", "finding", "verdict"].map((head) => element("th", { scope: "col" }, head)))),
     element("tbody", {}, ...rows)));
 }
