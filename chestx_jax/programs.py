@@ -16,7 +16,7 @@ import optax
 from chestx_jax import lexicon, sharding
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model import lora, qwen_vl
-from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.config import ModelConfig, computed
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rewards import combine
 from chestx_jax.rewards.metrics import group_metrics
@@ -73,11 +73,30 @@ def initial(job: JobConfig, seed: int, mesh) -> Program:
     return Program(lambda: qwen_vl.init(job.model, jax.random.key(seed)), (), (), shardings)
 
 
-def fresh_state(job: JobConfig, transform: optax.GradientTransformation, mesh) -> Program:
+def fresh_state(job: JobConfig, stage: SftConfig | GrpoConfig, mesh) -> Program:
     """The state before a stage's first step, from parameters that are donated to it."""
-    out = states.state_shardings(job.model, transform, mesh)
+    transform = transform_of(job.model, stage)
+    out = states.state_shardings(job.model, transform, mesh, stage.optimizer.offload)
     shapes = qwen_vl.shapes(job.model)
     return Program(lambda params: states.fresh(params, transform), (shapes,), (out.params,), out, (0,))
+
+
+def kept_reference(job: JobConfig, stage: GrpoConfig, mesh) -> Program:
+    """The reference model's weights from the policy's first ones: in their own dtype, where they are kept."""
+    model, dtype = job.model, jnp.dtype(stage.reference.dtype)
+    return Program(
+        lambda params: jax.tree.map(lambda x: x.astype(dtype), params),
+        (qwen_vl.shapes(model),),
+        (qwen_vl.shardings(model, mesh),),
+        _reference(job.model, stage, mesh)[1],
+    )
+
+
+def _reference(model: ModelConfig, stage: GrpoConfig, mesh):
+    """The reference model's weights as shapes, and where they are kept."""
+    at = qwen_vl.shardings(model, mesh)
+    shapes = qwen_vl.shapes(computed(model, param_dtype=stage.reference.dtype))
+    return shapes, sharding.on_host(at) if stage.reference.offload else at
 
 
 def transform_of(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
@@ -91,7 +110,8 @@ def transform_of(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.Gra
 
 def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
     model, transform = job.model, transform_of(job.model, stage)
-    state, state_at = states.state_shapes(model, transform), states.state_shardings(model, transform, mesh)
+    state = states.state_shapes(model, transform)
+    state_at = states.state_shardings(model, transform, mesh, stage.optimizer.offload)
     batch = batch_shapes(model, stage.rows, stage.batch)
     batch_at = sharding.batched(mesh, batch)
     words, words_at = _vocabulary(model, mesh)
@@ -117,7 +137,9 @@ def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
 
 def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
     model, transform, sampling = job.model, transform_of(job.model, stage), stage.sampling
-    state, state_at = states.state_shapes(model, transform), states.state_shardings(model, transform, mesh)
+    state = states.state_shapes(model, transform)
+    state_at = states.state_shardings(model, transform, mesh, stage.optimizer.offload)
+    weights, weights_at = _reference(model, stage, mesh)
     prompts = prompt_shapes(model, stage.rows, stage.prompts)
     prompts_at = sharding.batched(mesh, prompts)
     rollout = rollout_shapes(stage.prompts * sampling.group, sampling.length)
@@ -148,6 +170,10 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         )
         return stats.logprob
 
+    def reference_logprobs(weights, prompts: Prompts, rollout: Rollout, words: Vocabulary):
+        weights = sharding.on_devices(weights) if stage.reference.offload else weights
+        return logprobs(weights, prompts, rollout, words)
+
     experience = Experience(
         prompts=prompts,
         rollout=rollout,
@@ -168,6 +194,12 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
             _on(mesh, logprobs),
             (state.params, prompts, rollout, words),
             (state_at.params, prompts_at, rollout_at, words_at),
+            rollout_at.logprobs,
+        ),
+        "grpo/reference": Program(
+            _on(mesh, reference_logprobs),
+            (weights, prompts, rollout, words),
+            (weights_at, prompts_at, rollout_at, words_at),
             rollout_at.logprobs,
         ),
         "grpo/step": Program(

@@ -2,6 +2,7 @@
 public release of arXiv 2504.20930); configs/ writes the presets."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from chestx_jax.config import ranged
 from chestx_jax.data.mixture import SourceConfig
@@ -62,6 +63,14 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class ReferenceConfig:
+    """How the reference model of the KL term is kept; it is needed once a step and never learns."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the kept weights
+    offload: bool = False  # its weights lie in the host's memory and come to the devices for their log-probs
+
+
+@dataclass(frozen=True)
 class GrpoConfig:
     """Group-relative policy optimisation from the weights that `init` gives."""
 
@@ -73,6 +82,7 @@ class GrpoConfig:
     rewards: RewardConfig = field(default_factory=RewardConfig)
     advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     overlong: OverlongConfig = field(default_factory=OverlongConfig)
     updates: int = ranged(1, min=1)  # optimizer steps on one batch of completions
     micro_batches: int = ranged(1, min=1)

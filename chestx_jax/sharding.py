@@ -24,6 +24,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
 }  # a logical axis that is not listed is replicated
+HOST = "pinned_host"  # jax's name for the host memory that devices reach
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,24 @@ def batched(mesh: Mesh, tree):
 def whole(mesh: Mesh) -> NamedSharding:
     """Every device holds all of it; alone in place of a tree of shardings, for every leaf."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def on_host(tree):
+    """Shardings of the same parts in the host's pinned memory, from which the devices read and write directly.
+
+    Raises UserError where these devices have no such memory.
+    """
+    try:
+        return jax.tree.map(lambda at: at.with_memory_kind(HOST), tree)
+    except ValueError as error:
+        raise UserError(
+            f"the devices of this machine have no {HOST} memory ({error}): set every config field `offload` to False"
+        ) from error
+
+
+def on_devices(tree):
+    """Inside a program: arrays that may lie in the host's memory, brought to the devices; the others as they are."""
+    return jax.device_put(tree, jax.memory.Space.Device)
 
 
 def replicated(mesh: Mesh, tree):

@@ -43,7 +43,16 @@ def paper() -> ConfigDict:
         "updates": 1,
         "micro_batches": 32,
         "steps": 150,
-        "optimizer": {"rate": 5e-7, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.01, "clip": 1.0},
+        "optimizer": {
+            "rate": 5e-7,
+            "schedule": "constant",
+            "warmup": 0.0,
+            "weight_decay": 0.01,
+            "clip": 1.0,
+            "moments": "float32",
+            "offload": False,
+        },
+        "reference": {"dtype": "bfloat16", "offload": True},  # as in the release
         "seed": 0,
         "cadence": {"log": 1, "save": 10, "samples": 10, "keep": 2},
     }

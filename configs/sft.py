@@ -32,7 +32,15 @@ def paper() -> ConfigDict:
         "batch": 32,  # packed rows: about the paper's 128 samples of some 500 tokens
         "micro_batches": 1,
         "steps": 5000,
-        "optimizer": {"rate": 2e-6, "schedule": "cosine", "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0},
+        "optimizer": {
+            "rate": 2e-6,
+            "schedule": "cosine",
+            "warmup": 0.1,
+            "weight_decay": 0.0,
+            "clip": 1.0,
+            "moments": "float32",
+            "offload": False,  # True: the moments lie in the host's memory between steps
+        },
         "z_weight": 0.0,
         "seed": 0,
         "cadence": {"log": 10, "save": 200, "validate": 200, "keep": 2},

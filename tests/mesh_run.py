@@ -20,8 +20,8 @@ from tiny_rows import CONFIG, asked, completions, laid_out
 
 from chestx_jax import sharding
 from chestx_jax.data.packing import RowsConfig
-from chestx_jax.programs import fresh_state, initial, programs, transform_of
-from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.programs import fresh_state, initial, programs
+from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig, SftConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.types import Rollout
@@ -40,6 +40,7 @@ JOB = JobConfig(
         prompts=PROMPTS,
         rows=RowsConfig(tiny_rows.LONG, tiny_rows.SLOTS, tiny_rows.PATCHES),
         sampling=SamplingConfig(length=LENGTH, group=GROUP, temperature=0.9),
+        reference=ReferenceConfig(offload=True),
         updates=2,
         micro_batches=2,
         steps=1,
@@ -91,8 +92,8 @@ def stepped(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
     stages = {"sft/step": (JOB.init, supervised_batch()), "grpo/step": (JOB.grpo, experience())}
     results = {}
     for name, (stage, batch) in stages.items():
-        program, transform = found[name], transform_of(CONFIG, stage)
-        state = fresh_state(JOB, transform, mesh).jit()(begun(initial(JOB, 0, mesh).jit()()))
+        program = found[name]
+        state = fresh_state(JOB, stage, mesh).jit()(begun(initial(JOB, 0, mesh).jit()()))
         batch = sharding.put(share(batch, number, count), program.in_shardings[1])
         words = sharding.put(tiny_rows.vocabulary(), program.in_shardings[2])
         state, metrics = program.jit()(state, batch, words)

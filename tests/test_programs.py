@@ -15,14 +15,23 @@ from chestx_jax import lexicon, sharding
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ModelConfig, VisionConfig
-from chestx_jax.programs import Program, fresh_state, initial, programs, reading_shapes, rollout_shapes, transform_of
+from chestx_jax.programs import (
+    Program,
+    fresh_state,
+    initial,
+    kept_reference,
+    programs,
+    reading_shapes,
+    rollout_shapes,
+)
 from chestx_jax.recipes import EvaluationConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.update.steps import Experience
 
 JOB = replace(mesh_run.JOB, evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=4, length=8))
 NAMES = {
-    "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/logprobs", "grpo/step", "test/generate",
+    "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/logprobs", "grpo/reference", "grpo/step",
+    "test/generate",
 }  # fmt: skip
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
@@ -49,7 +58,7 @@ def executables(found, functions):
 
 
 def state_of(stage, mesh):
-    return fresh_state(JOB, transform_of(JOB.model, stage), mesh).jit()(initial(JOB, 0, mesh).jit()())
+    return fresh_state(JOB, stage, mesh).jit()(initial(JOB, 0, mesh).jit()())
 
 
 def test_every_program_of_a_job_compiles_without_data(executables):
@@ -112,7 +121,8 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, 
     tables = lexicon.tables(known, letters())
     tables = sharding.put(tables, jax.tree.map(lambda _: tables_at, tables))
     state = state_of(JOB.grpo, mesh)
-    start = jax.tree.map(lambda x: x + 0, state.params)
+    start = kept_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
+    assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(start)} == {"pinned_host"}
     examples = [*tiny_rows.asked(), *tiny_rows.asked()[::-1]]
     with jax.transfer_guard("disallow"):
         for turn in range(2):
@@ -121,11 +131,13 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, 
             reference = sharding.put(references(known, turn), reference_at)
             rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
             _, advantages, kept, _ = functions["grpo/score"](tables, reference, rollout)
-            logprobs = functions["grpo/logprobs"]
             experience = Experience(
                 prompts, rollout, advantages, kept,
-                reference=logprobs(start, prompts, rollout, words), old=logprobs(state.params, prompts, rollout, words),
+                reference=functions["grpo/reference"](start, prompts, rollout, words),
+                old=functions["grpo/logprobs"](state.params, prompts, rollout, words),
             )  # fmt: skip
+            if not turn:  # nothing is learned yet, so the policy is the reference
+                np.testing.assert_array_equal(*jax.device_get((experience.reference, experience.old)))
             for update in range(JOB.grpo.updates):
                 before = state
                 state, metrics = functions["grpo/step"](state, experience, words)

@@ -16,10 +16,13 @@ def get_config() -> ConfigDict:
     config.model.vision.update({"layers": 1, "width": 32, "heads": 2, "hidden": 32})
     config.init.init = "random"
     config.init.update({"batch": 2, "steps": 12, "validation_batches": 1})
+    config.init.optimizer.offload = True
     config.init.rows.length = 320
     config.init.cadence.update({"log": 1, "save": 3, "validate": 6})
     config.grpo.update({"prompts": 2, "steps": 8})
     config.grpo.sampling.update({"group": 2, "length": 24})
+    config.grpo.optimizer.offload = True
+    config.grpo.reference = {"dtype": "bfloat16", "offload": True}
     config.grpo.rows.length = 192
     config.grpo.cadence.update({"log": 1, "save": 2, "samples": 4})
     config.evaluation.update({"batch": 4, "length": 16, "limit": 2, "blind": False})

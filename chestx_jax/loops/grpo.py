@@ -8,9 +8,8 @@ import jax
 from chestx_jax import checkpoint, metrics, sharding
 from chestx_jax.loops.duties import Flight, Stopped, landed, stop_on_sigterm
 from chestx_jax.loops.setting import Setting
-from chestx_jax.programs import fresh_state, transform_of
+from chestx_jax.programs import fresh_state, kept_reference
 from chestx_jax.recipes import GrpoConfig
-from chestx_jax.update import state as states
 from chestx_jax.update.steps import Experience
 
 
@@ -21,17 +20,16 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
     one rollout, `stage.updates` optimizer steps. Raises Stopped after SIGTERM, with the state saved.
     """
     job, mesh, functions, words = setting.job, setting.mesh, setting.functions, setting.vocabulary
-    transform = transform_of(setting.job.model, stage)
-    shapes = states.state_shapes(job.model, transform)
-    state_at = states.state_shardings(job.model, transform, mesh)
+    program = setting.programs["grpo/step"]
+    shapes, state_at = program.arguments[0], program.in_shardings[0]
     prompts_at = setting.programs["grpo/rollout"].in_shardings[1]
     reference_at = setting.programs["grpo/score"].in_shardings[1]
     data, tables = setting.prompt_batches(stage), setting.tables()
     needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
-    reference_params = initial() if needs_reference else None
+    reference_params = kept_reference(job, stage, mesh).jit()(initial()) if needs_reference else None
     with checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints, stop_on_sigterm() as stopped:
         state = checkpoint.restore(checkpoints, shapes, state_at, data)
-        state = fresh_state(job, transform, mesh).jit()(initial()) if state is None else state
+        state = fresh_state(job, stage, mesh).jit()(initial()) if state is None else state
         first = int(jax.device_get(state.step)) // stage.updates
         flight = None
         with (
@@ -46,14 +44,14 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
                 reference = sharding.put(asked.reference, reference_at)
                 rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
                 scores, advantages, kept, summary = functions["grpo/score"](tables, reference, rollout)
-                logprobs = functions["grpo/logprobs"]
+                before, now = functions["grpo/reference"], functions["grpo/logprobs"]
                 experience = Experience(
                     prompts=prompts,
                     rollout=rollout,
                     advantages=advantages,
                     kept=kept,
-                    reference=logprobs(reference_params, prompts, rollout, words) if needs_reference else None,
-                    old=logprobs(state.params, prompts, rollout, words) if needs_old else None,
+                    reference=before(reference_params, prompts, rollout, words) if needs_reference else None,
+                    old=now(state.params, prompts, rollout, words) if needs_old else None,
                 )
                 for _ in range(stage.updates):
                     state, measured = functions["grpo/step"](state, experience, words)

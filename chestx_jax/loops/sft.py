@@ -8,9 +8,8 @@ import jax
 from chestx_jax import checkpoint, metrics, sharding
 from chestx_jax.loops.duties import Flight, Stopped, landed, stop_on_sigterm
 from chestx_jax.loops.setting import Setting
-from chestx_jax.programs import fresh_state, transform_of
+from chestx_jax.programs import fresh_state
 from chestx_jax.recipes import SftConfig
-from chestx_jax.update import state as states
 
 
 def train(setting: Setting, stage: SftConfig, folder: Path, initial: Callable[[], dict], blind: bool = False) -> dict:
@@ -19,12 +18,8 @@ def train(setting: Setting, stage: SftConfig, folder: Path, initial: Callable[[]
     `initial` gives the parameters to start from; it is called only where nothing is saved yet. `blind` replaces every
     film by zeros. Raises Stopped after SIGTERM, with the state saved.
     """
-    job, mesh = setting.job, setting.mesh
-    transform = transform_of(setting.job.model, stage)
-    shapes = states.state_shapes(job.model, transform)
-    state_at = states.state_shardings(job.model, transform, mesh)
-    step_fn = setting.functions[f"{stage.name}/step"]
-    batch_at = setting.programs[f"{stage.name}/step"].in_shardings[1]
+    program, step_fn = setting.programs[f"{stage.name}/step"], setting.functions[f"{stage.name}/step"]
+    shapes, (state_at, batch_at, _) = program.arguments[0], program.in_shardings
     data = setting.training_batches(stage, blind)
     with (
         checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints,
@@ -32,7 +27,7 @@ def train(setting: Setting, stage: SftConfig, folder: Path, initial: Callable[[]
     ):
         state = checkpoint.restore(checkpoints, shapes, state_at, data)
         if state is None:
-            state = fresh_state(job, transform, mesh).jit()(initial())
+            state = fresh_state(setting.job, stage, setting.mesh).jit()(initial())
         first = int(jax.device_get(state.step))
         flight = None
         with (

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from chestx_jax import sharding
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -24,7 +26,8 @@ class OptimizerConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     clip: float = 1.0  # global gradient norm; 0: off
-    moments: Literal["float32", "bfloat16"] = "float32"
+    moments: Literal["float32", "bfloat16"] = "float32"  # of the first moment; the second is always float32
+    offload: bool = False  # the moments lie in the host's memory between steps
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -38,16 +41,23 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then the rule; moments in `config.moments`."""
+    """Clip by global norm, then the rule; moments in `config.moments`, brought to the devices where they are offloaded.
+
+    Everything is computed in fp32, whatever the dtype of the parameters and gradients.
+    """
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
     chained = optax.chain(clip, _muon(config, steps) if config.rule == "muon" else _adamw(config, steps))
 
+    def init(params):
+        return chained.init(optax.tree.cast(params, jnp.float32))
+
     def update(updates, state, params=None):
+        state = sharding.on_devices(state) if config.offload else state
         # optax mixes Python floats with integer counters, which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return chained.update(updates, state, params)
+            return chained.update(optax.tree.cast(updates, jnp.float32), state, params)
 
-    return optax.GradientTransformation(chained.init, update)
+    return optax.GradientTransformation(init, update)
 
 
 def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -8,6 +8,7 @@ from flax import struct
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Int
 
+from chestx_jax import sharding
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.types import Array
@@ -30,16 +31,20 @@ def state_shapes(config: ModelConfig, transform: optax.GradientTransformation) -
     return jax.eval_shape(lambda params: fresh(params, transform), qwen_vl.shapes(config))
 
 
-def state_shardings(config: ModelConfig, transform: optax.GradientTransformation, mesh) -> TrainState:
-    """Moments lie where their parameters lie; counters everywhere. Weights that do not learn have no moments."""
+def state_shardings(
+    config: ModelConfig, transform: optax.GradientTransformation, mesh, offload: bool = False
+) -> TrainState:
+    """Moments are split as their parameters are, in the host's memory with `offload`; counters lie everywhere. Weights
+    that do not learn have no moments. Raises UserError where the devices cannot reach the host's memory."""
     params = qwen_vl.shardings(config, mesh)
+    moments_at = sharding.on_host(params) if offload else params
     shapes = state_shapes(config, transform)
     whole = NamedSharding(mesh, PartitionSpec())
     moments = optax.tree.map_params(
         transform,
-        lambda moment, sharding: moment if _masked(moment) else sharding,
+        lambda moment, at: moment if _masked(moment) else at,
         shapes.moments,
-        params,
+        moments_at,
         transform_non_params=lambda _: whole,
         is_leaf=_masked,
     )
