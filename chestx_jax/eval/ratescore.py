@@ -22,14 +22,12 @@ def rated(predictions: Sequence[Prediction], say: Callable[[str], None]) -> list
 
 def scorer(say: Callable[[str], None]) -> Any | None:
     """The package's scorer on the CPU (JAX has the accelerator's memory); None where it is not installed, or does not
-    find its weights, which `say` is told."""
+    work (a spaCy built for another numpy, weights that cannot be fetched), which `say` is told."""
     try:
-        package = importlib.import_module("RaTEScore")
-    except ImportError:
-        return None
-    try:
-        return package.RaTEScore(use_gpu=False)
-    except (OSError, RuntimeError, ValueError) as error:
+        return importlib.import_module("RaTEScore").RaTEScore(use_gpu=False)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "RaTEScore":
+            return None
         said = str(error).strip().splitlines() or [type(error).__name__]
         say(f"RaTEScore is installed and cannot be used ({said[0]}); open answers are scored by label F1 alone")
         return None
