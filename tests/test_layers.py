@@ -18,7 +18,7 @@ LAYERS = (
     ("update",),
     ("recipes",),
     ("programs",),
-    ("checkpoint", "export", "eval"),
+    ("checkpoint", "export", "eval", "planning"),
     ("loops",),
     ("train", "evaluate", "convert", "generate", "mine", "plan"),
 )

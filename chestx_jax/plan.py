@@ -1,0 +1,53 @@
+"""`python -m chestx_jax.plan`: will it fit, what bounds it, what will it cost — compiled for a machine that need not be
+there.
+
+--config=configs/rl.py --topology=v5p:2x2x4 [--set mesh.tensor=4] [--programs grpo/step] [--json OUT] [--sweep]
+
+Topologies: v5e, v6e and v5p slices by shape (v5e:4x8) or Cloud's name (v5p-64), cpu:8, local.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from chestx_jax import door
+from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.planning import planner, report, sweep, topology
+from chestx_jax.recipes import JobConfig
+
+CONFIG = flags.DEFINE_string(
+    "config", None, "the job: configs/sft.py, configs/rl.py or one with a :PRESET", required=True
+)
+TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:4x8, v5p-64, cpu:8, local …", required=True)
+SET = flags.DEFINE_multi_string("set", [], "a field of the config: mesh.tensor=4")
+PROGRAMS = flags.DEFINE_list("programs", [], "only these: sft/step, grpo/rollout …")
+JSON = flags.DEFINE_string("json", None, "file for the plan as JSON")
+HLO = flags.DEFINE_string("hlo", None, "folder for the optimised HLO of each program")
+SWEEP = flags.DEFINE_bool("sweep", False, "try meshes and micro-batches of the training step and rank those that fit")
+
+
+def main(_: list[str]) -> None:
+    job = to_dataclass(JobConfig, load_config(CONFIG.value, SET.value))
+    machine = topology.find(TOPOLOGY.value)
+    if SWEEP.value:
+        result = sweep.sweep(job, machine, tell=print)
+        print(sweep.text(result))
+        found = [report.to_json(plan) for plan in result]
+    else:
+        plan = planner.plan(job, machine, PROGRAMS.value, _kept, tell=print)
+        print(report.text(plan))
+        found = [report.to_json(plan)]
+    if JSON.value:
+        pathlib.Path(JSON.value).write_text(json.dumps(found if SWEEP.value else found[0], indent=1) + "\n")
+
+
+def _kept(name: str, text: str) -> None:
+    if HLO.value:
+        folder = pathlib.Path(HLO.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name.replace('/', '_')}.hlo").write_text(text)
+
+
+if __name__ == "__main__":
+    door.run(main)

@@ -1,0 +1,80 @@
+"""How long a compiled program takes by the chip's public figures.
+
+Three bounds of the whole program, each as if the other two were free:
+
+    compute       FLOPs / (peak bf16 FLOP/s)
+    memory        HBM bytes / (HBM bytes/s), and host bytes / (host bytes/s)
+    interconnect  sum over collectives of the time on their links (`links`)
+
+and a prediction, which runs the schedule one instruction after the other: each takes the longer of its FLOPs at
+`MATRIX_SHARE` of the peak and its HBM bytes; a collective that the compiler set beside computation costs only what
+the computation of its loop does not cover; any other costs its whole time.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chestx_jax.planning.links import Slice, seconds
+from chestx_jax.planning.walk import Work
+
+# What libtpu's own cost model says an 8,192³ bf16 product reaches of the peak (estimated cycles of that product
+# compiled alone, at the clock in `chips`); tests/benchmarks/planning.py prints them.
+MATRIX_SHARE = {"TPU v5e": 0.88, "TPU v5p": 0.90, "TPU v6e": 0.70}
+KERNEL_SHARE = 0.5  # of a matrix product's speed that a fused attention kernel reaches: softmax runs on vector units
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Totals of one run on one device. Times in seconds, sizes in bytes."""
+
+    flops: float
+    hbm: float
+    host: float
+    ici: float  # bytes of collectives within a slice, the larger side of each
+    dcn: float  # and between slices
+    kinds: tuple[tuple[str, float], ...]  # bytes by kind of collective
+    compute: float
+    memory: float
+    interconnect: float
+    exposed: float  # of the interconnect's time, what no computation covers
+    predicted: float
+
+    @property
+    def bound(self) -> str:
+        times = {"compute": self.compute, "memory": self.memory, "interconnect": self.interconnect}
+        return max(times, key=lambda name: times[name])
+
+
+def cost(work: Sequence[Work], place: Slice) -> Cost:
+    """The cost of a program whose mesh sits at `place`."""
+    chip = place.chip
+    share = MATRIX_SHARE.get(chip.name, 0.8)
+    kinds: dict[str, float] = defaultdict(float)
+    busy: dict[str, float] = defaultdict(float)  # by the loop they run in
+    hidden: dict[str, float] = defaultdict(float)
+    open_time = interconnect = ici = dcn = 0.0
+    for item in work:
+        if item.collective is None:
+            speed = chip.flops * share * (KERNEL_SHARE if item.opcode == "custom-call" else 1.0)
+            busy[item.loop] += item.trips * max(
+                item.flops / speed, item.hbm / chip.hbm_rate, item.host / chip.host_rate
+            )
+            continue
+        took, far = seconds(item.collective, place)
+        size = item.trips * item.collective.size
+        kinds[item.collective.kind] += size
+        ici, dcn = (ici, dcn + size) if far else (ici + size, dcn)
+        interconnect += item.trips * took
+        if item.collective.hidden:
+            hidden[item.loop] += item.trips * took
+        else:
+            open_time += item.trips * took
+    exposed = open_time + sum(max(0.0, time - busy[loop]) for loop, time in hidden.items())
+    total = lambda field: sum(item.trips * getattr(item, field) for item in work)  # noqa: E731
+    flops, hbm, host = total("flops"), total("hbm"), total("host")
+    return Cost(
+        flops, hbm, host, ici, dcn, tuple(sorted(kinds.items(), key=lambda kind: -kind[1])),
+        flops / chip.flops, max(hbm / chip.hbm_rate, host / chip.host_rate), interconnect, exposed,
+        sum(busy.values()) + exposed,
+    )  # fmt: skip

@@ -1,0 +1,281 @@
+"""What an executable does, trip counts included: every instruction that runs, with how often, its FLOPs, its bytes of
+HBM and the compiler's own estimate of its cycles."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chestx_jax.planning.flops import product_flops
+from chestx_jax.planning.hlo import HBM, HOST, Array, Computation, Instruction, Module, leaves
+
+COLLECTIVES = (
+    "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast",
+    "ragged-all-to-all",
+)  # fmt: skip
+_FREE = (
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier", "partition-id",
+    "replica-id", "iota",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Work:
+    """One instruction of the schedule. All numbers are per run of it and per device."""
+
+    name: str
+    opcode: str
+    scope: str
+    trips: float  # how often it runs
+    loop: str  # the computation it runs in
+    flops: float
+    hbm: float  # bytes read from and written to HBM
+    host: float  # bytes that cross to or from the host's memory
+    cycles: float  # the compiler's estimate; 0: it gives none
+    collective: "Collective | None" = None
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A transfer between devices. `size` is the bytes of the larger side on one device (the gathered array of an
+    all-gather, the array of an all-reduce); `groups` are the device numbers that talk to each other."""
+
+    kind: str
+    size: float
+    groups: str  # the attribute's text: read it with `chestx_jax.planning.links.members`
+    hidden: bool  # runs beside computation
+
+
+def walk(module: Module) -> list[Work]:
+    """Every instruction that the executable runs, loops multiplied out."""
+    found: list[Work] = []
+    _visit(module, module.computations[module.entry], 1.0, {}, found)
+    return found
+
+
+def _visit(module: Module, computation: Computation, trips: float, known: dict[int, int], found: list[Work]) -> None:
+    channels: set[str] = set()
+    for instruction in computation.instructions.values():
+        opcode = instruction.opcode
+        if opcode == "while":
+            body, condition = (module.computations[instruction.called(key) or ""] for key in ("body", "condition"))
+            start = _start(computation, instruction.operands[0], known)
+            times = trip_count(body, condition, start)
+            _visit(module, body, trips * times, _invariant(body, start), found)
+        elif opcode in ("call", "async-start") and (name := instruction.called("to_apply|calls|called_computation")):
+            _visit(module, module.computations[name], trips, {}, found)
+        elif opcode == "conditional":
+            for name in _branches(instruction)[-1:]:  # both rarely cost alike: the last is the one that acts
+                _visit(module, module.computations[name], trips, {}, found)
+        elif opcode not in _FREE and not opcode.endswith(("-done", "-update")):
+            found.append(_work(module, computation, instruction, trips, channels))
+            found.extend(_inner_collectives(module, computation, instruction, trips, channels))
+
+
+def _work(module: Module, computation: Computation, instruction: Instruction, trips: float, channels: set[str]) -> Work:
+    kind = instruction.opcode.removesuffix("-start")
+    cycles = re.search(r'"estimated_cycles":"?(\d+)', instruction.attributes)
+    collective = None
+    if kind in COLLECTIVES:
+        channels.add(_channel(instruction))
+        collective = _collective(kind, instruction, computation, instruction.opcode.endswith("-start"))
+    hbm, host = traffic(module, computation, instruction)
+    return Work(
+        instruction.name, instruction.opcode, instruction.scope, trips, computation.name,
+        flops(module, computation, instruction), hbm, host, float(cycles.group(1)) if cycles else 0.0, collective,
+    )  # fmt: skip
+
+
+def _inner_collectives(
+    module: Module, computation: Computation, instruction: Instruction, trips: float, channels: set[str]
+) -> Iterator[Work]:
+    """Collectives fused with computation; the pieces of one share a channel and count once."""
+    if instruction.opcode != "fusion":
+        return
+    inner = module.computations[instruction.called("calls") or ""]
+    hidden = "async" in inner.name or any("AsyncCollective" in part.attributes for part in inner.instructions.values())
+    for part in inner.instructions.values():
+        kind = part.opcode.removesuffix("-start")
+        if kind in COLLECTIVES and _channel(part) not in channels:
+            channels.add(_channel(part))
+            scattered = kind == "all-reduce" and "scatter" in inner.name  # only a slice of the sum is kept
+            collective = _collective("reduce-scatter" if scattered else kind, part, inner, hidden)
+            yield Work(part.name, part.opcode, part.scope, trips, computation.name, 0.0, 0.0, 0.0, 0.0, collective)
+
+
+def _channel(instruction: Instruction) -> str:
+    found = re.search(r"channel_id=(\d+)", instruction.attributes)
+    return found.group(1) if found else instruction.name
+
+
+def _collective(kind: str, instruction: Instruction, computation: Computation, hidden: bool) -> Collective:
+    arrays = list(leaves(instruction.shape))
+    if instruction.opcode.endswith("-start") and len(arrays) > 1:
+        arrays = arrays[:2] if instruction.opcode.startswith(("all-gather", "collective-permute")) else arrays
+    inputs = [array for name in instruction.operands for array in _shapes(computation, name)]
+    output = sum(array.bytes for array in arrays if array.dims)
+    given = sum(array.bytes for array in inputs)
+    size = max(output - given, given) if instruction.opcode.endswith("-start") else max(output, given)
+    groups = re.search(
+        r"(?:replica_groups|source_target_pairs)=(.*?)(?:, (?:use_global|dimensions|to_apply|frontend|metadata|backend|"
+        r"constrain|channel|opcode)|$)",
+        instruction.attributes,
+    )
+    return Collective(kind, size, groups.group(1) if groups else "", hidden)
+
+
+def _shapes(computation: Computation, name: str) -> list[Array]:
+    instruction = computation.instructions.get(name)
+    return list(leaves(instruction.shape)) if instruction else []
+
+
+def flops(module: Module, computation: Computation, instruction: Instruction) -> float:
+    """FLOPs of matrix products, in fusions too; of a Pallas kernel, what it declares."""
+    if instruction.opcode == "fusion":
+        inner = module.computations[instruction.called("calls") or ""]
+        return sum(flops(module, inner, part) for part in inner.instructions.values())
+    if instruction.opcode == "custom-call":
+        declared = re.search(r'"cost_estimate":\{"flops":"?(\d+)', instruction.attributes)
+        return float(declared.group(1)) if declared else 0.0
+    operands = [array for name in instruction.operands for array in _shapes(computation, name)]
+    return product_flops(instruction, operands)
+
+
+def traffic(module: Module, computation: Computation, instruction: Instruction) -> tuple[float, float]:
+    """Bytes of HBM and of host memory that an instruction reads and writes. What a slice leaves out is not read; what
+    an update in place keeps is not written."""
+    kind = instruction.opcode
+    if kind == "custom-call" and "AllocateBuffer" in instruction.attributes:
+        return 0.0, 0.0
+    if kind == "fusion":
+        inner = module.computations[instruction.called("calls") or ""]
+        outer = [computation.instructions[name].shape for name in instruction.operands]
+        read = [_read(module, inner, i) for i in range(len(outer))]
+        pairs = [pair for shape, size in zip(outer, read, strict=True) for pair in _spaces(shape, size)]
+        pairs += _written(module, inner, inner.root, instruction.shape)
+    else:
+        shapes = [(computation.instructions[name].shape) for name in instruction.operands]
+        if kind in ("dynamic-slice", "slice", "gather", "slice-start", "dynamic-slice-start"):
+            shapes = [instruction.shape, instruction.shape] if isinstance(instruction.shape, Array) else shapes[:1]
+        elif kind == "dynamic-update-slice":
+            shapes = [shapes[1], shapes[1]]
+        elif kind == "copy-start":
+            shapes = list(instruction.shape[:2]) if isinstance(instruction.shape, tuple) else shapes
+        else:
+            shapes.append(instruction.shape)
+        pairs = [(array.space, array.bytes) for shape in shapes for array in leaves(shape)]
+    return (
+        sum(size for space, size in pairs if space == HBM),
+        sum(size for space, size in pairs if space == HOST),
+    )
+
+
+def _spaces(shape, read: float) -> list[tuple[int, float]]:
+    arrays = list(leaves(shape))
+    return [(arrays[0].space, read)] if len(arrays) == 1 else [(array.space, array.bytes) for array in arrays]
+
+
+def _read(module: Module, computation: Computation, index: int, name: str | None = None) -> float:
+    """Bytes that a fused computation reads of one of its parameters."""
+    value = computation.instructions[name] if name else computation.parameters[index]
+    whole = sum(array.bytes for array in leaves(value.shape))
+    total = 0.0
+    for user in computation.users.get(value.name, ()):
+        if user.opcode in ("dynamic-slice", "slice", "gather") and user.operands[0] == value.name:
+            total += sum(array.bytes for array in leaves(user.shape))
+        elif user.opcode == "dynamic-update-slice" and user.operands[0] == value.name:
+            continue
+        elif user.opcode == "bitcast":
+            total += _read(module, computation, 0, user.name)
+        elif user.opcode == "fusion":
+            inner = module.computations[user.called("calls") or ""]
+            total += sum(_read(module, inner, i) for i, operand in enumerate(user.operands) if operand == value.name)
+        else:
+            return whole
+    return min(total, whole)
+
+
+def _written(module: Module, computation: Computation, name: str, shape) -> list[tuple[int, float]]:
+    """Space and bytes of what a fused computation writes of its value `name`, which leaves it as `shape`."""
+    value = computation.instructions[name]
+    if value.opcode == "tuple":
+        pairs = zip(value.operands, shape, strict=True) if isinstance(shape, tuple) else ()
+        return [written for operand, part in pairs for written in _written(module, computation, operand, part)]
+    if value.opcode == "bitcast" and value.operands[0] in computation.instructions:
+        return _written(module, computation, value.operands[0], shape)
+    if value.opcode == "dynamic-update-slice" and isinstance(shape, Array):
+        return [(shape.space, sum(array.bytes for array in _shapes(computation, value.operands[1])))]
+    return [(array.space, array.bytes) for array in leaves(shape)]
+
+
+def trip_count(body: Computation, condition: Computation, start: dict[int, int]) -> float:
+    """How often a loop runs, from its condition `i < n`, the counter's start and its step. Where other conditions may
+    end it sooner (all completions done), the most it can run. 1 where no counter is found."""
+    counts = []
+    for test in condition.instructions.values():
+        if test.opcode != "compare" or len(test.operands) != 2:
+            continue
+        counter, limit = (_value(condition, operand, start) for operand in test.operands)
+        index = _element(condition, test.operands[0])
+        if limit is None or index is None:
+            continue
+        step, begin = _step(body, index, start), start.get(index, counter if counter is not None else 0)
+        reach = limit + (1 if "direction=LE" in test.attributes else 0)
+        if step and "direction=L" in test.attributes:
+            counts.append(max(0, -(-(reach - begin) // step)))
+    return float(max(counts, default=1))
+
+
+def _start(computation: Computation, name: str, known: dict[int, int]) -> dict[int, int]:
+    """Which elements of the tuple that enters a loop are known integers."""
+    elements = computation.instructions[name].operands
+    values = {i: _value(computation, element, known) for i, element in enumerate(elements)}
+    return {i: value for i, value in values.items() if value is not None}
+
+
+def _invariant(body: Computation, start: dict[int, int]) -> dict[int, int]:
+    """The known elements that the loop hands on unchanged."""
+    kept = body.instructions[body.root].operands
+    return {i: value for i, value in start.items() if i < len(kept) and _element(body, kept[i]) == i}
+
+
+def _element(computation: Computation, name: str) -> int | None:
+    """The index of the loop's tuple that a value is, looking through copies."""
+    value = computation.instructions.get(name)
+    while value is not None and value.opcode in ("copy", "bitcast", "convert"):
+        value = computation.instructions.get(value.operands[0])
+    if value is None or value.opcode != "get-tuple-element":
+        return None
+    found = re.search(r"index=(\d+)", value.attributes)
+    source = computation.instructions[value.operands[0]]
+    return int(found.group(1)) if found and source.opcode == "parameter" else None
+
+
+def _value(computation: Computation, name: str, known: dict[int, int]) -> int | None:
+    """The integer that a value is known to be."""
+    value = computation.instructions.get(name)
+    while value is not None and value.opcode in ("copy", "bitcast", "convert"):
+        value = computation.instructions.get(value.operands[0])
+    if value is None:
+        return None
+    if value.opcode == "constant":
+        return int(value.literal) if re.fullmatch(r"-?\d+", value.literal) else None
+    index = _element(computation, value.name)
+    return known.get(index) if index is not None else None
+
+
+def _step(body: Computation, index: int, start: dict[int, int]) -> int | None:
+    """What a loop adds to its counter in a turn."""
+    following = body.instructions[body.instructions[body.root].operands[index]]
+    while following.opcode in ("copy", "bitcast"):
+        following = body.instructions[following.operands[0]]
+    if following.opcode != "add":
+        return 1
+    values = [_value(body, operand, _invariant(body, start)) for operand in following.operands]
+    return next((value for value in values if value is not None), 1)
+
+
+def _branches(instruction: Instruction) -> list[str]:
+    found = re.search(r"branch_computations=\{([^}]*)\}", instruction.attributes)
+    if found:
+        return [name.strip().lstrip("%") for name in found.group(1).split(",")]
+    return [name for key in ("true_computation", "false_computation") if (name := instruction.called(key))]
