@@ -56,7 +56,7 @@ def paper() -> ConfigDict:
                 "heads": 28,
                 "kv_heads": 4,
                 "hidden": 18944,
-                "compute": {"dtype": "bfloat16", "param_dtype": "float32", "remat": "layer", "head_chunk": 256},
+                "compute": {"dtype": "bfloat16", "param_dtype": "float32", "remat": "layer", "head_parts": 16},
             },
             "image": {"height": 448, "width": 448},
             "mesh": {"data": 1, "fsdp": -1, "tensor": 1},

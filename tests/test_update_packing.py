@@ -126,7 +126,7 @@ def test_a_completion_that_was_cut_off_can_be_left_out(params):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_chunked_head_gives_the_same_statistics_and_gradients(tied):
-    """Also where the chunk does not divide the row."""
+    """Also where the chunk does not divide the row, or the parts the vocabulary."""
 
     config = replace(CONFIG, tied=tied)
     rng = np.random.default_rng(0)
@@ -137,16 +137,22 @@ def test_a_chunked_head_gives_the_same_statistics_and_gradients(tied):
     weights = jnp.asarray(rng.normal(size=(3, 2, 11)), jnp.float32)
     allowed = jnp.asarray(jnp.asarray(vocabulary().allowed))
 
-    def value(pair, chunk):
+    def value(pair, field, number):
         params, hidden = pair
-        stats = token_stats(computed(config, head_chunk=chunk), params, hidden, targets, allowed, 0.8)
+        stats = token_stats(computed(config, **{field: number}), params, hidden, targets, allowed, 0.8)
         mixed = jnp.sum(weights * jnp.stack([stats.logprob, stats.entropy, stats.logz]))
         return mixed, stats
 
-    run = jax.jit(jax.grad(value, has_aux=True), static_argnums=1)
-    gradient, stats = run((params, hidden), 0)
-    for chunk in (4, 11, 64):
-        again, found = run((params, hidden), chunk)
+    run = jax.jit(jax.grad(value, has_aux=True), static_argnums=(1, 2))
+    gradient, stats = run((params, hidden), "head_chunk", 0)
+    for field, number in (
+        ("head_chunk", 4),
+        ("head_chunk", 11),
+        ("head_chunk", 64),
+        ("head_parts", 2),
+        ("head_parts", 5),
+    ):
+        again, found = run((params, hidden), field, number)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), found, stats)
         close(gradient, again)
     assert (np.asarray(stats.entropy) > 0).all()

@@ -38,6 +38,7 @@ class ComputeConfig:
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     unroll: int = 1  # layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
     head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row
+    head_parts: int = 0  # parts of the vocabulary whose logits exist at once, in place of head_chunk; 0: all of it
 
 
 @dataclass(frozen=True)

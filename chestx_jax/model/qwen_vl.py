@@ -55,10 +55,18 @@ class QwenVL(nn.Module):
 
     def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """fp32 scores of the next token."""
-        dtype = self.config.compute.dtype
+        return scores(hidden, self.output())
+
+    def output(self) -> Float[Array, "D V"]:
+        """What turns hidden states into scores, in the dtype of computing."""
         kernel = self.embedding.T if self.config.tied else self.head
-        scores = jnp.einsum("bld,dv->blv", hidden, kernel.astype(dtype), preferred_element_type=jnp.float32)
-        return constrain(scores, "batch", None, "vocab")
+        return kernel.astype(self.config.compute.dtype)
+
+
+def scores(hidden: Float[Array, "B L D"], head: Float[Array, "D V"]) -> Float[Array, "B L V"]:
+    """fp32 scores of the columns of `head`."""
+    found = jnp.einsum("bld,dv->blv", hidden, head, preferred_element_type=jnp.float32)
+    return constrain(found, "batch", None, "vocab")
 
 
 def forward(
@@ -95,6 +103,11 @@ def extend(
 def logits(config: ModelConfig, params, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """fp32 scores of the next token at each position."""
     return _apply(config, params, "logits", hidden)
+
+
+def head(config: ModelConfig, params) -> Float[Array, "D V"]:
+    """The matrix of `logits`, for those who take the vocabulary part by part."""
+    return _apply(config, params, "output")
 
 
 def _apply(config: ModelConfig, params, method: str, *arguments, dropout: Array | None = None) -> Any:

@@ -36,8 +36,8 @@ def advice(job: JobConfig, compiled: Compiled, chip: Chip, sizes: dict[str, int]
                 ways.append("set model.compute.remat=layer")
         else:
             ways.append("use fewer prompts or rows at once")
-        if not job.model.compute.head_chunk:
-            ways.append("set model.compute.head_chunk=256, so that scores over the vocabulary exist in pieces")
+        if job.model.compute.head_parts < 16:
+            ways.append("set model.compute.head_parts=16, so that scores exist for a part of the vocabulary at a time")
         if sizes["tensor"] == 1 and job.model.kv_heads % 2 == 0:
             ways.append("set mesh.tensor=2")
     return f"{said}: {', or '.join(ways)}."

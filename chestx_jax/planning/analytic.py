@@ -83,7 +83,8 @@ def executed(model: ModelConfig, forward: Forward, trained: bool, positions: int
         again += forward.maps + forward.attention + forward.vision_maps + forward.vision_attention
     elif model.compute.remat == "dots":
         again += forward.attention + forward.vision_attention
-    if model.compute.head_chunk and model.compute.head_chunk < positions:
+    chunked = model.compute.head_chunk and model.compute.head_chunk < positions
+    if chunked or model.compute.head_parts > 1:
         again += forward.head
     return 3 * forward.total - forward.patches + again
 

@@ -7,8 +7,9 @@ Three bounds of the whole program, each as if the other two were free:
     interconnect  sum over collectives of the time on their links (`links`)
 
 and a prediction, which runs the schedule one instruction after the other: each takes the longer of its FLOPs at
-`MATRIX_SHARE` of the peak and its HBM bytes; a collective that the compiler set beside computation costs only what
-the computation of its loop does not cover; any other costs its whole time.
+`MATRIX_SHARE` of the peak and its HBM bytes. Copies between HBM and VMEM run beside the rest of their loop, as long as
+HBM keeps up. A collective that the compiler set beside computation costs only what computation does not cover: that of
+its loop, or of the whole program where it starts outside loops; any other costs its whole time.
 """
 
 from collections import defaultdict
@@ -52,7 +53,9 @@ def cost(work: Sequence[Work], place: Slice) -> Cost:
     share = MATRIX_SHARE.get(chip.name, 0.8)
     kinds: dict[str, float] = defaultdict(float)
     busy: dict[str, float] = defaultdict(float)  # by the loop they run in
+    moved: dict[str, float] = defaultdict(float)
     hidden: dict[str, float] = defaultdict(float)
+    outermost = work[-1].loop if work else ""
     open_time = interconnect = ici = dcn = 0.0
     for item in work:
         if item.collective is None:
@@ -70,7 +73,10 @@ def cost(work: Sequence[Work], place: Slice) -> Cost:
             hidden[item.loop] += item.trips * took
         else:
             open_time += item.trips * took
-    exposed = open_time + sum(max(0.0, time - busy[loop]) for loop, time in hidden.items())
+    busy = {loop: max(time, moved[loop]) for loop, time in busy.items()}
+    uncovered = {loop: time - busy.get(loop, 0.0) for loop, time in hidden.items() if loop != outermost}
+    spare = sum(busy.values()) - sum(hidden[loop] - max(over, 0.0) for loop, over in uncovered.items())
+    exposed = open_time + sum(max(0.0, over) for over in uncovered.values()) + max(0.0, hidden[outermost] - spare)
     total = lambda field: sum(item.trips * getattr(item, field) for item in work)  # noqa: E731
     flops, hbm, host = total("flops"), total("hbm"), total("host")
     return Cost(

@@ -88,11 +88,14 @@ def _work(module: Module, computation: Computation, instruction: Instruction, tr
 def _inner_collectives(
     module: Module, computation: Computation, instruction: Instruction, trips: float, channels: set[str]
 ) -> Iterator[Work]:
-    """Collectives fused with computation; the pieces of one share a channel and count once."""
+    """Collectives fused with computation. One that runs beside computation starts in one fusion, goes on through
+    others, some in loops, and ends in a last: it counts where it starts."""
     if instruction.opcode != "fusion":
         return
     inner = module.computations[instruction.called("calls") or ""]
-    hidden = "async" in inner.name or any("AsyncCollective" in part.attributes for part in inner.instructions.values())
+    hidden = any("AsyncCollectiveStart" in part.attributes for part in inner.instructions.values())
+    if _is_async(inner) and not hidden:
+        return
     for part in inner.instructions.values():
         kind = part.opcode.removesuffix("-start")
         if kind in COLLECTIVES and _channel(part) not in channels:
@@ -100,6 +103,13 @@ def _inner_collectives(
             scattered = kind == "all-reduce" and "scatter" in inner.name  # only a slice of the sum is kept
             collective = _collective("reduce-scatter" if scattered else kind, part, inner, hidden)
             yield Work(part.name, part.opcode, part.scope, trips, computation.name, 0.0, 0.0, 0.0, 0.0, collective)
+
+
+def _is_async(computation: Computation) -> bool:
+    """Whether a fused computation carries a piece of a collective that runs beside it."""
+    marks = ("AsyncCollectiveStart", "AsyncCollectiveDone")
+    marked = any(mark in part.attributes for part in computation.instructions.values() for mark in marks)
+    return marked or computation.name.startswith("async_collective_fusion")
 
 
 def _channel(instruction: Instruction) -> str:
@@ -150,8 +160,16 @@ def traffic(module: Module, computation: Computation, instruction: Instruction) 
         inner = module.computations[instruction.called("calls") or ""]
         outer = [computation.instructions[name].shape for name in instruction.operands]
         read = [_read(module, inner, i) for i in range(len(outer))]
-        pairs = [pair for shape, size in zip(outer, read, strict=True) for pair in _spaces(shape, size)]
-        pairs += _written(module, inner, inner.root, instruction.shape)
+        written = _written(module, inner, inner.root, instruction.shape)
+        if _is_async(inner):  # the collective's own buffers only pass through
+            passed = re.findall(r"\{(\d*)\}: \((\d+), ", instruction.attributes)
+            carried = {int(operand) for _, operand in passed}
+            read = [0.0 if i in carried else size for i, size in enumerate(read)]
+            out = {int(index or 0) for index, _ in passed}
+            whole = instruction.shape if isinstance(instruction.shape, tuple) else (instruction.shape,)
+            kept = [part for i, part in enumerate(whole) if i not in out]
+            written = [(array.space, array.bytes) for part in kept for array in leaves(part)]
+        pairs = [pair for shape, size in zip(outer, read, strict=True) for pair in _spaces(shape, size)] + written
     else:
         shapes = [(computation.instructions[name].shape) for name in instruction.operands]
         if kind in ("dynamic-slice", "slice", "gather", "slice-start", "dynamic-slice-start"):

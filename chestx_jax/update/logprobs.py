@@ -10,6 +10,7 @@ from chestx_jax.model.config import ModelConfig
 from chestx_jax.rollout.engine import last_index, next_position
 from chestx_jax.rollout.sampling import distribution
 from chestx_jax.types import Prompts
+from chestx_jax.update.vocabulary_parts import vocabulary_stats
 
 
 @struct.dataclass
@@ -31,8 +32,12 @@ def token_stats(
 ) -> TokenStats:
     """Statistics of predicting `targets_BxL` from the hidden states at the same places.
 
-    With `compute.head_chunk` set, scores exist for that many positions of a row at a time, forward and backward.
+    With `compute.head_chunk` set, scores exist for that many positions of a row at a time, forward and backward; with
+    `compute.head_parts`, for one of so many parts of the vocabulary.
     """
+    if config.compute.head_parts > 1:
+        parts = config.compute.head_parts
+        return TokenStats(*vocabulary_stats(config, params, hidden_BxLxD, targets_BxL, allowed_V, temperature, parts))
 
     def stats(hidden: Array, targets: Array) -> TokenStats:
         scores = qwen_vl.logits(config, params, hidden)
