@@ -1,6 +1,6 @@
 """`python -m chestx_jax.evaluate`: runs a model on records, or scores predictions and judgements that exist already.
 
---config=configs/eval.py --model=orbax:DIR|hf:DIR|openai:MODEL@URL --out=DIR   (run again, it goes on)
+--config=configs/eval.py --model=orbax:DIR|hf:DIR|openai:MODEL@URL --out=DIR   (run again, it goes on; --distributed)
 --predictions FILE… --family ours|qwen|chexagent|auto --rule official|strict --json OUT
 --predictions FILE --judge rules|openai:MODEL@URL --json OUT --per_item ITEMS.jsonl
 --judgements FILE… --aggregation official|clean --json OUT
@@ -43,6 +43,7 @@ WORKERS = flags.DEFINE_integer("workers", 8, "calls to a judging endpoint at a t
 PRICES = flags.DEFINE_list("prices", None, "dollars per million tokens read and written, for the judge's cost")
 PER_ITEM = flags.DEFINE_string("per_item", None, "JSON lines with each item's findings and verdicts")
 JSON = flags.DEFINE_string("json", None, "where the scores go")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts, as in training, to run a checkpoint")
 IMAGE_ROOT = flags.DEFINE_string("image_root", None, "folder that image paths are resolved against")
 
 
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
         "judgements": lambda files: commands.score_judgements(files, AGGREGATION.value, print),
         "audit": lambda files: commands.score_audit(files, print),
         "validate": lambda files: commands.validate(files, IMAGE_ROOT.value, print),
-        "compare": compare,
+        "compare": lambda places: commands.compare(places, Path(OUT.value or "."), print),
     }
     given = [name for name in ("config", *tasks) if flags.FLAGS[name].value]
     if len(given) != 1:
@@ -79,19 +80,16 @@ def score(files: list[str]) -> dict:
     return judging.judge_remotely(files, endpoint, PER_ITEM.value, AGGREGATION.value, PRICES.value, print)
 
 
-def compare(folders: list[str]) -> dict:
-    """Runs side by side, on one page in `--out`."""
-    from chestx_jax.eval import comparing
-
-    return comparing.compare_runs(folders, Path(OUT.value or "."), print)
-
-
 def run_model(arguments: list[str]) -> int:
     """Asks a model what `--out` lacks, and writes predictions, scores and page."""
     if len(arguments) > 1 or not MODEL.value or not OUT.value:
         raise UserError("--config needs --model and --out, and nothing else beside config overrides.")
+    import jax
+
     from chestx_jax.loops import predict
 
+    if DISTRIBUTED.value:
+        jax.distributed.initialize()
     config = to_dataclass(EvalConfig, CONFIG.value)
     return predict.run(replace(config, image_root=IMAGE_ROOT.value or config.image_root), MODEL.value, Path(OUT.value))
 

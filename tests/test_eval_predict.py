@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import hosts
 import jax
 import numpy as np
 import pytest
@@ -13,6 +16,10 @@ from conftest import ROOT
 from PIL import Image
 from tiny_models import tiny
 
+from chestx_jax.checkpoint import save_params
+from chestx_jax.config import to_dict
+from chestx_jax.data.schema import Sample
+from chestx_jax.errors import UserError
 from chestx_jax.eval.accuracy import outcomes
 from chestx_jax.eval.breakdown import by_label, calibration
 from chestx_jax.eval.ratescore import rated, scores
@@ -21,52 +28,121 @@ from chestx_jax.eval.scores import evaluate_predictions
 from chestx_jax.eval.tables import comparison_table
 from chestx_jax.export import export_model
 from chestx_jax.lexicon import load
-from chestx_jax.loops.predict import answer_probability
+from chestx_jax.loops.held import trained_in
+from chestx_jax.loops.predict import answer_probability, name_of
+from chestx_jax.loops.together import asked_of, largest, own_rows
 from chestx_jax.model.qwen_vl import init
+from chestx_jax.recipes import JobConfig
+from chestx_jax.sharding import MeshConfig, batched, make_mesh
 from chestx_jax.tokens.image import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
+from configs import eval as eval_config
+from configs import rl
 
 YES_NO = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A complete tiny checkpoint with random weights."""
-    base = tmp_path_factory.mktemp("evaluated")
-    train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, base / "tokenizer", 295)
+def workdir(tmp_path_factory):
+    """What training leaves: a tiny checkpoint with random weights as its stage `sft`, and the same in `hf`."""
+    base = tmp_path_factory.mktemp("run")
+    train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, base / "data" / "tokenizer", 295)
     config = tiny("qwen2_vl")
     params = jax.jit(init, static_argnums=0)(config, jax.random.key(4))
-    spec = ImageSpec(height=None, width=None, min_pixels=3136, max_pixels=12_544)
-    export_model(base / "model", config, params, base / "tokenizer", spec)
-    return base / "model"
+    spec = ImageSpec(height=112, width=112)
+    job = to_dict(JobConfig(init="random", model=config, image=spec, tokenizer="tokenizer"))
+    (base / "config.json").write_text(json.dumps(job))
+    save_params(base / "sft" / "params", params, to_dict(config))
+    export_model(base / "hf", config, params, base / "data" / "tokenizer", spec)
+    return base
 
 
-def test_a_checkpoint_through_the_door(model, tmp_path):
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A file of five questions, each about a film of its own, one of which cannot be read."""
+    base = tmp_path_factory.mktemp("asked")
     found = []
     for number in range(5):
-        Image.fromarray(np.full((112, 112), 40 * number, np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(np.full((112, 112), 40 * number, np.uint8)).save(base / f"{number}.png")
         record = {"item_id": f"s{number}", "task": "binary", "question": YES_NO, "answer": "A"}
         evidence = {"reason_steps": ["There is edema."], "original_report": "Pulmonary edema."}
         found.append(record | evidence | {"image_path": [f"{number}.png"]})
-    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, found)))
-    out = tmp_path / "out"
+    (base / "3.png").write_bytes(b"no film")
+    (base / "test.jsonl").write_text("\n".join(map(json.dumps, found)))
+    return base / "test.jsonl"
+
+
+def test_a_checkpoint_through_the_door_alone_and_on_two_processes(workdir, asked, tmp_path):
     command = [sys.executable, "-m", "chestx_jax.evaluate", "--config=configs/eval.py"]
-    command += [f"--model=hf:{model}", f"--out={out}"]
-    command += [f"--config.files=('{tmp_path / 'test.jsonl'}',)", "--config.batch=2", "--config.length=8"]
+    command += [f"--config.files=('{asked}',)", "--config.batch=2", "--config.length=8"]
+    alone, together = tmp_path / "alone", tmp_path / "together"
     environment = os.environ | {"XLA_FLAGS": ""}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    first = read_predictions(out / "predictions.jsonl")
-    assert [p.sample_id for p in first] == [f"s{n}" for n in range(5)]
+    single = [*command, f"--model=hf:{workdir / 'hf'}", f"--out={alone}"]
+    done = subprocess.run(single, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 3, done.stderr  # one is left out
+    assert "s3: left out" in done.stdout
+    first = read_predictions(alone / "predictions.jsonl")
+    assert [p.sample_id for p in first] == ["s0", "s1", "s2", "s4"]
     assert all(p.truncated and p.tokens == 8 for p in first)
-    lines = (out / "predictions.jsonl").read_text().splitlines(keepends=True)
-    (out / "predictions.jsonl").write_text("".join(lines[:3]) + lines[3][:20])
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert read_predictions(out / "predictions.jsonl") == first
-    scores = json.loads((out / "scores.json").read_text())
-    assert (scores["asked"], scores["answered"], scores["complete"]) == (5, 5, True)
-    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    assert (alone / "report.html").read_text().startswith("<!doctype html>")
+    scores = json.loads((alone / "scores.json").read_text())
+    assert (scores["asked"], scores["answered"], scores["complete"]) == (5, 4, False)
+
+    together.mkdir()  # two processes go on where another was killed; the checkpoint needs no word on its tokenizer
+    written = (alone / "predictions.jsonl").read_text().splitlines()
+    lines = [json.loads(line) | {"model": f"{workdir.name}/sft"} for line in written]
+    (together / "predictions.jsonl").write_text(json.dumps(lines[0]) + "\n" + json.dumps(lines[1])[:20])
+    joined = [*command, f"--model=orbax:{workdir / 'sft' / 'params'}", f"--out={together}", "--distributed"]
+    hosts.run(joined, (3, 0), cwd=ROOT)
+    same = [replace(p, probability=None, model="") for p in read_predictions(together / "predictions.jsonl")]
+    assert same == [replace(p, probability=None, model="") for p in first]
+    again = json.loads((together / "scores.json").read_text())
+    assert again["tasks"] == scores["tasks"]
+    assert (again["answered"], again["complete"]) == (4, False)
+
+
+def test_the_run_that_a_checkpoint_comes_from(workdir, tmp_path):
+    run = trained_in(workdir / "sft" / "params")
+    assert run is not None
+    assert run.tokenizer == workdir / "data" / "tokenizer"
+    assert (run.image.height, run.image.width) == (112, 112)
+    assert trained_in(tmp_path / "sft" / "params") is None
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl"}')  # somebody else's
+    assert trained_in(tmp_path / "sft" / "params") is None
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        trained_in(tmp_path / "sft" / "params")
+
+
+def test_rows_of_a_process_and_who_is_asked():
+    mesh = make_mesh(MeshConfig(4, 1, 2))
+    assert own_rows(batched(mesh, jax.ShapeDtypeStruct((8,), int)), 8) == list(range(8))
+    samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in (0, 1, 2, 1)]
+    assert asked_of(samples, samples[1:2]).tolist() == [False, True, False, True]
+    assert largest((3, 1)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("openai:org/m@http://h/v1", "org/m"),
+        ("hf:Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"),
+        ("orbax:runs/phantom/sft/params", "phantom/sft"),
+        ("orbax:/data/runs/phantom/grpo/params/", "phantom/grpo"),
+    ],
+)
+def test_what_tables_call_a_model(model, name):
+    assert name_of(model) == name
+
+
+def test_the_phantom_preset_asks_what_the_phantom_job_tests():
+    config, job = (get_config("phantom") for get_config in (eval_config.get_config, rl.get_config))
+    assert "--workdir=runs/phantom" in (ROOT / "README.md").read_text()
+    data = Path("runs/phantom/data")  # where a job without a data root keeps its data
+    assert job.data_root == ""
+    assert [Path(file) for file in config.files] == [data / job.evaluation.source.path]
+    assert Path(config.train) in [data / source["path"] for source in job.init.sources]
+    assert config.length >= job.evaluation.length
 
 
 def test_the_answer_s_probability_is_that_of_its_tokens():

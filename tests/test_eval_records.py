@@ -42,6 +42,7 @@ predictions = st.builds(
     drawn=st.none() | st.lists(st.sampled_from(["Edema|both|", "Fracture|left|"]), max_size=2).map(tuple),
     tokens=st.none() | st.integers(0, 4096),
     probability=st.none() | st.floats(0, 1),
+    model=st.just("") | WORDS,
 )
 
 
@@ -131,6 +132,16 @@ def test_answers_of_other_data_are_not_taken_for_these(tmp_path):
     others = [Sample("t", "binary", "Is there a fracture?", "A", (), (), (), "x")]
     with pytest.raises(UserError, match="other samples"):
         answered(path, others, lambda missing: iter(()))
+
+
+def test_two_models_do_not_share_a_file(tmp_path):
+    samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in range(3)]
+    path = tmp_path / "p.jsonl"
+    found = answered(path, samples[:2], lambda missing: (from_sample(s, "A") for s in missing), model="one")
+    assert {p.model for p in found} == {p.model for p in read_predictions(path)} == {"one"}
+    with pytest.raises(UserError, match="answers of one; give another --out for those of two"):
+        answered(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="two")
+    assert len(answered(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="one")) == 3
 
 
 def test_summary_leaves_undecidable_files_out():

@@ -6,7 +6,7 @@ Each is a Grain dataset whose iterator can be checkpointed; films are decoded in
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import grain
@@ -149,17 +149,34 @@ def prompt_batches(
 
 
 def prompts_once(
-    samples: Sequence[Sample], encoder: Encoder, count: int, rows: RowsConfig, bad: BadRecords, reasoning: bool = True
+    samples: Sequence[Sample],
+    encoder: Encoder,
+    count: int,
+    rows: RowsConfig,
+    bad: BadRecords,
+    reasoning: bool = True,
+    own: Sequence[int] | None = None,
 ) -> Iterator[Asked]:
-    """Every record once, in order; the last batch is filled up with index -1."""
+    """Every record once, in order, in batches of `count` that are filled up with index -1.
+
+    With `own` only these rows of each batch are made, and made even where no record is left for them: the processes
+    that make the others wait for it.
+    """
     for start in range(0, len(samples), count):
         chunk = []
-        for number, sample in enumerate(samples[start : start + count], start):
-            example = bad.guarded(lambda s: checked_size(encode(encoder, s, reasoning, False), rows), sample)
-            if example is not None:
-                chunk.append((number, sample, example))
-        if chunk:
-            yield _asked(chunk, encoder, rows, count)
+        for number in (start + row for row in (range(count) if own is None else own)):
+            if number < len(samples):
+                make = lambda s: checked_size(encode(encoder, s, reasoning, False), rows)  # noqa: E731
+                example = bad.guarded(make, samples[number])
+                if example is not None:
+                    chunk.append((number, samples[number], example))
+        if chunk or own is not None:
+            yield _asked(chunk or [_blank(encoder, samples[start])], encoder, rows, count if own is None else len(own))
+
+
+def _blank(encoder: Encoder, sample: Sample) -> tuple[int, Sample, Example]:
+    """A row that stands for no record: a prompt without films."""
+    return -1, sample, encode(encoder, replace(sample, images=(), question=""), True, False)
 
 
 def _asked(items: Sequence[tuple[int, Sample, Example]], encoder: Encoder, rows: RowsConfig, count: int) -> Asked:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.reader import find_problems
@@ -74,6 +75,13 @@ def score_audit(paths: Sequence[str], say: Say) -> dict[str, Any]:
         for note in [*file["remarks"], *file["problems"][:20]]:
             say(f"{file['file']}: {note}")
     return {"files": files}
+
+
+def compare(places: Sequence[str], out: Path, say: Say) -> dict[str, Any]:
+    """Runs side by side, on one page in `out` (see `comparing`)."""
+    from chestx_jax.eval import comparing  # with jax, which the other commands here start without
+
+    return comparing.compare_runs(places, out, say)
 
 
 def validate(paths: Sequence[str], image_root: str | None, say: Say) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Prediction:
       truncated: the length limit cut the text off. tokens: its length in tokens, None if unknown.
       drawn: the phantom's truth in the surface form of labels and steps; None for real films.
       probability: the answer's probability under the model, None if unknown.
+      model: who answered; empty if unknown.
     """
 
     sample_id: str
@@ -48,6 +49,7 @@ class Prediction:
     drawn: tuple[str, ...] | None = None
     tokens: int | None = None
     probability: float | None = None
+    model: str = ""
 
 
 def from_sample(sample: Sample, pred: str, *, truncated: bool = False, tokens: int | None = None) -> Prediction:
@@ -100,6 +102,7 @@ def to_record(prediction: Prediction) -> dict[str, Any]:
         "drawn": None if prediction.drawn is None else list(prediction.drawn),
         "tokens": prediction.tokens,
         "probability": prediction.probability,
+        "model": prediction.model,
     }
 
 
@@ -129,6 +132,7 @@ def from_record(record: Mapping[str, Any], index: int = 0, file: str = "") -> Pr
         drawn=None if drawn is None else strings(drawn),
         tokens=tokens if isinstance(tokens, int) else None,
         probability=probability if isinstance(probability, float) else None,
+        model=model if isinstance(model := record.get("model"), str) else "",
     )
 
 

@@ -59,10 +59,10 @@ def evaluate(
     out = Path(out)
     interrupted = False
     try:
-        predictions = answered(out / "predictions.jsonl", samples, predict, say)
+        predictions = answered(out / "predictions.jsonl", samples, predict, say, name)
     except KeyboardInterrupt:
         interrupted = True
-        predictions = answered(out / "predictions.jsonl", samples, lambda missing: iter(()), say)
+        predictions = answered(out / "predictions.jsonl", samples, lambda missing: iter(()), say, name)
     rates = rated(predictions, say)
     evaluation = evaluate_predictions(predictions, lexicon, config.seed, rates) if predictions else None
     blind = _baselines(config, samples)

@@ -15,12 +15,12 @@ from chestx_jax.data.reader import read_samples
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.eval.records import Prediction
-from chestx_jax.eval.running import answered
 from chestx_jax.export import export_model
 from chestx_jax.loops import grpo, sft
 from chestx_jax.loops.answer import answers
 from chestx_jax.loops.conclude import conclude
 from chestx_jax.loops.setting import Setting, make_setting
+from chestx_jax.loops.together import answered_together
 from chestx_jax.model import hf
 from chestx_jax.programs import initial
 from chestx_jax.recipes import JobConfig, SftConfig
@@ -148,9 +148,9 @@ def answered_test(setting: Setting, name: str, where: str, blind: bool = False) 
     samples = limited(setting.samples(config.source), config.limit)
 
     def predict(missing: Sequence[Sample]) -> Iterator[Prediction]:
-        return answers(setting, config, weights(setting, where), missing, blind)
+        return answers(setting, config, weights(setting, where), missing, blind) if missing else iter(())
 
-    found = answered(setting.workdir / "test" / f"{name}.jsonl", samples, predict, print)
+    found = answered_together(setting.workdir / "test" / f"{name}.jsonl", samples, predict, print)
     print(f"test of {name}: {len(found)} records in {time.monotonic() - begun:.0f} s", flush=True)
     return found
 

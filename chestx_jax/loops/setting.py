@@ -1,6 +1,6 @@
 """What all stages of a job share: mesh, programs, tokenizer, the pipelines bound to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,12 @@ class Setting:
             _shard(),
         )
 
-    def prompts_once(self, samples: Sequence[Sample], count: int, rows: RowsConfig, blind: bool):
-        """Every sample once, in order (this process's rows of each batch)."""
-        return pipeline.prompts_once(samples, self._encoder(blind), count, rows, pipeline.BadRecords(self.job.max_bad))
+    def prompts_once(
+        self, samples: Sequence[Sample], count: int, rows: RowsConfig, blind: bool, own: Sequence[int] | None = None
+    ) -> Iterator[pipeline.Asked]:
+        """Every sample once, in order: the rows `own` of each batch of `count`, or all of them."""
+        bad = pipeline.BadRecords(self.job.max_bad)
+        return pipeline.prompts_once(samples, self._encoder(blind), count, rows, bad, own=own)
 
     def reference(self, samples: Sequence[Sample], slots: int):
         """What the rewards compare completions to the samples with."""

@@ -1,0 +1,43 @@
+"""Several processes of one command on this machine, joined as under Open MPI: the hosts of a slice, for tests."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+
+def run(command: Sequence[str], status: Sequence[int], timeout: float = 300, **options: Any) -> list[str]:
+    """Runs a process of `command` per expected exit status (each joins by `jax.distributed.initialize()`); what each
+    said.
+
+    Raises AssertionError where one ends otherwise.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:1",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "OMPI_COMM_WORLD_SIZE": str(len(status)),
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "XLA_FLAGS": "",
+    }
+    processes = [
+        subprocess.Popen(
+            command,
+            env=os.environ | shared | {"OMPI_COMM_WORLD_RANK": str(number), "OMPI_COMM_WORLD_LOCAL_RANK": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+        for number in range(len(status))
+    ]
+    try:
+        said = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == list(status), "\n".join(said)
+    return said
