@@ -7,6 +7,7 @@ kill left half-written is never chosen (Orbax renames it into place when it is c
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -74,7 +75,8 @@ def save_params(folder: str | Path, params, model: dict) -> None:
     folder = Path(folder).absolute()
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with _checkpointer(params) as checkpointer:
+    pieces = [_bytes(leaf, leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(params)]
+    with _checkpointer(max(pieces)) as checkpointer:
         checkpointer.save(partial / "params", params)
         checkpointer.wait_until_finished()
     (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
@@ -92,24 +94,42 @@ def load_params(folder: str | Path, model: ModelConfig, mesh):
     if not (folder / "params").is_dir():
         raise UserError(f"{folder} holds no params folder: give the folder that training wrote (it ends in /params).")
     shapes, shardings = qwen_vl.shapes(model), qwen_vl.shardings(model, mesh)
-    with _checkpointer(shapes) as checkpointer:
+    with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder / "params")
-        bare = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
-        saved = lora.plain(model) if bare else model
-        target = _placed(qwen_vl.shapes(saved), qwen_vl.shardings(saved, mesh))
-        _check_shapes(metadata, target, folder)
+    bare = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
+    saved = lora.plain(model) if bare else model
+    target = _placed(qwen_vl.shapes(saved), qwen_vl.shardings(saved, mesh))
+    _check_shapes(metadata, target, folder)
+    stored = {_name(path): leaf for path, leaf in _leaves(metadata)}
+    pieces = [_bytes(leaf, _read_at_once(leaf, stored[_name(path)])) for path, leaf in _leaves(target)]
+    with _checkpointer(max(pieces)) as checkpointer:
         params = _explained(lambda: checkpointer.restore(folder / "params", target), folder)
     if not bare:
         return params
     return jax.device_put(lora.added(model, params, shapes, jax.random.key(model.tuning.seed)), shardings)
 
 
-def _checkpointer(params) -> ocp.StandardCheckpointer:
-    """Copies little more than one array at a time, or host memory would hold the parameters twice. The limit must
-    exceed the largest array: Orbax waits forever for one of just that size."""
-    largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)) / 1e9
-    limit = max(1.0, 1.1 * largest)
+def _checkpointer(largest: int) -> ocp.StandardCheckpointer:
+    """Copies little more than one piece of an array at a time, or host memory would hold the parameters twice.
+
+    The limit must exceed the largest piece, of `largest` bytes: Orbax waits forever for one of just that size.
+    """
+    limit = max(1.0, 1.1 * largest / 1e9)
     return ocp.StandardCheckpointer(save_concurrent_gb=limit, restore_concurrent_gb=limit)
+
+
+def _bytes(leaf, shape) -> int:
+    return math.prod(shape) * leaf.dtype.itemsize
+
+
+def _read_at_once(leaf, stored) -> tuple[int, ...]:
+    """The shape of the stored chunks that one device's piece of an array touches, at most."""
+    piece, chunk = leaf.sharding.shard_shape(leaf.shape), stored.storage.chunk_shape
+    spans = (
+        max(size, step) if size % step == 0 or step % size == 0 else (size // step + 2) * step
+        for size, step in zip(piece, chunk, strict=True)
+    )
+    return tuple(spans)
 
 
 def _check_shapes(metadata, target, folder) -> None:

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
+import jax
 from absl import flags, logging
 
 from chestx_jax import checkpoint, door
@@ -30,10 +31,13 @@ TOKENIZER = flags.DEFINE_string("tokenizer", None, "folder or hub name of the to
 BASE = flags.DEFINE_string("base", None, "folder or hub name that peft shall load an adapter onto")
 VERIFY = flags.DEFINE_bool("verify", False, "read the result again and compare every tensor")
 
+PIECES = 8
+
 
 def main(arguments: list[str]) -> int:
     del arguments
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every step
+    jax.config.update("jax_num_cpu_devices", PIECES)  # of one host: Orbax copies a device's piece of an array at a time
     begun = time.monotonic()
     (kind, folder), (to, target) = source(FROM.value or "", "--from"), _target(TO.value or "")
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
