@@ -251,3 +251,32 @@ def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
     hf.save(target, config, changed, TOKEN_IDS, {})
     assert_identical(changed, hf.load(target, config))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "model"]
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_save_killed_at_its_renames_is_mended_by_the_next(model, folder, monkeypatch, renames):
+    """Killed before the first or between the two; a kill tidies nothing up."""
+    config, params = model
+    before = (folder / "model.safetensors").read_bytes()
+    done, replace = [], os.replace
+
+    def killed(*paths):
+        if len(done) == renames:
+            raise SystemExit
+        done.append(replace(*paths))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        patched.setattr(hf, "_mend", lambda folder: None)
+        with pytest.raises(SystemExit):
+            hf.save(folder, config, jax.tree.map(lambda x: x + 1, params), TOKEN_IDS, {})
+    assert folder.exists() == (renames == 0)
+    assert len(list(folder.parent.iterdir())) == 2
+    with monkeypatch.context() as patched:  # the earlier checkpoint is safe whatever becomes of the next save
+        patched.setattr(safetensors, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(UserError, match="No space left"):
+            hf.save(folder, config, params, TOKEN_IDS, {})
+    assert (folder / "model.safetensors").read_bytes() == before
+    hf.save(folder, config, jax.tree.map(lambda x: x + 2, params), TOKEN_IDS, {})
+    assert_identical(jax.tree.map(lambda x: x + 2, params), hf.load(folder, config))
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,26 +77,31 @@ def save(
     are folded into the weights.
 
     The folder appears whole or not at all; an earlier checkpoint of that name is replaced, any other folder is left
-    alone with a UserError, as is a disk that is full. With several processes all call it and the first one writes.
+    alone with a UserError, as is a disk that is full. What a killed save left beside the folder is mended first. With
+    several processes all call it and the first one writes.
     """
     folder = Path(folder).absolute()
+    writes = jax.process_index() == 0
+    if writes:
+        _mend(folder)
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is no checkpoint: give another folder or empty this one.")
     flat = flatten_dict(lora.merged(config, params))
     table = weights(config)
     kind = np.dtype(flat[table[0].path].dtype) if dtype is None else safetensors.DTYPES[_code(dtype)]
-    writes = jax.process_index() == 0
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)) if writes else folder
+        temporary = _beside(folder, "unfinished") if writes else folder
         try:
+            if writes:
+                temporary.mkdir()
             _write_weights(temporary, table, flat, kind, shard_bytes, writes)
             if writes:
                 _write_settings(temporary, config, token_ids, kind.name, files)
                 _swap(temporary, folder)
         finally:
             if writes:
-                shutil.rmtree(temporary, ignore_errors=True)
+                _mend(folder)
     except OSError as error:
         raise UserError(
             f"{folder} could not be written ({error.strerror}): nothing was left behind; try again."
@@ -283,14 +287,26 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
+
+
 def _swap(temporary: Path, folder: Path) -> None:
     """Put the finished folder in place; an earlier checkpoint is moved aside first and deleted last."""
-    os.chmod(temporary, 0o755)
-    old = temporary.with_name(temporary.name + ".old")
+    old = _beside(folder, "replaced")
     if folder.exists():
         os.replace(folder, old)
     os.replace(temporary, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _mend(folder: Path) -> None:
+    """Undo what a save that was killed left: a half-written folder goes, an earlier one comes back into its place."""
+    old = _beside(folder, "replaced")
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
+    for left in (old, _beside(folder, "unfinished")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _code(dtype: str) -> str:
