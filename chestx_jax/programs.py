@@ -5,13 +5,14 @@ called with, so that it can be compiled for a machine that is not there. The loo
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
 from chestx_jax import lexicon, sharding
 from chestx_jax.data.packing import RowsConfig
@@ -49,11 +50,43 @@ class Program:
             in_shardings=self.in_shardings,
             out_shardings=self.out_shardings,
             donate_argnums=self.donated,
+            compiler_options=_options((self.in_shardings, self.out_shardings)),
         )
+
+
+# What the TPU compiler does not do by itself: gather whole weights ahead of their products, beside computation, rather
+# than pass pieces round a ring within them.
+TPU_OPTIONS = {
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
+    "xla_enable_async_all_gather": "true",
+    "xla_enable_async_collective_permute": "true",
+    "xla_enable_async_reduce_scatter_fusion": "true",
+    "xla_tpu_enable_async_collective_fusion": "true",
+    "xla_tpu_enable_async_collective_fusion_fuse_all_gather": "true",
+    "xla_tpu_enable_async_collective_fusion_multiple_steps": "true",
+    "xla_tpu_overlap_compute_collective_tc": "true",
+}
+
+
+def _options(shardings) -> dict[str, str] | None:
+    places = jax.tree.leaves(shardings, is_leaf=lambda leaf: isinstance(leaf, NamedSharding))
+    return TPU_OPTIONS if any(_platform(at.mesh) == "tpu" for at in places) else None
+
+
+def _platform(mesh) -> str:
+    return mesh.devices.flat[0].platform
+
+
+def resolved(model: ModelConfig, mesh) -> ModelConfig:
+    """The model with the attention of the mesh's platform in place of "auto"."""
+    if model.compute.attention != "auto":
+        return model
+    return computed(model, attention="splash" if _platform(mesh) == "tpu" else "xla")
 
 
 def programs(job: JobConfig, mesh) -> dict[str, Program]:
     """All programs of a job: `NAME/step` and `NAME/validate` per supervised stage, `grpo/…` and `test/generate`."""
+    job = replace(job, model=resolved(job.model, mesh))
     found: dict[str, Program] = {}
     stage = job.init
     while isinstance(stage, SftConfig):
@@ -222,6 +255,7 @@ def generation(
     emit: Callable | None = None,
 ) -> Program:
     """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine."""
+    model = resolved(model, mesh)
     prompts = prompt_shapes(model, rows, count)
     words, words_at = _vocabulary(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)

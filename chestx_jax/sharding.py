@@ -6,7 +6,7 @@ axis unsharded where its size does not divide (2 key/value heads on a tensor axi
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -118,6 +118,24 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Fixes the layout of an activation by logical axes; outside of `on` it does nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+
+
+def parts(name: str, size: int) -> int:
+    """Into how many parts a dimension of `size` with the logical name `name` is split, inside of `on`; else 1."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or spec((name,), (size,), mesh)[0] is None:
+        return 1
+    return math.prod(mesh.shape[axis] for axis in RULES[name])
+
+
+def mapped(function: Callable, axes: Sequence[tuple[str | None, ...]], *arrays: jax.Array) -> jax.Array:
+    """`function` run on each device's share of `arrays`, whose dimensions have the logical names `axes`; its result is
+    split as the first array. For what the compiler cannot split by itself (Pallas kernels)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return function(*arrays)
+    specs = tuple(spec(names, x.shape, mesh) for names, x in zip(axes, arrays, strict=True))
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False)(*arrays)
 
 
 def put(tree, shardings):

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from chestx_jax.model.splash import Segments, dense, splash, takes
+
 MASKED = -1e30  # finite, so that a padding query that sees nothing gives numbers rather than NaN
 
 
@@ -19,15 +21,26 @@ class Keys(NamedTuple):
 
     k: Float[Array, "R S K E"]
     v: Float[Array, "R S K E"]
-    mask: Bool[Array, "B L S"]  # True where the query may look; L may be 1, for all queries alike
+    mask: Bool[Array, "B L S"] | Segments  # True where the query may look; L may be 1, for all queries alike
+
+
+def among(segments: Segments, backend: str, past: Sequence[int] = ()) -> Bool[Array, "B L S"] | Segments:
+    """The mask of a block of keys in the form that `backend` takes: segment numbers for splash attention where the
+    lengths fit its blocks (those of caches in `past`, too), else booleans."""
+    lengths = (segments.keys.shape[1], *past)
+    fits = all(takes(segments.queries.shape[1], length) for length in lengths)
+    return segments if backend == "splash" and fits else dense(segments)
 
 
 def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[Keys], backend: str) -> Float[Array, "B L H E"]:
     """softmax(q · k / √E) · v over all blocks together, grouped-query heads, scores and softmax in fp32.
 
-    `backend` is one of ComputeConfig.attention; "auto" picks by platform. The XLA form runs anywhere and is the
-    reference that the others are tested against.
+    `backend` is one of ComputeConfig.attention, "auto" being resolved by `programs` for the mesh's platform. A last
+    block masked by `Segments` goes to splash attention. The XLA form runs anywhere and is the reference that the
+    others are tested against.
     """
+    if isinstance(blocks[-1].mask, Segments):
+        return splash(q_BxLxHxE, blocks)
     if backend == "cudnn":
         return _cudnn(q_BxLxHxE, blocks)
     return _xla(q_BxLxHxE, blocks)
@@ -57,8 +70,12 @@ def _scores(q_BxLxHxE: Array, block: Keys) -> Array:
     groups = rows // block.k.shape[0]
     scores = jnp.swapaxes(scores.reshape(-1, kv_heads, groups, length, heads // kv_heads, scores.shape[-1]), 1, 2)
     scores = scores.reshape(rows, kv_heads, length, heads // kv_heads, -1)
-    scores = jnp.where(block.mask[:, None, :, None], scores, MASKED)
+    scores = jnp.where(_booleans(block)[:, None, :, None], scores, MASKED)
     return scores.reshape(rows, kv_heads, length * (heads // kv_heads), -1)
+
+
+def _booleans(block: Keys) -> Array:
+    return dense(block.mask) if isinstance(block.mask, Segments) else block.mask
 
 
 def _fold(x_BxKxMxZ: Array, block: Keys) -> Array:
@@ -86,6 +103,6 @@ def _cudnn(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
     k = jnp.concatenate([jnp.repeat(block.k, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=1)
     v = jnp.concatenate([jnp.repeat(block.v, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=1)
     mask = jnp.concatenate(
-        [jnp.broadcast_to(block.mask, (rows, length, block.k.shape[1])) for block in blocks], axis=-1
+        [jnp.broadcast_to(_booleans(block), (rows, length, block.k.shape[1])) for block in blocks], axis=-1
     )
     return jax.nn.dot_product_attention(q_BxLxHxE, k, v, mask=mask[:, None], implementation="cudnn")

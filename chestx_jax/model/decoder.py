@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.model.attention import Keys, attend
+from chestx_jax.model.attention import Keys, among, attend
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.layers import Linear, RMSNorm, remat
 from chestx_jax.model.rope import mrope_tables, rotate
+from chestx_jax.model.splash import Segments, dense
 from chestx_jax.sharding import constrain
 
 
@@ -100,12 +101,13 @@ class Decoder(nn.Module):
             metadata_params={nn.PARTITION_NAME: None},
         )
         keys = tuple((cache.k, cache.v) for cache in past)
-        x, own = stack(config, name="layers")(x, keys, (*masks, causal_mask(segments)), tables)
+        mask = among(
+            Segments(segments, segments, causal=True), config.compute.attention, [cache.k.shape[2] for cache in past]
+        )
+        x, own = stack(config, name="layers")(x, keys, (*masks, mask), tables)
         return RMSNorm(config.norm_eps, config, name="norm")(x), own
 
 
 def causal_mask(segments_BxL: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
     """True where query and key are of one segment, neither is padding, and the key is not after the query."""
-    length = segments_BxL.shape[1]
-    same = segments_BxL[:, :, None] == segments_BxL[:, None, :]
-    return same & (segments_BxL != 0)[:, None, :] & jnp.tril(jnp.ones((length, length), bool))[None]
+    return dense(Segments(segments_BxL, segments_BxL, causal=True))

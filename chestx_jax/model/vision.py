@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.model.attention import Keys, attend
+from chestx_jax.model.attention import Keys, among, attend
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, declared, quick_gelu, remat
 from chestx_jax.model.rope import axial_tables, rotate
+from chestx_jax.model.splash import Segments
 from chestx_jax.sharding import constrain
 from chestx_jax.types import Images
 
@@ -27,7 +28,7 @@ class VisionAttention(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Array, mask: Bool[Array, "B P P"], tables: tuple[Array, Array]) -> Array:
+    def __call__(self, x: Array, mask: Bool[Array, "B P P"] | Segments, tables: tuple[Array, Array]) -> Array:
         vision, compute = self.config.vision, self.config.compute
         rows, length, width = x.shape
         init = nn.initializers.normal(self.config.initializer_range)
@@ -70,7 +71,9 @@ class VisionLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Array, full: Array, masks: tuple[Array, Array], tables: tuple[Array, Array]):
         whole, window = masks
-        mask = jnp.where(full, whole, window) if self.config.vision.window else whole
+        mask = whole
+        if self.config.vision.window:
+            mask = jax.tree.map(lambda one, other: jnp.where(full, one, other), whole, window)
         x = x + VisionAttention(self.config, name="attention")(_norm(self.config, "norm1")(x), mask, tables)
         x = x + VisionMlp(self.config, name="mlp")(_norm(self.config, "norm2")(x))
         return constrain(x, "batch", None, None), None
@@ -86,7 +89,8 @@ class VisionTower(nn.Module):
         vision, dtype = self.config.vision, self.config.compute.dtype
         rows, slots, patches, values = images.patches.shape
         positions = images.positions.reshape(rows * slots, patches, 2)
-        masks = _masks(positions, images.valid.reshape(rows * slots, patches), vision.window // vision.patch_size)
+        valid = images.valid.reshape(rows * slots, patches)
+        masks = _masks(positions, valid, vision.window // vision.patch_size, self.config.compute.attention)
         x = images.patches.reshape(rows * slots, patches, values).astype(dtype)
         x = Linear(vision.width, (None, "embed"), self.config, name="patch_embed")(x)
         tables = axial_tables(positions, vision.width // vision.heads)
@@ -109,13 +113,13 @@ class VisionTower(nn.Module):
         return Linear(self.config.width, ("mlp", "embed"), self.config, bias=True, name="merger_down")(x)
 
 
-def _masks(
-    positions_BxPx2: Int[Array, "B P 2"], valid_BxP: Bool[Array, "B P"], window: int
-) -> tuple[Bool[Array, "B P P"], Bool[Array, "B P P"]]:
+def _masks(positions_BxPx2: Int[Array, "B P 2"], valid_BxP: Bool[Array, "B P"], window: int, backend: str):
     """Who may look at whom: the whole image, and the window of `window` patches a side (0: the whole image again)."""
-    whole = jnp.broadcast_to(valid_BxP[:, None, :], (*valid_BxP.shape, valid_BxP.shape[1]))
+    image = valid_BxP.astype(jnp.int32)
+    whole = among(Segments(image, image, causal=False), backend)
     if not window:
         return whole, whole
     place = positions_BxPx2 // window
-    same = jnp.all(place[:, :, None] == place[:, None, :], axis=-1)
-    return whole, whole & same
+    across = jnp.int32(2**15)  # more windows than an image has side by side
+    number = jnp.where(valid_BxP, place[..., 0] * across + place[..., 1] + 1, 0)
+    return whole, among(Segments(number, number, causal=False), backend)

@@ -2,14 +2,16 @@
 the compiled one. A multiply and an add are two; only matrix products count.
 
 Two counts. `useful` is what the literature divides by time for MFU: forward and backward (three forwards), causal
-attention at half its square, nothing twice. `executed` adds what the configuration asks for beyond: whole squares in
-attention, layers and scores recomputed in the backward pass.
+attention at half its square, nothing twice. `executed` is what the configuration asks for: whole squares in attention
+(splash attention leaves out blocks above the diagonal, and adds a product in its backward pass), layers and scores
+recomputed in the backward pass.
 """
 
 from dataclasses import dataclass
 
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.splash import computed_share, takes
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, SftConfig
 
 
@@ -17,50 +19,55 @@ from chestx_jax.recipes import EvaluationConfig, GrpoConfig, SftConfig
 class Forward:
     """FLOPs of one forward pass over all rows, by part. The products that backward need not redo are told apart."""
 
-    maps: float  # linear maps of the decoder, without the one that writes the MLP's output
-    down: float  # that one
-    attention: float  # whole squares
-    vision_maps: float  # of the tower's layers, without the MLP's output
-    vision_down: float
-    vision_attention: float
-    patches: float  # patch embedding: its input needs no gradient
-    merger: float
-    head: float
+    maps: float = 0.0  # linear maps of the layers, without those that write the MLP's output
+    down: float = 0.0  # those
+    squares: float = 0.0  # attention, whole squares
+    run: float = 0.0  # attention, what the kernel computes of them
+    fused: float = 0.0  # of `run`, by kernels that recompute the scores in the backward pass
+    patches: float = 0.0  # patch embedding: its input needs no gradient
+    merger: float = 0.0
+    head: float = 0.0
 
     @property
-    def total(self) -> float:
-        return sum(vars(self).values())
+    def rest(self) -> float:
+        """All but attention."""
+        return self.maps + self.down + self.patches + self.merger + self.head
 
 
-def decoder(model: ModelConfig, tokens: float, scores: float, head: float) -> Forward:
-    """Over `tokens` tokens with `scores` pairs of query and key; `head` tokens are scored over the vocabulary."""
-    wide = model.heads * model.head_width
-    own = model.kv_heads * model.head_width
+def decoder(model: ModelConfig, tokens: float, length: int, past: int = 0, head: float = 0.0) -> Forward:
+    """`tokens` tokens in rows of `length` after `past` cached ones; `head` tokens are scored over the vocabulary."""
+    wide, own = model.heads * model.head_width, model.kv_heads * model.head_width
     maps = 2 * (2 * model.width * wide + 2 * model.width * own + 2 * model.width * model.hidden)
+    squares = model.layers * tokens * (length + past) * 4 * wide
+    splash = model.compute.attention == "splash" and takes(length, length) and (not past or takes(length, past))
+    run = squares * computed_share(length, length + past, past, causal=True) if splash else squares
     return Forward(
         maps=model.layers * tokens * maps,
         down=model.layers * tokens * 2 * model.width * model.hidden,
-        attention=model.layers * scores * 4 * wide,
-        vision_maps=0.0, vision_down=0.0, vision_attention=0.0, patches=0.0, merger=0.0,
+        squares=squares,
+        run=run,
+        fused=run if splash else 0.0,
         head=head * 2 * model.width * model.vocab_size,
-    )  # fmt: skip
+    )
 
 
-def vision(model: ModelConfig, images: float, patches: float) -> Forward:
+def vision(model: ModelConfig, images: float, patches: int) -> Forward:
     """The tower over `images` slots of `patches` patches. Windows are masks: whole squares are computed."""
     tower = model.vision
     total, block = images * patches, tower.merge_size**2
     wide = block * tower.width
     up = 2 * tower.width * tower.hidden * (2 if tower.gated else 1)
+    squares = tower.layers * total * patches * 4 * tower.width
+    splash = model.compute.attention == "splash" and takes(patches, patches)
     return Forward(
-        maps=0.0, down=0.0, attention=0.0,
-        vision_maps=tower.layers * total * (8 * tower.width**2 + up),
-        vision_down=tower.layers * total * 2 * tower.width * tower.hidden,
-        vision_attention=tower.layers * images * patches**2 * 4 * tower.width,
+        maps=tower.layers * total * (8 * tower.width**2 + up),
+        down=tower.layers * total * 2 * tower.width * tower.hidden,
+        squares=squares,
+        run=squares,
+        fused=squares if splash else 0.0,
         patches=total * 2 * tower.patch_values * tower.width,
         merger=total / block * 2 * (wide * wide + wide * model.width),
-        head=0.0,
-    )  # fmt: skip
+    )
 
 
 def plus(*parts: Forward) -> Forward:
@@ -68,25 +75,20 @@ def plus(*parts: Forward) -> Forward:
     return Forward(*(sum(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
-def useful(forward: Forward, causal: float, trained: bool) -> float:
-    """FLOPs that count for MFU. `causal` is the share of the decoder's attention scores that are not masked."""
-    once = forward.total - forward.attention * (1 - causal)
-    return once * 3 if trained else once
-
-
 def executed(model: ModelConfig, forward: Forward, trained: bool, positions: int) -> float:
     """FLOPs that the compiled program runs over rows whose scores are made for `positions` places at a time."""
     if not trained:
-        return forward.total
+        return forward.rest + forward.run
+    attention = 3 * forward.run + forward.fused / 2  # the fused backward has five products to the forward's two
     again = 0.0
     if model.compute.remat == "layer":  # all but the products whose results backward does not ask for
-        again += forward.maps + forward.attention + forward.vision_maps + forward.vision_attention
+        again = forward.maps + forward.run
     elif model.compute.remat == "dots":
-        again += forward.attention + forward.vision_attention
+        again = forward.run
     chunked = model.compute.head_chunk and model.compute.head_chunk < positions
     if chunked or model.compute.head_parts > 1:
         again += forward.head
-    return 3 * forward.total - forward.patches + again
+    return 3 * forward.rest - forward.patches + attention + again
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,12 @@ class Expected:
 
 
 def expected(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | EvaluationConfig) -> Expected | None:
-    """The count of a program of `programs`, None where it has no model in it."""
+    """The count of a program of `programs`, None where it has no model in it. `model` names its attention."""
     rows = stage.rows
     if isinstance(stage, SftConfig):
-        return _rows(model, rows, stage.batch, trained=name.endswith("/step"))
+        tokens = float(stage.batch * rows.length)
+        text = decoder(model, tokens, rows.length, head=tokens)
+        return _counted(model, text, text.squares / 2, rows, stage.batch, name.endswith("/step"), rows.length, tokens)
     if isinstance(stage, EvaluationConfig):
         return _generation(model, rows, stage.batch, 1, stage.length)
     if name == "grpo/rollout":
@@ -112,38 +116,38 @@ def expected(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | Eval
     return None
 
 
-def _films(model: ModelConfig, rows: RowsConfig, count: int) -> Forward:
-    return vision(model, count * rows.image_slots, rows.patches)
-
-
-def _rows(model: ModelConfig, rows: RowsConfig, count: int, trained: bool) -> Expected:
-    tokens = float(count * rows.length)
-    forward = plus(decoder(model, tokens, tokens * rows.length, tokens), _films(model, rows, count))
-    return Expected(executed(model, forward, trained, rows.length), useful(forward, 0.5, trained), tokens)
+def _counted(
+    model: ModelConfig,
+    text: Forward,
+    causal: float,
+    rows: RowsConfig,
+    count: int,
+    trained: bool,
+    positions: int,
+    tokens: float,
+) -> Expected:
+    """`text` with the films of `count` rows; `causal` is what of its attention is not masked."""
+    films = vision(model, count * rows.image_slots, rows.patches)
+    forward = plus(text, films)
+    once = forward.rest + films.squares + causal
+    return Expected(executed(model, forward, trained, positions), once * (3 if trained else 1), tokens)
 
 
 def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> Expected:
     """Prompts once, completions after them."""
-    count, group, length = stage.prompts, stage.sampling.group, stage.sampling.length
-    prompt, said = float(count * stage.rows.length), float(count * group * length)
-    before = decoder(model, prompt, prompt * stage.rows.length, 0.0)
-    after = decoder(model, said, said * (stage.rows.length + length), said)
-    forward = plus(before, after, _films(model, stage.rows, count))
-    seen = prompt * stage.rows.length / 2 + said * (stage.rows.length + length / 2)
-    causal = seen / (prompt * stage.rows.length + said * (stage.rows.length + length))
-    return Expected(executed(model, forward, trained, length), useful(forward, causal, trained), prompt + said)
+    count, length, rows = stage.prompts, stage.sampling.length, stage.rows
+    prompt, said = float(count * rows.length), float(count * stage.sampling.group * length)
+    before = decoder(model, prompt, rows.length)
+    after = decoder(model, said, length, rows.length, head=said)
+    causal = before.squares / 2 + after.squares * (rows.length + length / 2) / (rows.length + length)
+    return _counted(model, plus(before, after), causal, rows, count, trained, length, prompt + said)
 
 
 def _generation(model: ModelConfig, rows: RowsConfig, count: int, group: int, length: int) -> Expected:
     """Prefill and the longest decoding: every completion to its limit, every slot of the cache read."""
     prompt, steps = float(count * rows.length), float(count * group * (length - 1))
-    before = decoder(model, prompt, prompt * rows.length, 0.0)
+    before = decoder(model, prompt, rows.length)
     # a token being decoded sees all slots and itself; the first token comes from the prompt's last place
-    after = decoder(model, steps, steps * (rows.length + length + 1), steps + count * group)
-    forward = plus(before, after, _films(model, rows, count))
-    causal = (prompt * rows.length / 2 + steps * (rows.length + length / 2)) / (
-        prompt * rows.length + steps * (rows.length + length + 1)
-    )
-    return Expected(
-        executed(model, forward, False, length), useful(forward, causal, False), float(count * group * length)
-    )
+    after = decoder(model, steps, 1, rows.length + length, head=steps + count * group)
+    causal = before.squares / 2 + after.squares * (rows.length + length / 2) / (rows.length + length + 1)
+    return _counted(model, plus(before, after), causal, rows, count, False, length, float(count * group * length))

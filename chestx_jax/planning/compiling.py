@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from chestx_jax.planning import hlo
+from chestx_jax.planning.arrays import Argument, Temporary, arguments, temporaries
 from chestx_jax.planning.walk import Work, walk
 from chestx_jax.programs import Program
 
@@ -37,7 +38,9 @@ class Compiled:
     memory: Memory
     work: tuple[Work, ...]
     held: tuple[tuple[str, float], ...]
-    largest: tuple[str, ...]  # the largest temporaries, where the compiler lists them
+    arguments: tuple[Argument, ...]
+    temporaries: tuple[Temporary, ...]  # the largest
+    largest: tuple[str, ...]  # what the compiler lists when it refuses
     refused: str
     seconds: float
 
@@ -55,7 +58,8 @@ def compile_program(name: str, program: Program, keep: Callable[[str, str], Any]
         total = sum(size for _, size in held)
         needed = _used(message)
         memory = Memory(total, 0.0, 0.0, max(needed - total, 0.0))
-        return Compiled(name, memory, (), held, _listed(message), _reason(message), time.monotonic() - start)
+        took = time.monotonic() - start
+        return Compiled(name, memory, (), held, (), (), _listed(message), _reason(message), took)
     taken = executable.memory_analysis()
     memory = Memory(
         taken.argument_size_in_bytes,
@@ -66,8 +70,9 @@ def compile_program(name: str, program: Program, keep: Callable[[str, str], Any]
     text = executable.as_text()
     if keep:
         keep(name, text)
-    work = tuple(walk(hlo.parse(text)))
-    return Compiled(name, memory, work, held, (), "", time.monotonic() - start)
+    module = hlo.parse(text)
+    given, made = arguments(module, text), temporaries(module)
+    return Compiled(name, memory, tuple(walk(module)), held, given, made, (), "", time.monotonic() - start)
 
 
 def argument_bytes(program: Program) -> tuple[tuple[str, float], ...]:

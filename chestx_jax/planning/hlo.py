@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Union
 
@@ -116,7 +116,7 @@ def parse(text: str) -> Module:
             if header:
                 current = Computation(header.group(2))
                 entry = current.name if header.group(1) else entry
-        elif line.startswith("}"):
+        elif line == "}":
             computations[current.name] = current
             current = None
         else:
@@ -125,6 +125,9 @@ def parse(text: str) -> Module:
                 instruction = _instruction(found.group(2), line[found.end() :])
                 current.instructions[instruction.name] = instruction
                 current.root = instruction.name if found.group(1) else current.root
+            elif current.instructions:  # a kernel's metadata has line breaks of its own
+                last = next(reversed(current.instructions.values()))
+                current.instructions[last.name] = replace(last, attributes=f"{last.attributes}\n{line}")
     if not entry:
         raise ValueError("the text holds no ENTRY computation: is it optimised HLO?")
     return Module(computations, entry)

@@ -11,8 +11,8 @@ from chestx_jax.planning.roofline import cost
 from chestx_jax.planning.stages import Planned, Stage, expected_of, stages, step_seconds
 from chestx_jax.planning.topology import Topology
 from chestx_jax.programs import programs
-from chestx_jax.recipes import EvaluationConfig, JobConfig
-from chestx_jax.sharding import make_mesh
+from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig
+from chestx_jax.sharding import MeshConfig, make_mesh
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,20 @@ def plan(
     """Plans the programs called `names` (all, if empty); `keep(name, text)` gets each one's optimised HLO, and `tell`
     a line when one is done.
 
-    Raises UserError for a mesh that does not fit the topology, a batch that does not fit the mesh, an unknown name.
+    Raises UserError for a mesh that does not fit the topology, with the axes that would, and for an unknown name.
     """
-    mesh = make_mesh(job.mesh, topology.devices)
+    mesh = mesh_of(job.mesh, topology)
     sizes = dict(mesh.shape)
-    check_batches(stages(job), sizes)
     found = programs(job, mesh)
     wanted = {name: choose(found, name, "program") for name in names} or found
     place = topology.place(mesh)
-    planned, said = {}, []
+    planned, said = {}, undivided(stages(job), sizes)
     for name, program in wanted.items():
         tell(f"compiling {name} for {topology.name} …")
         compiled = compile_program(name, program, keep)
         fits = not compiled.refused and compiled.memory.peak <= room(topology.chip)
         planned[name] = Planned(
-            compiled, None if compiled.refused else cost(compiled.work, place), expected_of(job, name), fits
+            compiled, None if compiled.refused else cost(compiled.work, place), expected_of(job, name, mesh), fits
         )
         if not fits:
             said.append(advice(job, compiled, topology.chip, sizes))
@@ -64,15 +63,30 @@ def plan(
     return Plan(topology, sizes, planned, known, hours, tuple(said))
 
 
-def check_batches(found: dict[str, Stage], sizes: dict[str, int]) -> None:
-    """Raises UserError where a stage's rows do not divide over the mesh: they would be computed on every chip."""
+def undivided(found: dict[str, Stage], sizes: dict[str, int]) -> list[str]:
+    """A sentence for each stage whose rows do not divide over the mesh: chips then compute the same rows."""
     split = sizes["data"] * sizes["fsdp"]
+    said = []
     for name, stage in found.items():
-        rows = stage.prompts if hasattr(stage, "prompts") else stage.batch
-        micro = getattr(stage, "micro_batches", 1)
+        rows = stage.prompts if isinstance(stage, GrpoConfig) else stage.batch
+        micro = 1 if isinstance(stage, EvaluationConfig) else stage.micro_batches
         if rows % micro or (rows // micro) % split:
-            kind = "prompts" if hasattr(stage, "prompts") else "batch"
-            raise UserError(
-                f"{name}: {rows} rows in {micro} micro-batches do not divide over data × fsdp = {split}: set {kind} "
-                f"and micro_batches so that each holds a multiple of {split}, or raise mesh.tensor"
+            kind = "prompts" if isinstance(stage, GrpoConfig) else "batch"
+            said.append(
+                f"{name}: {rows} rows in {micro} micro-batches do not divide over data × fsdp = {split}, so chips "
+                f"compute the same rows: set {kind} and micro_batches so that each holds a multiple of {split}, or "
+                "raise mesh.tensor."
             )
+    return said
+
+
+def mesh_of(config: MeshConfig, topology: Topology):
+    """The mesh on the topology's devices.
+
+    Raises UserError where the axes do not make their number, with the sizes that an axis can have.
+    """
+    try:
+        return make_mesh(config, topology.devices)
+    except UserError as error:
+        sizes = [size for size in range(1, topology.count + 1) if topology.count % size == 0]
+        raise UserError(f"{error}; on {topology.name} an axis can be {', '.join(map(str, sizes))}") from error

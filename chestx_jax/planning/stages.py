@@ -7,6 +7,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.planning.analytic import Expected, expected
 from chestx_jax.planning.compiling import Compiled
 from chestx_jax.planning.roofline import Cost
+from chestx_jax.programs import resolved
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig
 
 Stage = SftConfig | GrpoConfig | EvaluationConfig
@@ -42,10 +43,10 @@ def stages(job: JobConfig) -> dict[str, Stage]:
     return found
 
 
-def expected_of(job: JobConfig, name: str) -> Expected | None:
-    """The analytic count of a program by its name."""
+def expected_of(job: JobConfig, name: str, mesh) -> Expected | None:
+    """The analytic count of a program by its name, with the attention of the mesh's platform."""
     stage = stages(job).get(name.split("/")[0])
-    return None if stage is None else expected(name, job.model, stage)
+    return None if stage is None else expected(name, resolved(job.model, mesh), stage)
 
 
 def repeats(stage: Stage) -> dict[str, float]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from chestx_jax.errors import UserError
 from chestx_jax.planning.chips import GIB
-from chestx_jax.planning.planner import Plan, check_batches, plan
+from chestx_jax.planning.planner import Plan, plan, undivided
 from chestx_jax.planning.report import markdown
 from chestx_jax.planning.stages import stages, with_micro_batches
 from chestx_jax.planning.topology import Topology
@@ -30,11 +30,8 @@ def candidates(job: JobConfig, chips: int) -> Iterator[JobConfig]:
                 if rows % micro:
                     continue
                 tried = replace(with_micro_batches(job, micro), mesh=mesh)
-                try:
-                    check_batches({stage.name: _trained(tried)}, sizes)
-                except UserError:
-                    continue
-                yield tried
+                if not undivided({stage.name: _trained(tried)}, sizes):
+                    yield tried
 
 
 def sweep(

@@ -145,9 +145,22 @@ def flops(module: Module, computation: Computation, instruction: Instruction) ->
         return sum(flops(module, inner, part) for part in inner.instructions.values())
     if instruction.opcode == "custom-call":
         declared = re.search(r'"cost_estimate":\{"flops":"?(\d+)', instruction.attributes)
-        return float(declared.group(1)) if declared else 0.0
+        return float(declared.group(1)) if declared else splash_flops(instruction, computation)
     operands = [array for name in instruction.operands for array in _shapes(computation, name)]
     return product_flops(instruction, operands)
+
+
+def splash_flops(instruction: Instruction, computation: Computation) -> float:
+    """FLOPs of a splash attention kernel, which declares none: two products forward, five in the fused backward, over
+    the share of the square that its name tells (`chestx_jax.model.splash`). 0 for other kernels."""
+    share = re.search(r"splash_share_([\d.]+)", instruction.scope)
+    arrays = [array for name in instruction.operands for array in _shapes(computation, name)]
+    floats = [array for array in arrays if array.dtype in ("bf16", "f16", "f32")]
+    if not share or len(floats) < 2:
+        return 0.0
+    queries, keys = floats[:2]
+    products = 5 if "_dkv" in instruction.name else 2
+    return products * 2.0 * queries.size * keys.dims[-2] * float(share.group(1))
 
 
 def traffic(module: Module, computation: Computation, instruction: Instruction) -> tuple[float, float]:

@@ -1,0 +1,164 @@
+"""The planner against what others measured, and what it rests on.
+
+    python tests/benchmarks/planning.py share                what the compiler's cost model gives a large product
+    python tests/benchmarks/planning.py published [NUMBER]   published TPU training runs, predicted from their settings
+    python tests/benchmarks/planning.py table FILE...        a Markdown table of plans that `plan --json` wrote
+    python tests/benchmarks/planning.py check                the 7B programs of both recipes compile and fit on v5e:4x8
+
+Needs libtpu and no TPU.
+"""
+
+import json
+import pathlib
+import re
+import sys
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
+from chestx_jax.planning import report, topology
+from chestx_jax.planning.chips import GIB
+from chestx_jax.planning.planner import plan
+from chestx_jax.recipes import JobConfig, SftConfig
+from chestx_jax.sharding import MeshConfig
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RECIPES = "https://github.com/AI-Hypercomputer/tpu-recipes/tree/main/training/trillium"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One run of MaxText as its recipe's page reports it: FSDP over all chips, AdamW, 8,192 tokens a row. `flops`
+    is TFLOP/s a chip by MaxText's count, attention as whole squares."""
+
+    model: str
+    topology: str
+    rows: int  # a chip
+    seconds: float
+    tokens: float  # a second and chip
+    flops: float
+    source: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    vocabulary: int
+
+
+LLAMA = {"layers": 32, "width": 4096, "heads": 32, "kv_heads": 8, "hidden": 14336, "vocabulary": 128256}
+MISTRAL = {**LLAMA, "vocabulary": 32000}
+RUNS = (
+    Published("Llama3.1-8B", "v6e:16x16", 4, 4.546, 7207.3, 417.4, f"{RECIPES}/Llama3.1-8B-MaxText/v6e-256", **LLAMA),
+    Published("Llama3.1-8B", "v6e:4x4", 3, 3.393, 7243.4, 419.5, f"{RECIPES}/Llama3.1-8B-MaxText/v6e-16", **LLAMA),
+    Published("Mistral-7B", "v6e:2x4", 6, 6.320, 7776.8, 432.0, f"{RECIPES}/Mistral-7B-MaxText", **MISTRAL),
+)
+
+
+def job_of(run: Published, chips: int) -> JobConfig:
+    """The run in this project's programs: its decoder on text, with a tower of next to nothing."""
+    model = ModelConfig(
+        vocab_size=run.vocabulary,
+        layers=run.layers,
+        width=run.width,
+        heads=run.heads,
+        kv_heads=run.kv_heads,
+        hidden=run.hidden,
+        vision=VisionConfig(layers=1, width=64, heads=2, hidden=64),
+        compute=ComputeConfig(head_parts=16),
+    )
+    stage = SftConfig(rows=RowsConfig(8192, 1, 128), batch=run.rows * chips, steps=10, init="random")
+    return JobConfig(init=stage, model=model, mesh=MeshConfig(1, -1, 1))
+
+
+def published(only: str | None) -> None:
+    """One line a run: MFU as they count it."""
+    for number, run in enumerate(RUNS):
+        if only is not None and int(only) != number:
+            continue
+        machine = topology.find(run.topology)
+        made = plan(job_of(run, machine.count), machine, ["sft/step"])
+        program = made.programs["sft/step"]
+        if program.cost is None:
+            print(f"{run.model} on {run.topology}: {program.compiled.refused}", flush=True)
+            continue
+        measured = run.flops * 1e12 / machine.chip.flops
+        predicted = measured * run.seconds / program.cost.predicted
+        print(
+            f"{run.model} on {run.topology}: published {run.seconds:.2f} s, MFU {measured:.1%}; predicted "
+            f"{program.cost.predicted:.2f} s, MFU {predicted:.1%} (compute {program.cost.compute:.2f}, memory "
+            f"{program.cost.memory:.2f}, links {program.cost.interconnect:.2f}, exposed {program.cost.exposed:.2f}; "
+            f"peak {program.compiled.memory.peak / GIB:.1f} GiB, fits {program.fits}; compiled in "
+            f"{program.compiled.seconds:.0f} s)  {run.source}",
+            flush=True,
+        )
+
+
+def share() -> None:
+    """Estimated cycles of an 8,192³ bf16 product, as a share of the peak at the clock in the table."""
+    for name in ("v5e:2x2", "v5p:2x2x1", "v6e:2x2"):
+        machine = topology.find(name)
+        one = jax.ShapeDtypeStruct((8192, 8192), jnp.bfloat16, sharding=SingleDeviceSharding(machine.devices[0]))
+        text = jax.jit(lambda a, b: a @ b).lower(one, one).compile().as_text()
+        cycles = max(int(found) for found in re.findall(r'"estimated_cycles":"?(\d+)', text))
+        reached = 2 * 8192**3 / cycles * machine.chip.clock / machine.chip.flops
+        print(f"{machine.chip.name}: {cycles:,} cycles, {reached:.0%} of the peak", flush=True)
+
+
+def table(files: list[str]) -> None:
+    """Rows of plans, in the order given."""
+    body = []
+    for file in files:
+        made = json.loads(pathlib.Path(file).read_text())
+        for name, program in made["programs"].items():
+            cost = program.get("cost")
+            row = (
+                made["topology"],
+                name,
+                "yes" if program["fits"] else "no",
+                f"{program['memory']['peak'] / GIB:.1f} of {program['memory']['limit'] / GIB:.1f}",
+            )
+            if cost is None:
+                body.append((*row, program["refused"], "", "", ""))
+                continue
+            agreed = cost["flops"] * made["chips"] / program["expected"]["executed"]
+            body.append(
+                (
+                    *row, program["bound"], f"{cost['predicted']:.2f}", f"{program['mfu']:.0%}",
+                    f"{agreed:.3f}",
+                )
+            )  # fmt: skip
+    header = ("topology", "program", "fits", "peak GiB", "bound", "predicted s", "MFU", "FLOPs ÷ analytic")
+    print(report.markdown(header, body))
+
+
+def check() -> None:
+    """Exits with 1 where a program is refused or does not fit, or counts other FLOPs than the shapes say."""
+    machine = topology.find("v5e:4x8")
+    failed = []
+    for config, names in (("sft.py", ["sft/validate"]), ("rl.py", ["grpo/rollout", "grpo/reference", "grpo/logprobs"])):
+        job = to_dataclass(JobConfig, load_config(str(ROOT / "configs" / config)))
+        made = plan(job, machine, names, tell=lambda line: print(line, flush=True))
+        print(report.text(made), flush=True)
+        failed += [name for name, program in made.programs.items() if not program.fits]
+    if failed:
+        sys.exit(f"do not fit {machine.name}: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["share"]:
+            share()
+        case ["published", *only]:
+            published(only[0] if only else None)
+        case ["table", *files]:
+            table(files)
+        case ["check"]:
+            check()
+        case _:
+            sys.exit(__doc__)

@@ -1,0 +1,54 @@
+"""A job small enough to compile in seconds that has what the 7B recipe has: bf16, recomputed layers in a loop, splash
+attention over packed rows, a head taken in parts, micro-batches, a group's shared prompt, all mesh axes.
+
+`python tests/planned_job.py --write` accepts what the programs take now as their budget.
+"""
+
+import json
+import pathlib
+import sys
+
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
+from chestx_jax.planning import budget, topology
+from chestx_jax.planning.planner import plan
+from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.sharding import MeshConfig
+
+JOB = JobConfig(
+    init=SftConfig(rows=RowsConfig(256, 1, 128), batch=8, micro_batches=2, steps=10, init="random"),
+    grpo=GrpoConfig(
+        prompts=8,
+        rows=RowsConfig(128, 1, 128),
+        sampling=SamplingConfig(length=128, group=2),
+        micro_batches=2,
+        steps=10,
+    ),
+    model=ModelConfig(
+        vocab_size=2048,
+        layers=3,
+        width=512,
+        heads=4,
+        kv_heads=2,
+        hidden=1024,
+        vision=VisionConfig(layers=2, width=160, heads=2, hidden=320),
+        compute=ComputeConfig(head_parts=2),
+    ),
+    mesh=MeshConfig(1, 4, 2),
+)
+TOPOLOGIES = ("v5e:2x4", "v5p:2x2x2", "v6e:2x4")
+NAMES = ("sft/step", "grpo/rollout", "grpo/step")
+FILE = pathlib.Path(__file__).parent / "budgets.json"
+ACCEPT = "python tests/planned_job.py --write"
+
+
+def taken(name: str) -> dict:
+    """What the programs take on a topology."""
+    return json.loads(json.dumps(budget.measured(plan(JOB, topology.find(name), NAMES))))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(f"usage: {ACCEPT}")
+    FILE.write_text(json.dumps({name: taken(name) for name in TOPOLOGIES}, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,160 @@
+"""What a plan counts: loops multiplied out, FLOPs by hand, bytes on links, and one sentence for what is wrong."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import mesh_run
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chestx_jax.errors import UserError
+from chestx_jax.planning import budget, chips, hlo, links, planner, report, roofline, topology
+from chestx_jax.planning.walk import Collective, walk
+from chestx_jax.sharding import MeshConfig
+
+
+def counted(function, *shapes):
+    """Work of a function compiled for the CPU."""
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return walk(hlo.parse(jax.jit(function).lower(*arguments).compile().as_text()))
+
+
+def flops_of(work):
+    return sum(item.trips * item.flops for item in work)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(3, 5), (7, 1)])
+def test_loops_are_multiplied_out(outer, inner):
+    """XLA's own count takes a loop's body once."""
+
+    def looped(x, w):
+        step = lambda x, w: (jnp.tanh(x @ w), None)  # noqa: E731
+        again = lambda x, _: (jax.lax.scan(step, x, w)[0], None)  # noqa: E731
+        return jax.lax.scan(again, x, length=outer)[0]
+
+    assert flops_of(counted(looped, (8, 32), (inner, 32, 32))) == outer * inner * 2 * 8 * 32 * 32
+
+
+def test_a_loop_that_may_end_sooner_counts_its_most():
+    """As in decoding, where all completions may be done before the limit."""
+
+    def decode(x, w):
+        go_on = lambda state: (state[0] < 11) & ~jnp.all(state[1] > 1e6)  # noqa: E731
+        return jax.lax.while_loop(go_on, lambda s: (s[0] + 1, s[1] @ w), (jnp.int32(1), x))[1]
+
+    assert flops_of(counted(decode, (4, 16), (16, 16))) == 10 * 2 * 4 * 16 * 16
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
+def test_dilated_convolutions_count_where_they_meet(batch, rows, inner, columns):
+    """A batched product as the TPU compiler writes it: the batch is a spatial axis dilated apart."""
+    text = f"""HloModule m
+
+ENTRY %e (a: f32[{batch},{rows},{inner}], b: f32[{batch},{inner},{columns}]) -> f32[{batch},{rows},{columns}] {{
+  %a = f32[{batch},{rows},{inner}]{{2,1,0}} parameter(0)
+  %b = f32[{batch},{inner},{columns}]{{2,1,0}} parameter(1)
+  ROOT %c = f32[{batch},{rows},{columns}]{{2,1,0}} convolution(%a, %b), \
+window={{size={batch} stride={max(batch - 1, 1)} pad=0_0 lhs_dilate={batch}}}, dim_labels=0bf_0io->0bf
+}}
+"""
+    assert flops_of(walk(hlo.parse(text))) == 2 * batch * rows * inner * columns
+
+
+def test_tiny_programs_agree_with_the_analytic_count():
+    """Micro-batches, shared prompts, films and decoding, compiled for the CPU."""
+    machine = topology.find("cpu:8", cores=2)
+    names = ["sft/step", "grpo/rollout", "grpo/step"]
+    made = planner.plan(mesh_run.JOB, machine, names)
+    for name in names:
+        program = made.programs[name]
+        assert program.cost.flops * 8 == pytest.approx(program.expected.executed, rel=0.03), name
+        assert program.expected.useful < program.expected.executed
+        assert program.compiled.memory.peak < 2**30
+    table = report.text(made)
+    assert all(name in table for name in names)
+    allowed = budget.measured(made)
+    assert budget.differences("cpu:8", allowed, allowed) == []
+    worse = {**allowed, "sft/step": {**allowed["sft/step"], "peak": allowed["sft/step"]["peak"] / 2}}
+    (line,) = budget.differences("cpu:8", worse, allowed)
+    assert "sft/step" in line
+    assert "peak" in line
+
+
+GROUPS = ["{{0,1,2,3},{4,5,6,7}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}", "mesh['a'=2,'b'=2,'c'=2] {'b','c'}"]
+
+
+@pytest.mark.parametrize("text", GROUPS)
+def test_groups_read_alike_in_every_spelling(text):
+    assert links.members(text, 8) == (0, 1, 2, 3)
+
+
+def test_transposed_groups():
+    assert links.members("[4,2]<=[2,4]T(1,0)", 8) == links.members("mesh['a'=2,'b'=4] {'a'}", 8) == (0, 4)
+
+
+def slice_of(chip, *shape):
+    return links.Slice(chip, shape, links.positions(shape), (0,) * math.prod(shape))
+
+
+def test_collectives_take_what_their_links_take():
+    """By hand: lines carry one way, rings both; an all-reduce is a scatter and a gather."""
+    gigabyte, everyone = 1e9, "{{" + ",".join(map(str, range(32))) + "}}"
+    gather = Collective("all-gather", gigabyte, everyone, False)
+    flat = slice_of(chips.V5E, 4, 8)
+    assert links.seconds(gather, flat) == (pytest.approx(gigabyte * 31 / 32 / (2 * 45e9)), False)
+    torus = slice_of(chips.V5P, 2, 4, 4)
+    assert links.seconds(gather, torus)[0] == pytest.approx(gigabyte * 31 / 32 / ((1 + 2 + 2) * 90e9))
+    reduce = Collective("all-reduce", gigabyte, everyone, False)
+    assert links.seconds(reduce, flat)[0] == pytest.approx(2 * links.seconds(gather, flat)[0])
+    near = Collective("collective-permute", gigabyte, "{{0,1},{1,0}}", False)
+    far = Collective("collective-permute", gigabyte, "{{0,7},{7,0}}", False)
+    assert links.seconds(far, flat)[0] == pytest.approx(7 * links.seconds(near, flat)[0])
+
+
+def test_hidden_collectives_cost_what_computation_leaves_over():
+    text = """HloModule m
+
+%start (p: bf16[64,64]) -> bf16[512,64] {
+  %p = bf16[64,64]{1,0} parameter(0)
+  %g = bf16[512,64]{1,0} all-gather(%p), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+  ROOT %s = bf16[512,64]{1,0} custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+
+ENTRY %e (a: bf16[64,64]) -> bf16[512,64] {
+  %a = bf16[64,64]{1,0} parameter(0)
+  %big = bf16[64,64]{1,0} dot(%a, %a), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %f = bf16[512,64]{1,0} fusion(%a), kind=kCustom, calls=%start
+}
+"""
+    work = walk(hlo.parse(text))
+    found = roofline.cost(work, slice_of(chips.V5E, 2, 4))
+    (gather,) = [item.collective for item in work if item.collective]
+    assert gather.hidden
+    assert found.interconnect == pytest.approx(512 * 64 * 2 * 7 / 8 / 90e9)
+    assert found.exposed < found.interconnect
+    assert found.predicted >= max(found.compute, found.memory)
+
+
+@pytest.mark.parametrize("name", ["v5e:3x5", "v7:2x2", "v5p-7", "cpu:x", ""])
+def test_a_wrong_topology_gets_the_right_ones(name):
+    with pytest.raises(UserError, match=r"v5e:\{2x2,2x4.*v5p:.*cpu:N; local"):
+        topology.find(name)
+
+
+def test_an_impossible_mesh_gets_the_sizes_that_work():
+    with pytest.raises(UserError, match="an axis can be 1, 2, 4, 8"):
+        planner.mesh_of(MeshConfig(1, 3, -1), topology.find("cpu:8"))
+
+
+def test_cloud_names_count_cores_on_v5p():
+    assert topology._spelled("v5p-64") == "v5p:2x4x4"
+    assert topology._spelled("v5litepod-32") == topology._spelled("v5e-32") == "v5e:4x8"
+
+
+def test_every_figure_is_positive():
+    for chip in (*chips.TPUS.values(), *chips.GPUS):
+        assert min(chip.flops, chip.hbm_bytes, chip.hbm_rate, chip.link_rate, chip.dcn_rate, chip.host_rate) > 0
+        assert chip.reserved < np.float64(0.05) * chip.hbm_bytes
