@@ -1,5 +1,6 @@
 """Names of machines to plan for, and their devices: TPU slices that need not be there, the CPU, what is at hand."""
 
+import contextlib
 import math
 import os
 import re
@@ -82,6 +83,8 @@ def _tpu(name: str, chip: Chip, shape: tuple[int, ...]) -> Topology:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    if not os.environ.get("JAX_PLATFORMS"):  # or jax would look for a TPU, and take one that is there
+        jax.config.update("jax_platforms", "cpu")
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name)
     except Exception as error:
@@ -93,6 +96,9 @@ def _tpu(name: str, chip: Chip, shape: tuple[int, ...]) -> Topology:
 
 
 def _cpu(count: int, cores: int) -> Topology:
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # devices that were made before this stay as they are
+            jax.config.update("jax_num_cpu_devices", count)
     if len(jax.devices("cpu")) < count:
         raise UserError(
             f"cpu:{count} needs {count} CPU devices and there are {len(jax.devices('cpu'))}: "
