@@ -1,4 +1,7 @@
-"""Evaluation of a model on files of RadR records; `:phantom` is the test split that the phantom job writes."""
+"""Evaluation of a model on files of RadR records; `:phantom` is the test split that the phantom job writes:
+
+python -m chestx_jax.evaluate --config=configs/eval.py:phantom --model=orbax:runs/phantom/sft/params --out=runs/eval/sft
+"""
 
 from ml_collections import ConfigDict
 

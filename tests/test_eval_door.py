@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -202,6 +203,47 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
     assert scores["complete"]
     assert scores["tasks"]["binary"]["metrics"]["accuracy"]["mean"] == 1.0
     assert (out / "report.html").exists()
+
+
+def judged(body, before):
+    """Replies that depend on what is asked, each reply once faulty for some; slow enough to be killed in the middle."""
+    time.sleep(0.03)
+    number = int(re.search(r"marker (\d+)", body["messages"][1]["content"])[1])
+    if number % 6 == 0 and number < 18 and not before:
+        return (429, 500, "cut")[number // 6]
+    reply = {"key_conclusion": [{"observation": f"marker {number}", "status": "present"}] * (1 + number % 2)}
+    counts = {"recalled_count": 1, "correct_count": number % 2, "effective_count": 1, "ineffective_count": number}
+    return json.dumps(reply | counts)
+
+
+def test_a_judge_that_is_killed_is_asked_nothing_twice(tmp_path):
+    path = records(tmp_path)
+    found = json.loads(path.read_text())
+    for number, record in enumerate(found):
+        record["reason_steps"], record["original_report"] = [f"marker {3 * number}."], f"marker {3 * number + 1}."
+        record["pred"] = f"<think> marker {3 * number + 2}. </think><answer> A </answer>"
+    path.write_text(json.dumps(found))
+    with serve(judged) as (url, log):
+        command = ["--predictions", path, "--judge", f"openai:tiny@{url}", "--workers=2"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chestx_jax.evaluate", *map(str, command), f"--cache={tmp_path / 'cache'}"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + 60
+        while sum(log.answered.values()) < 9 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        gone_on = document(tmp_path, *command, f"--cache={tmp_path / 'cache'}")
+    assert len(log.answered) == 5 * len(found)
+    assert sum(count - 1 for count in log.answered.values()) <= 2  # replies on their way when the process died
+    with serve(judged) as (url, _):
+        unharmed = document(tmp_path, *command[:2], "--judge", f"openai:tiny@{url}", f"--cache={tmp_path / 'other'}")
+    assert gone_on["micro"] == unharmed["micro"]
+    assert 0 < gone_on["micro"]["radrscore"] < 1
+    assert gone_on["usage"]["calls"] < unharmed["usage"]["calls"]
 
 
 def test_a_remote_judge_writes_the_release_s_records(tmp_path):

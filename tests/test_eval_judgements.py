@@ -55,7 +55,9 @@ def test_only_clean_clamps():
     inflated = record(given=1, correct=1)
     inflated["precision_res"] = {"correct_steps": [{}, {}], "correct_count": 2}
     assert aggregate([inflated], "official")["factuality"] == 2.0
-    assert aggregate([inflated], "clean")["factuality"] == 1.0
+    found = aggregate([inflated, record()], "clean")
+    assert found["factuality"] == pytest.approx((1.0 + 0.5) / 2)
+    assert found["notes"] == {"a ratio above 1 was cut to 1": 1}
 
 
 def test_clean_checks_a_count_against_its_list():

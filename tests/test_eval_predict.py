@@ -1,5 +1,6 @@
-"""A checkpoint through the evaluation door: predictions, scores and page, resumed, blind, with probabilities."""
+"""A checkpoint through the evaluation door: predictions, scores and page, resumed, on several processes."""
 
+import errno
 import json
 import os
 import subprocess
@@ -18,13 +19,16 @@ from tiny_models import tiny
 
 from chestx_jax.checkpoint import save_params
 from chestx_jax.config import to_dict
+from chestx_jax.data.reader import read_samples
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.eval.accuracy import outcomes
 from chestx_jax.eval.breakdown import by_label, calibration
 from chestx_jax.eval.ratescore import rated, scores
-from chestx_jax.eval.records import Prediction, read_predictions
+from chestx_jax.eval.records import Prediction, from_sample, read_predictions
 from chestx_jax.eval.scores import evaluate_predictions
+from chestx_jax.eval.session import evaluate
+from chestx_jax.eval.settings import EvalConfig
 from chestx_jax.eval.tables import comparison_table
 from chestx_jax.export import export_model
 from chestx_jax.lexicon import load
@@ -99,6 +103,30 @@ def test_a_checkpoint_through_the_door_alone_and_on_two_processes(workdir, asked
     again = json.loads((together / "scores.json").read_text())
     assert again["tasks"] == scores["tasks"]
     assert (again["answered"], again["complete"]) == (4, False)
+
+
+def test_a_full_disk_ends_with_a_table_and_is_gone_on_from(asked, tmp_path):
+    config = EvalConfig(files=(str(asked),))
+    samples = read_samples(asked)
+
+    def fills(missing):
+        yield from_sample(missing[0], "<answer> A </answer>")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    said: list[str] = []
+    with pytest.raises(OSError, match="No space"):
+        evaluate(config, samples, "m", fills, tmp_path, load(), said.append)
+    assert any("binary" in text and "100.0" in text for text in said)
+    assert any("1 of 5 samples answered (interrupted" in text for text in said)
+    handed: list[str] = []
+
+    def rest(missing):
+        handed.extend(sample.id for sample in missing)
+        return (from_sample(sample, "<answer> B </answer>") for sample in missing)
+
+    document = evaluate(config, samples, "m", rest, tmp_path, load(), said.append)
+    assert handed == [sample.id for sample in samples[1:]]
+    assert document["complete"]
 
 
 def test_the_run_that_a_checkpoint_comes_from(workdir, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax.data.reader import find_problems, read_samples
 from chestx_jax.data.schema import FieldError, Sample
 from chestx_jax.errors import UserError
 from chestx_jax.eval.official import official
@@ -107,12 +108,24 @@ def test_problems_name_file_index_and_field(tmp_path):
         read_predictions(path)
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "[{", '{"a": 1}\n{"a"', "[" * 100_000, "\ufeff[]"])
+@pytest.mark.parametrize("text", ["", "  \n", "[{", '{"a"', '[{"a": 1}, {"a"', "[" * 100_000, "\ufeff[]"])
 def test_half_written_files_are_one_sentence(tmp_path, text):
     path = tmp_path / "p.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"p\.json"):
         score_file(path, "strict")
+
+
+def test_a_line_that_is_cut_off_is_one_unread_record(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"question": YES_NO, "answer": "A", "pred": "A"}) + '\n{"question": "Is th')
+    found = score_file(path, "strict")
+    assert (found["n"], found["n_valid"], found["n_correct"], found["unparsed"]) == (2, 1, 1, 1)
+    assert list(found["reasons"]) == ["the record is a line that is not JSON, not an object"]
+    assert len(read_good_predictions(path)[0]) == 1
+    assert [problem.index for problem in find_problems(path, require_images=False)] == [1]
+    with pytest.raises(UserError, match="line 2: not JSON"):
+        read_samples(path, require_images=False)
 
 
 def test_appending_goes_on_after_a_cut_line(tmp_path):

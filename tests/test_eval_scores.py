@@ -1,6 +1,8 @@
 """Rows, intervals and baselines: what the numbers mean, on cases whose answers are known."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +112,26 @@ def test_comparison_uses_common_samples_only():
     second = evaluate_predictions([prediction("x", "A", number=n) for n in range(5, 15)], load())
     difference = compare(first, second)["binary"]["accuracy"]
     assert (difference.n, difference.mean) == (5, 1.0)
+
+
+def test_other_centres_stand_apart_unless_they_are_alone():
+    def asked(source, answers):
+        return [replace(prediction("x", a, number=n), source=source) for n, a in enumerate(answers)]
+
+    both = evaluate_predictions([*asked("mimic", "AAAB"), *asked("siim_binary_test_option", "BB")], load())
+    assert (both.rows["binary"].n, both.mean("binary", "accuracy")) == (4, 0.75)
+    assert both.rows["all"].n == 4
+    assert {source: row.n for source, row in both.sources.items()} == {"mimic": 4, "siim_binary_test_option": 2}
+    alone = evaluate_predictions(asked("siim_binary_test_option", "AB"), load())
+    assert alone.rows["binary"].n == 2
+    assert compare(both, both)["binary"]["accuracy"].n == 4
+
+
+def test_calibration_is_shown_in_tenths():
+    found = [prediction("x", "AB"[n % 2], number=n, probability=0.95 if n % 2 else 0.05) for n in range(10)]
+    text = tables.calibration_table({"SFT": evaluate_predictions(found, load())})
+    assert re.search(r"SFT +all +10 +Brier 0\.90\d +error 0\.950", text)
+    assert re.search(r"0\.9–1\.0 +5 +95 +0\b", text)
 
 
 def test_records_that_repeat_an_id_are_compared_each_with_its_own():

@@ -84,12 +84,15 @@ def find_problems(
     labels: Collection[str] | None = None,
 ) -> Iterator[Problem]:
     """Every bad record of a file, lazily. Raises UserError only if the file itself cannot be read."""
-    found = _scan(path, image_root, require_images, check_images, labels)
+    found = _scan(path, image_root, require_images, check_images, labels, keep_broken=True)
     return (item for item in found if isinstance(item, Problem))
 
 
-def read_records(path: str | Path) -> Iterator[tuple[int, Any]]:
+def read_records(path: str | Path, keep_broken: bool = False) -> Iterator[tuple[int, Any]]:
     """(index, record) of a JSON list or JSONL file, as plain JSON values; JSONL is read line by line.
+
+    With `keep_broken` a line of JSONL that is not JSON (the last one, where its writer was killed) is handed on as its
+    text, to be counted as a record that cannot be read; the first line must be JSON.
 
     Raises UserError for a missing, unreadable or empty file and for text that is not JSON, naming the line.
     """
@@ -100,7 +103,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Any]]:
             file.seek(0)
             if not start:
                 raise UserError(f"{path} is empty; it should hold a JSON list or one JSON record a line.")
-            yield from _json_list(path, file.read()) if start[0] == "[" else _json_lines(path, file)
+            yield from _json_list(path, file.read()) if start[0] == "[" else _json_lines(path, file, keep_broken)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the path of the data source.") from None
     except (OSError, UnicodeDecodeError) as problem:
@@ -121,7 +124,7 @@ def _json_list(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     yield from enumerate(records)
 
 
-def _json_lines(path: Path, lines) -> Iterator[tuple[int, Any]]:
+def _json_lines(path: Path, lines, keep_broken: bool) -> Iterator[tuple[int, Any]]:
     index = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -129,6 +132,10 @@ def _json_lines(path: Path, lines) -> Iterator[tuple[int, Any]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as problem:
+            if keep_broken and index:
+                yield index, line
+                index += 1
+                continue
             raise UserError(
                 f"{path}, line {number}: not JSON ({problem.msg}); each line should hold one whole record."
             ) from None
@@ -138,11 +145,13 @@ def _json_lines(path: Path, lines) -> Iterator[tuple[int, Any]]:
         index += 1
 
 
-def _scan(path, image_root, require_images, check_images, labels) -> Iterator[Sample | Problem]:
+def _scan(
+    path, image_root, require_images, check_images, labels, keep_broken: bool = False
+) -> Iterator[Sample | Problem]:
     path = Path(path)
     root = Path(image_root) if image_root is not None else path.parent
     known = None if labels is None else {label.lower() for label in labels}
-    for index, record in read_records(path):
+    for index, record in read_records(path, keep_broken):
         try:
             sample = sample_from_record(record, path.stem, require_images=require_images)
             if known is not None and sample.task == "anomaly":

@@ -58,7 +58,8 @@ def tell(document: Mapping[str, Any], say: Say) -> None:
     say(aligned([["file", *columns], *([name, *(shown(row.get(c)) for c in columns)] for name, row in rows)]))
     for file in document["files"]:
         problems = [f"{n} malformed: {problem}" for problem, n in file["problems"].items()]
-        for note in [*file.get("remarks", ()), *problems]:
+        put_right = [f"{n} put right: {note}" for note, n in file["notes"].items()]
+        for note in [*file.get("remarks", ()), *problems, *put_right]:
             say(f"{file['file']}: {note}")
 
 

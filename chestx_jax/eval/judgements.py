@@ -5,6 +5,7 @@ A judged record carries the replies of the release's calls: `gt_key_finding` and
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ BROKEN = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowE
 
 @dataclass(frozen=True)
 class Judged:
-    """One record's ratios: all three, or with a `problem` those from before it broke. `noted`: counts against lists."""
+    """One record's ratios: all three, or with a `problem` those from before it broke. `noted`: what was put right."""
 
     terms: Mapping[str, float]
     problem: str = ""
@@ -62,7 +63,8 @@ def clean_item(record: Any) -> Judged:
         shares = (_share(recalled, gold), _share(correct, given), _share(effective, effective + ineffective))
     except (ValueError, OverflowError) as error:
         return Judged({}, str(error))
-    return Judged(dict(zip(TERMS, shares, strict=True)), "", tuple(note for note in (first, second, third) if note))
+    above = "a ratio above 1 was cut to 1" if recalled > gold > 0 or correct > given > 0 else ""
+    return Judged(dict(zip(TERMS, shares, strict=True)), "", tuple(n for n in (first, second, third, above) if n))
 
 
 def aggregate(records: Sequence[Any], aggregation: str) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def aggregate(records: Sequence[Any], aggregation: str) -> dict[str, Any]:
 
     Returns:
       `n`, `n_valid`, `malformed`, the three terms and `radrscore` as fractions (None where `clean` has no valid item),
-      `accuracy` by the stored `correct`, `noted` (counts that disagree with their lists) and `problems` by reason.
+      `accuracy` by the stored `correct`, `noted` (what `clean` put right, by kind in `notes`) and `problems` by reason.
     """
     if aggregation not in AGGREGATIONS:
         raise UserError(f"--aggregation={aggregation} is not one of {', '.join(AGGREGATIONS)}; choose one of them")
@@ -79,10 +81,6 @@ def aggregate(records: Sequence[Any], aggregation: str) -> dict[str, Any]:
     empty = 0.0 if aggregation == "official" else None
     means = {t: math.fsum(i.terms.get(t, 0.0) for i in judged) / len(valid) if valid else empty for t in TERMS}
     correct = sum("yes" in r["correct"].lower() for r in valid if isinstance(r.get("correct"), str))
-    problems: dict[str, int] = {}
-    for item in judged:
-        if item.problem:
-            problems[item.problem] = problems.get(item.problem, 0) + 1
     return {
         "n": len(records),
         "n_valid": len(valid),
@@ -91,7 +89,8 @@ def aggregate(records: Sequence[Any], aggregation: str) -> dict[str, Any]:
         "radrscore": mean_score(means),
         "accuracy": correct / len(valid) if valid else empty,
         "noted": sum(len(item.noted) for item in judged),
-        "problems": problems,
+        "notes": dict(Counter(note for item in judged for note in item.noted)),
+        "problems": dict(Counter(item.problem for item in judged if item.problem)),
     }
 
 

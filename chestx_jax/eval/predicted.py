@@ -19,7 +19,8 @@ SHARES = ("accuracy", "accuracy_all")
 def verdict(record: Any, rule: str, family: str, echo_stripped: bool = False) -> Verdict:
     """One raw record's verdict; no object, or no text where text is due, is unparsed with the reason."""
     if not isinstance(record, Mapping):
-        return Verdict(None, False, False, f"the record is {type(record).__name__}, not an object")
+        kind = "a line that is not JSON" if isinstance(record, str) else type(record).__name__
+        return Verdict(None, False, False, f"the record is {kind}, not an object")
     if rule == "official":
         pred, answer = record.get("pred", ""), record.get("answer", "")
         return official(pred, answer, record.get("question", ""), family, echo_stripped)

@@ -189,12 +189,12 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
 
 def raw_records(path: str | Path) -> list[Any]:
-    """A file's records as plain JSON values.
+    """A file's records as plain JSON values; a line of JSONL that is cut off stands for itself, as text.
 
     Raises:
       UserError: the file is missing, empty, not JSON, or nested beyond reading.
     """
-    return [record for _, record in read_records(path)]
+    return [record for _, record in read_records(path, keep_broken=True)]
 
 
 def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]]:

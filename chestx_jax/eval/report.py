@@ -20,7 +20,7 @@ from chestx_jax.eval.films import data_urls
 from chestx_jax.eval.intervals import Interval
 from chestx_jax.eval.records import Prediction
 from chestx_jax.eval.scores import LENGTHS, METRICS, Evaluation, Item, compare
-from chestx_jax.eval.tables import HEADINGS, PERCENT, ROWS, cell, delta, label_table, source_table
+from chestx_jax.eval.tables import HEADINGS, PERCENT, ROWS, calibration_table, cell, delta, label_table, source_table
 
 Models = Mapping[str, tuple[Sequence[Prediction], Evaluation]]
 SHOWN = ("factuality", "completeness", "effectiveness", "drawn_factuality", "f1", "ratescore")
@@ -60,11 +60,19 @@ def page(models: Models, title: str, notes: Mapping[str, str]) -> str:
 
 
 def _breakdowns(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
-    """By source where there are several, and by label."""
+    """By source where there are several, by label, and how sure the models were of what they answered."""
     several = len({source for evaluation in evaluations.values() for source in evaluation.sources}) > 1
     labels = any(evaluation.labels for evaluation in evaluations.values())
-    shown = {"By source": source_table(evaluations)} if several else {}
-    return shown | ({"By label": label_table(evaluations)} if labels else {})
+    sure = any(evaluation.calibration for evaluation in evaluations.values())
+    return {
+        heading: table(evaluations)
+        for heading, table, wanted in (
+            ("By source", source_table, several),
+            ("By label", label_table, labels),
+            ("Calibration of the answer's probability", calibration_table, sure),
+        )
+        if wanted
+    }
 
 
 def page_data(models: Models) -> dict[str, Any]:
@@ -136,7 +144,10 @@ def _overview(evaluations: Mapping[str, Evaluation]) -> str:
     head += "".join(f'<th scope="col">{escape(HEADINGS[metric])}</th>' for metric in metrics)
     tops = {metric: _top(evaluations, metric) for metric in metrics}
     body = "".join(_overview_rows(evaluations, row, metrics, tops) for row in ROWS)
-    caption = "<caption>Every task family; “closed” is the macro average over the closed families.</caption>"
+    caption = (
+        "<caption>Every task family; “closed” is the macro average over the closed families. Films of RSNA and SIIM "
+        "beside others count by source alone.</caption>"
+    )
     table = f"{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table id="overview">{table}</table></div>'
 

@@ -18,6 +18,7 @@ from chestx_jax.types import TASKS
 RADRSCORE = ("factuality", "completeness", "effectiveness", "radrscore")
 METRICS = ("accuracy", "f1", "ratescore", *RADRSCORE, "drawn_factuality", "claims")
 LENGTHS = ("words", "tokens")
+CENTRES_APART = ("rsna", "siim")  # the cross-centre sets, which test whether a model travels
 CLOSED = ("binary", "single", "multiple", "temporal")
 
 
@@ -35,6 +36,11 @@ class Item:
     words: int
     tokens: int | None
     truncated: bool
+
+    @property
+    def apart(self) -> bool:
+        """Whether the film is of a centre that has its own rows."""
+        return any(centre in self.source.lower() for centre in CENTRES_APART)
 
     def value(self, metric: str) -> float | None:
         """One metric of this item; None where it does not apply."""
@@ -61,7 +67,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All items in file order; rows by task family, `closed` (macro over closed families) and `all`; rows by source."""
+    """All items in file order; rows by task family, `closed` (macro over closed families) and `all`; rows by source.
+
+    Items of the cross-centre sets (RSNA, SIIM) stand in the rows by source alone, unless there are no others.
+    """
 
     items: tuple[Item, ...]
     rows: Mapping[str, Row]
@@ -93,12 +102,13 @@ def evaluate_predictions(
     judgements = judge_all(predictions, lexicon)
     rates = rates or [None] * len(predictions)
     items = tuple(map(_item, keys(predictions), predictions, judgements, rates))
-    by_task = {task: [i for i in items if i.task == task] for task in TASKS}
+    main = _main(items)
+    by_task = {task: [i for i in main if i.task == task] for task in TASKS}
     rows = {task: _row(found, seed) for task, found in by_task.items() if found}
     closed = [task for task in CLOSED if task in rows]
     if closed:
         rows["closed"] = _macro([rows[task] for task in closed])
-    rows["all"] = _row(items, seed)
+    rows["all"] = _row(main, seed)
     sources = {source: _row([i for i in items if i.source == source], seed) for source in _sources(items)}
     found = [item.outcome for item in items]
     return Evaluation(items, rows, sources, by_label(predictions, found), calibration(predictions, found))
@@ -108,7 +118,7 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, d
     """Second minus first on the samples both answered: {row: {metric: Difference}} for each family, and `all`."""
     table = {}
     for row in (*TASKS, "all"):
-        pairs = [{i.key: i for i in side.items if row in ("all", i.task)} for side in (first, second)]
+        pairs = [{i.key: i for i in _main(side.items) if row in ("all", i.task)} for side in (first, second)]
         if not pairs[0].keys() & pairs[1].keys():
             continue
         films = {key: item.film for key, item in pairs[0].items()}
@@ -137,6 +147,11 @@ def _row(items: Sequence[Item], seed: int) -> Row:
     films = [item.film for item in items]
     metrics = {m: interval([item.value(m) for item in items], seed, films) for m in (*METRICS, *LENGTHS)}
     return Row(len(items), *_counts(items), metrics)
+
+
+def _main(items: Sequence[Item]) -> Sequence[Item]:
+    """The items of the rows by task: all but those of centres apart, if there are others."""
+    return [item for item in items if not item.apart] or items
 
 
 def _counts(items: Sequence[Item]) -> tuple[int, int, int, int]:

@@ -1,5 +1,6 @@
 """One evaluation from samples to page: `predictions.jsonl`, `scores.json` and `report.html` in a folder."""
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from chestx_jax.eval.report import write_report
 from chestx_jax.eval.running import Predict, answered
 from chestx_jax.eval.scores import evaluate_predictions
 from chestx_jax.eval.settings import EvalConfig
-from chestx_jax.eval.tables import aligned, comparison_table
+from chestx_jax.eval.tables import aligned, comparison_table, source_table
 from chestx_jax.lexicon import Lexicon
 
 Say = Callable[[str], None]
@@ -54,14 +55,17 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answers what `out` lacks, scores everything, writes the three files, prints the table; returns the scores.
 
-    An interrupted run scores what it has: its documents say how many samples of how many were answered.
+    An interrupted run scores what it has: its documents say how many samples of how many were answered. Where the disk
+    is full the table is printed all the same, and the OSError raised after it.
     """
     out = Path(out)
-    interrupted = False
+    interrupted, full = False, None
     try:
         predictions = answered(out / "predictions.jsonl", samples, predict, say, name)
-    except KeyboardInterrupt:
-        interrupted = True
+    except (KeyboardInterrupt, OSError) as stop:
+        if isinstance(stop, OSError) and stop.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        interrupted, full = True, stop if isinstance(stop, OSError) else None
         predictions = answered(out / "predictions.jsonl", samples, lambda missing: iter(()), say, name)
     rates = rated(predictions, say)
     evaluation = evaluate_predictions(predictions, lexicon, config.seed, rates) if predictions else None
@@ -75,15 +79,19 @@ def evaluate(
         **(evaluation.to_json() if evaluation else {"tasks": {}, "sources": {}}),
         "baselines": blind,
     }
+    if evaluation:
+        say(comparison_table({name: evaluation}))
+        if len(evaluation.sources) > 1:
+            say(source_table({name: evaluation}))
+    say(baseline_table(blind))
+    again = " (interrupted; run the same command again to go on)" if interrupted else ""
+    say(_answered(predictions, samples) + again)
+    if full:
+        raise full
     write_json(out / "scores.json", document)
     if evaluation:
         notes = {"Without the film": baseline_table(blind), "Answered": _answered(predictions, samples)}
         write_report(out / "report.html", {name: (predictions, evaluation)}, f"{name} on {len(samples)} samples", notes)
-        say(comparison_table({name: evaluation}))
-    say(baseline_table(blind))
-    say(
-        _answered(predictions, samples) + (" (interrupted; run the same command again to go on)" if interrupted else "")
-    )
     return document
 
 

@@ -69,6 +69,22 @@ def label_table(evaluations: Mapping[str, Evaluation]) -> str:
     return aligned([["label", "model", "asked", *asked, "open", *named], *_grouped(rows)])
 
 
+def calibration_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """How sure each model was of its answers and how often it was right, in tenths of the probability it gave them:
+    Brier score and expected calibration error (0: as often right as it says)."""
+    rows = []
+    for name, evaluation in evaluations.items():
+        if found := evaluation.calibration:
+            rows.append(
+                [name, "all", str(found["n"]), f"Brier {found['brier']:.3f}", f"error {found['expected_error']:.3f}"]
+            )
+            for i, part in enumerate(found["bins"]):
+                if part["n"]:
+                    shares = (f"{100 * part[key]:.0f}" for key in ("said", "right"))
+                    rows.append(["", f"{i / 10:.1f}–{(i + 1) / 10:.1f}", str(part["n"]), *shares])
+    return aligned([["model", "probability", "n", "said %", "right %"], *rows])
+
+
 def difference_table(name: str, table: Mapping[str, Mapping[str, Difference]]) -> str:
     """Paired differences (points, 95 % interval, p) of two models, families down and metrics across."""
     metrics = [m for m in (*METRICS, *LENGTHS) if any(m in row and row[m].n for row in table.values())]
