@@ -261,7 +261,10 @@ def generation(
     step = jax.ShapeDtypeStruct((), jnp.int32)
     out = sharding.batched(mesh, rollout_shapes(count * sampling.group, sampling.length))
 
+    axes = qwen_vl.axes(model)
+
     def run(params, prompts: Prompts, words: Vocabulary, step):
+        params = qwen_vl.gathered(model, params, axes) if model.compute.decoding == "gathered" else params
         return generate(model, sampling, params, prompts, words, states.key_at(seed, step, ROLLOUT_STREAM), emit)
 
     return Program(

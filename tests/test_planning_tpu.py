@@ -29,11 +29,11 @@ def planned():
 
 def plan_of(planned, name) -> Plan:
     if name not in planned:
-        planned[name] = plan(planned_job.JOB, topology.find(name), planned_job.NAMES)
+        planned[name] = plan(planned_job.JOB, topology.find(name), planned_job.NAMES[name])
     return planned[name]
 
 
-@pytest.mark.parametrize("name", planned_job.TOPOLOGIES)
+@pytest.mark.parametrize("name", planned_job.NAMES)
 def test_programs_stay_in_their_budget(planned, name):
     """HBM, FLOPs, bytes of collectives, and what is updated in place."""
     found = json.loads(json.dumps(budget.measured(plan_of(planned, name))))

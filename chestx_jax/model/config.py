@@ -38,6 +38,9 @@ class ComputeConfig:
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     unroll: int = 1  # layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
     head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row
+    decoding: Literal["gathered", "split"] = (
+        "gathered"  # weights while sampling: a copy in `dtype`, whole over fsdp, made once; or fetched for every token
+    )
     head_parts: int = 0  # parts of the vocabulary whose logits exist at once, in place of head_chunk; 0: all of it
 
 

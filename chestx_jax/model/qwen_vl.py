@@ -105,6 +105,24 @@ def logits(config: ModelConfig, params, hidden: Float[Array, "B L D"]) -> Float[
     return _apply(config, params, "logits", hidden)
 
 
+def axes(config: ModelConfig):
+    """The logical axes of every parameter, as tuples where the parameters stand."""
+    boxed = jax.eval_shape(lambda: _boxed(config, jax.random.key(0)))
+    return jax.tree.map(lambda box: box.names, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata))
+
+
+def gathered(config: ModelConfig, params, axes):
+    """A copy of the parameters for decoding: matrices in the dtype of computing and no longer split over fsdp, so that
+    they are fetched from other chips once and not for every token. `axes` are those of the function of that name."""
+
+    def copied(path, x, names):
+        vector = jax.tree_util.keystr(path[-1:]).strip("[']") in ("bias", "scale")  # norms compute with theirs in fp32
+        x = x if vector else x.astype(config.compute.dtype)
+        return constrain(x, *(None if name == "embed" else name for name in names))
+
+    return jax.tree_util.tree_map_with_path(copied, params, axes)
+
+
 def head(config: ModelConfig, params) -> Float[Array, "D V"]:
     """The matrix of `logits`, for those who take the vocabulary part by part."""
     return _apply(config, params, "output")

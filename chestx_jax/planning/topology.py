@@ -81,6 +81,7 @@ def _spelled(name: str) -> str:
 def _tpu(name: str, chip: Chip, shape: tuple[int, ...]) -> Topology:
     # libtpu asks the cloud what machine it is on, unless told; any answer does, for it only compiles here.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # a chip has one master, its compiler any number
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     if not os.environ.get("JAX_PLATFORMS"):  # or jax would look for a TPU, and take one that is there
