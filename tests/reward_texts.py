@@ -73,6 +73,9 @@ FRAMES = (
     "The lungs are clear, but {} remains.", "1. {}\n2. {}", "{} cannot be excluded.", "I should look for {}.",
     "Normal heart size and {}.", "Heart and {} are normal.", "A) {}\nB) {}", "Does this show {}?", "{}: none.",
     "The {} on the left, {} on the right.", "{} would appear as {}.", "Stable {} with new {}.",
+    "Look for {} and {}. None is seen.", "{}: {}.", "{}:\n- {}", "The correct answer is:\nA) {}\nB) {}", "If {}, the image shows {}.",  # noqa: E501
+    "Option A suggests {}. It shows no {}, ruling out this option.", "To assess {}, no {} is seen.", "Check {}, which is not seen.",  # noqa: E501
+    "The image shows {}, typically {}.", "{} (Option B) should be {}.", "Options: {}, which suggests {}, is the best answer.",  # noqa: E501
 )  # fmt: skip
 
 

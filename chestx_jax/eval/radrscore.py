@@ -1,7 +1,8 @@
 """The offline judge: RadRScore from the lexicon's findings, no network, one verdict per finding.
 
 The terms are the reward's plain ones (`rewards.process`, the release's rules without the training guards), here over
-host-side readings, so that training and evaluation mean the same thing by a finding and by its truth.
+host-side readings, so that training and evaluation mean the same thing by a finding and by its truth. Completeness
+alone is `process.recall`: as the release's judge does, it also credits what the reasoning weighs without stating it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -124,7 +125,8 @@ def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Arr
     turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
     opposed = verify.stated(compiled, turned, gold.report)
     verdicts = judged.verdicts
-    terms = (judged.factuality, judged.completeness, judged.effectiveness)
+    complete = process.recall(compiled, claims, process.wanted(gold, every))
+    terms = (judged.factuality, complete, judged.effectiveness)
     return *terms, verdicts.scored, verdicts.correct > 0, opposed
 
 

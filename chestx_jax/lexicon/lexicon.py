@@ -23,12 +23,19 @@ ROLES = (
     "negation_after",  # denies what precedes it
     "hedge_before",
     "hedge_after",
-    "hypothetical",  # its sentence asserts nothing
+    "hypothetical",  # what follows in its clause asserts nothing
     "terminator",  # begins a new clause
     "verb",  # a finite verb: negation does not reach over it
     "list_break",  # after a comma, ends a negated list
     "conjunction",
     "change_after",  # a statement of change about what precedes it ("has worsened")
+    "definition",  # hypothetical: nor does what precedes it
+    "lasting",  # hypothetical: words of observation end it only after a comma
+    "introduction",  # hypothetical: a denial after a comma ends it
+    "assertion",  # words of observation: what follows is asserted again
+    "continues",  # a terminator that leaves what is supposed supposed
+    "unnamed",  # denies what was considered before
+    "conclusion",  # announces the option a text decides on
 )
 ROLE = {name: 1 << index for index, name in enumerate(ROLES)}
 SIDES = ("", "left", "right", "both")

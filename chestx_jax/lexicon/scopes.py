@@ -10,19 +10,25 @@ left or right until a cue or a stop is met:
 * A predicate ("enlarged") speaks of the entity right behind it ("enlarged heart"), else of the last one before it in
   the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
 * Side, site and change come from the nearest cue before, else after, without a mention or conjunction in between.
-* Hypothetical cues, questions, listed options and foreign words silence their clause.
+* A hypothetical cue ("look for") silences what follows it in its clause, a definition ("would appear as") also what
+  precedes it, until words of observation ("the image shows") give the text its voice back; after a lasting cue ("if")
+  they do so only behind a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
+* What a text considers and then denies without naming it again ("look for edema. None is seen.") is denied.
+* Headings, questions, listed options and foreign words assert nothing; the option a text concludes on does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chestx_jax.lexicon import alphabet
-from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COMMA, QUESTION, SEMICOLON
+from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, QUESTION, SEMICOLON
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import ROLE, Lexicon, Record
 from chestx_jax.lexicon.words import Word
 
 _NOTHING = Record()
 HYPOTHETICAL, HEDGED, ASSERTED = 0, 1, 2
+# What a text is doing at a word: telling, observing, or one of three ways of supposing.
+TELLS, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class _Text:
     records: list[Record]  # of the matches that count; `Record()` elsewhere
     starts: list[int]  # content number of the match's first lexeme
     breaks: list[bool]  # a clause begins with the word
+    voices: list[tuple[int, bool]]  # what the text is doing, and whether a comma stood since it began
 
     def has(self, i: int, *roles: str) -> bool:
         return any(self.records[i].roles & ROLE[role] for role in roles)
@@ -61,7 +68,9 @@ class _Text:
 def findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[Finding]:
     """The findings of a text's words (as `words.words` gives them), in order, those that assert nothing included."""
     text = _select(automaton, words)
-    result = []
+    result: list[Finding] = []
+    considered: list[bool] = []  # what is supposed here may be denied later on
+    ends: list[int] = []
     step = -1
     for i, word in enumerate(words):
         step += word.boundary
@@ -86,6 +95,7 @@ def findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[
         negated = negated or _follows(text, at, "negation_after")
         hedged = _before(text, at, "hedge_before") or _follows(text, at, "hedge_after")
         silent = _silenced(text, i, _negation_of(text, i) if at == i else -1)
+        considered.append(silent and not _mute(text, i))
         certainty = HYPOTHETICAL if silent else HEDGED if hedged else ASSERTED
         begin = next(k for k in range(i + 1) if words[k].content >= text.starts[i])
         result.append(
@@ -95,7 +105,12 @@ def findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[
                 words[begin].first, word.last,
             )
         )  # fmt: skip
-    return result
+        ends.append(i)
+    spoken = {i: bool(finding.polarity) for i, finding in zip(ends, result, strict=True) if finding.certainty}
+    return [
+        replace(finding, polarity=0, certainty=ASSERTED) if maybe and _denied_later(text, i, spoken) else finding
+        for i, finding, maybe in zip(ends, result, considered, strict=True)
+    ]
 
 
 def _select(automaton: Automaton, words: list[Word]) -> _Text:
@@ -106,10 +121,25 @@ def _select(automaton: Automaton, words: list[Word]) -> _Text:
         if record is None or (not word.passed and _covered(automaton, words, i)):
             record = _NOTHING
         records.append(record)
-    text = _Text(words, records, starts, [])
+    text = _Text(words, records, starts, [], [])
     for i, word in enumerate(words):
         text.breaks.append(word.boundary or bool(word.gap & SEMICOLON) or text.has(i, "terminator"))
+        text.voices.append(_voice(text, i))
     return text
+
+
+def _voice(text: _Text, i: int) -> tuple[int, bool]:
+    """What the text is doing at word i, given what it did before."""
+    voice, comma = text.voices[-1] if i else (TELLS, False)
+    if text.breaks[i] and not (text.has(i, "continues") and not text.words[i].boundary):
+        voice, comma = TELLS, False
+    comma = comma or bool(text.words[i].gap & COMMA)
+    if text.has(i, "hypothetical"):
+        lasting = text.has(i, "definition", "lasting")
+        return (DEFINES if lasting else INTRODUCES if text.has(i, "introduction") else SUPPOSES), False
+    if text.has(i, "assertion") and (voice != DEFINES or comma):
+        return OBSERVES, comma
+    return voice, comma
 
 
 def _covered(automaton: Automaton, words: list[Word], i: int) -> bool:
@@ -230,11 +260,64 @@ def _negation_of(text: _Text, i: int) -> int:
 
 
 def _silenced(text: _Text, i: int, negation: int) -> bool:
-    """Whether the mention's clause asserts nothing.
+    """Whether the mention at word i asserts nothing; `negation` is where the negation stands that reaches it, or -1.
 
-    What is denied stays denied whatever follows ("no opacity that would suggest"); only a cue before the negation
+    What is denied stays denied whatever follows ("no opacity that would suggest"); only what precedes the negation
     silences it ("there should be no opacity").
     """
+    if _mute(text, i, negation):
+        return True
+    voice, comma = text.voices[i if negation < 0 else negation]
+    if negation >= 0:
+        return voice in (SUPPOSES, DEFINES) or (voice == INTRODUCES and not comma)
+    if voice in (SUPPOSES, INTRODUCES):
+        return not _observed_ahead(text, i, comma)
+    if voice == TELLS:
+        return _defined_ahead(text, i)
+    return voice != OBSERVES
+
+
+def _observed_ahead(text: _Text, i: int, comma: bool) -> bool:
+    """Whether a conclusion, a denial, or behind a comma an observation follows in the clause, first."""
+    for j in range(i + 1, len(text.words)):
+        if text.breaks[j] or text.has(j, "hypothetical"):
+            return False
+        if text.has(j, "conclusion", "negation_after") or (comma and text.has(j, "assertion")):
+            return True
+    return False
+
+
+def _defined_ahead(text: _Text, i: int) -> bool:
+    """Whether a definition follows in the clause, before any words of observation."""
+    for j in range(i + 1, len(text.words)):
+        if text.breaks[j] or text.has(j, "assertion"):
+            return False
+        if text.has(j, "definition"):
+            return True
+    return False
+
+
+def _denied_later(text: _Text, i: int, spoken: dict[int, bool]) -> bool:
+    """Whether what is considered at word i is denied later without its name, before anything else is told.
+
+    "Not seen" reaches back to the sentence before, past nothing told; "this rules out the option" to the two
+    sentences before, past what is denied on the way.
+    """
+    sentences, near = 0, True
+    for j in range(i + 1, len(text.words)):
+        sentences += text.words[j].boundary
+        near = near and j not in spoken and sentences < 2
+        if spoken.get(j) or sentences > 2:
+            return False
+        voice, comma = text.voices[j]
+        told = voice in (TELLS, OBSERVES) or (comma and voice != DEFINES)
+        if told and (text.has(j, "unnamed") or (near and text.has(j, "negation_after"))):
+            return True
+    return False
+
+
+def _mute(text: _Text, i: int, negation: int = -1) -> bool:
+    """Headings, questions, and clauses with a foreign word or a listed option before the negation, else anywhere."""
     start = i
     while not text.breaks[start] and start > 0:
         start -= 1
@@ -245,21 +328,52 @@ def _silenced(text: _Text, i: int, negation: int) -> bool:
         return True
     while end < len(text.words) and not text.words[end].boundary:
         end += 1
-    return end < len(text.words) and bool(text.words[end].gap & QUESTION)
+    return _heads(text, i) or (end < len(text.words) and bool(text.words[end].gap & QUESTION))
+
+
+def _heads(text: _Text, i: int) -> bool:
+    """Whether a mention only names what the text behind a colon is about ("Effusion: the angles are sharp.")."""
+    for j in range(i, -1, -1):
+        if text.has(j, "verb", "negation_before", "assertion"):
+            return False
+        if text.words[j].boundary:
+            break
+    for j in range(i + 1, len(text.words)):
+        word = text.words[j]
+        if word.gap & COLON:
+            if word.boundary:
+                return True
+            rest = range(j, len(text.words))
+            stop = next((k for k in rest if k > j and text.words[k].boundary), len(text.words))
+            return any(text.mention(k) for k in range(j, stop))
+        if word.boundary or text.has(j, "verb", "negation_before", "assertion"):
+            return False
+    return False
 
 
 def _silent(text: _Text, j: int) -> bool:
-    """A hypothetical cue, a foreign word, or the first word of a listed option ("A) …" at the start of a sentence)."""
+    """A foreign word, or the first word of a listed option ("A) …" at the start of a sentence) that no one chose."""
     word = text.words[j]
-    if text.has(j, "hypothetical"):
-        return True
     if j + 1 == len(text.words):
         return False
     if alphabet.FOREIGN in word.text:
         return True
     letter = text.words[j - 1] if j else word
     single = len(letter.text) == 1 and letter.text.isalpha()
-    return bool(j) and single and letter.boundary and bool(word.gap & CLOSES_FIRST)
+    listed = bool(j) and single and letter.boundary and bool(word.gap & CLOSES_FIRST)
+    return listed and not _chosen(text, j - 1)
+
+
+def _chosen(text: _Text, i: int) -> bool:
+    """Whether the sentence before word i announces a conclusion ("The correct answer is:")."""
+    if not text.words[i].gap & COLON:
+        return False
+    for j in range(i - 1, -1, -1):
+        if text.has(j, "conclusion"):
+            return True
+        if text.words[j].boundary:
+            return False
+    return False
 
 
 def _links(text: _Text, j: int) -> bool:

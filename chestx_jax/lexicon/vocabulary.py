@@ -7,7 +7,7 @@ before its first separator (`head`), the separators' flags (`marks`), where the 
 text was split into tokens makes no difference.
 
 A token with whole words between two separators is cut into several parts, each scanned in turn; common byte-level
-BPE vocabularies have next to none (see `_without_rare_parts`).
+BPE vocabularies have next to none, and these few are read as two rows of the tables (see `_without_rare_parts`).
 """
 
 import numpy as np
@@ -42,13 +42,15 @@ class Relations:
 class Tables(Relations):
     """Everything the jitted extraction and verification read; a pytree of arrays (a few MB), an argument of the jit.
 
-    V tokens (one more row, the empty token, at the end), K parts of a token, W words, X lexemes. The last axis of `head`
+    V tokens (one more row, the empty token, at the end; R more in `head`, `rest` and `tag_class`: the halves of tokens
+    that hold a whole word), K parts of a token, W words, X lexemes. The last axis of `head`
     and `rest` is the reading: 0 between words, 1 inside one (they differ for tokens that begin in mid-character).
-    """  # noqa: E501
+    """
 
-    head: Int[np.ndarray, "V K 2"]  # column of the part's leading letters in `trie`, capital bits of head and tail
-    rest: Int[np.ndarray, "V K 2"]  # trie state after the trailing letters (OUT: none), flags of the separators
-    tag_class: Int[np.ndarray, " V"]
+    split: Int[np.ndarray, " V"]  # row of a token's first half, the second follows it; 0: it is not halved
+    head: Int[np.ndarray, "V+R K 2"]  # column of the part's leading letters in `trie`, capital bits of head and tail
+    rest: Int[np.ndarray, "V+R K 2"]  # trie state after the trailing letters (OUT: none), flags of the separators
+    tag_class: Int[np.ndarray, " V+R"]
     tag_next: Int[np.ndarray, "classes states"]
     tag_zone: Int[np.ndarray, " states"]
     tag_clean: Bool[np.ndarray, " states"]
@@ -80,13 +82,14 @@ def tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
     if not any(token_bytes):
         raise UserError("The vocabulary holds no token with bytes: pass token_bytes(tokenizer).")
     words = _Words(lexicon)
-    head, rest, base, cells = _vocabulary(words, [*token_bytes, b""])
-    tag_class, tag_next = _tag_classes([*token_bytes, b""])
+    head, rest, base, cells, split = _vocabulary(words, [*token_bytes, b""])
+    halves = [data for token in np.flatnonzero(split) for data in (token_bytes[token], b"")]
+    tag_class, tag_next = _tag_classes([*token_bytes, b"", *halves])
     machine = automaton.build(lexicon)
     row, phrase_next = _compact(machine)
     states = tags.states()
     return Tables(
-        head=head, rest=rest, tag_class=tag_class, tag_next=tag_next,
+        split=split, head=head, rest=rest, tag_class=tag_class, tag_next=tag_next,
         tag_zone=np.asarray([zone for zone, _, _ in states], np.int32),
         tag_clean=np.asarray([tags.is_clean(state) for state in range(len(states))]),
         trie_base=base, trie=cells, word_of=words.word_of, lexeme=words.lexeme, word_class=words.word_class,
@@ -160,13 +163,13 @@ def _parts(data: bytes, inside: bool) -> list[_Part]:
     return parts if parts else [(head, 0, b"", capitals)]
 
 
-def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """`head`, `rest` of every token, and the trie composed along the heads: `trie_base`, `trie`."""
+def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, ...]:
+    """`head`, `rest` of every token, the trie composed along the heads (`trie_base`, `trie`), and `split`."""
     readings = []
     for data in token_bytes:
         between = _parts(data, False)
         readings.append((between, _parts(data, True) if data and 0x80 <= data[0] <= 0xBF else between))
-    readings = _without_rare_parts(trie, readings)
+    readings, split = _without_rare_parts(trie, readings)
     width = max(len(part) for pair in readings for part in pair)
     heads = {part[0] for pair in readings for parts in pair for part in parts} - {b""}
     steps = _compose(trie, {letters for letters in heads if alphabet.FOREIGN not in letters})
@@ -174,7 +177,7 @@ def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, np.
     column = {letters: DEAD_HEAD + 1 + index for index, letters in enumerate(useful)}
     if len(column) + DEAD_HEAD >= 1 << HEAD_BITS or len(trie.children) >= 1 << TRIE_BITS:
         raise UserError("The lexicon is too large for its tables: 65,000 word parts and 32,000 letters are the limits.")
-    head, rest = (np.zeros((len(token_bytes), width, 2), np.int32) for _ in range(2))
+    head, rest = (np.zeros((len(readings), width, 2), np.int32) for _ in range(2))
     for token, pair in enumerate(readings):
         for reading, parts in enumerate(pair):
             for k, (letters, flags, tail, capitals) in enumerate(parts):
@@ -184,19 +187,26 @@ def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, np.
                     found = NO_HEAD
                 head[token, k, reading] = found | capitals << HEAD_BITS
                 rest[token, k, reading] = (trie.walk(tail) if tail else OUT) | flags << TRIE_BITS
-    return head, rest, *_pack(steps, column)
+    return head, rest, *_pack(steps, column), split
 
 
-def _without_rare_parts(trie: _Words, readings: list[tuple[list[_Part], list[_Part]]]) -> list:
-    """Read the words inside the few tokens that hold one ("</s>", an emoji with blank lines) as separators.
+def _without_rare_parts(trie: _Words, readings: list[tuple[list[_Part], list[_Part]]]) -> tuple[list, np.ndarray]:
+    """Readings of one part where few tokens have more ("</s>", an emoji with blank lines), and rows of their halves.
 
-    Every part beyond the first doubles the scan, so where fewer than one token in a thousand has more, and what they
-    hold is no lexicon word, the word in the middle is given up. The plain reading keeps it.
+    Every part beyond the first doubles the scan, so where fewer than one token in a thousand has more, their words in
+    the middle are read as separators; the halves of those with two parts follow the last token, for the scan to read
+    in two steps instead while a text has not too many of them.
     """
+    split = np.zeros(len(readings), np.int32)
     many = [parts for pair in readings for parts in pair if len(parts) > 1]
-    inner = {part[2] for parts in many for part in parts[:-1]}
+    inner = {part[2] for parts in many if len(parts) > 2 for part in parts[:-1]}
     if len(many) * 1000 > len(readings) or any(trie.lexeme[trie.word_of[trie.walk(word)]] for word in inner if word):
-        return readings
+        return readings, split
+    halves: list[tuple[list[_Part], list[_Part]]] = []
+    for token, (between, inside) in enumerate(readings):
+        if len(between) == 2 and between == inside:
+            split[token] = len(readings) + len(halves)
+            halves += [([part], [part]) for part in between]
 
     def join(parts: list[_Part]) -> list[_Part]:
         flags = 0
@@ -204,7 +214,8 @@ def _without_rare_parts(trie: _Words, readings: list[tuple[list[_Part], list[_Pa
             flags = alphabet.join_gap(flags, part[1])
         return [(parts[0][0], flags, parts[-1][2], (parts[0][3] & 1) | (parts[-1][3] & 2))]
 
-    return [tuple(join(parts) if len(parts) > 1 else parts for parts in pair) for pair in readings]
+    joined = [tuple(join(parts) if len(parts) > 1 else parts for parts in pair) for pair in readings]
+    return [*joined, *halves], split
 
 
 def _compose(trie: _Words, heads: set[bytes]) -> list[dict[bytes, int]]:

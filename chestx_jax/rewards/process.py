@@ -41,6 +41,34 @@ def completeness(tables: Relations, claims: Findings, wanted: Findings) -> Float
     return _ratio(jnp.where(verify.stated(tables, wanted, claims), weight, 0.0).sum(1), weight.sum(1))
 
 
+def recall(tables: Relations, claims: Findings, wanted: Findings) -> Float[Array, " B"]:
+    """Completeness as a reader of the whole reasoning judges it (evaluation only): the mean of two shares.
+
+    The share of the distinct reference findings that the claims state, where either side's concepts that are weighed
+    ("look for edema") and never told count as denied; and the share of the reference's distinct concepts, told or
+    weighed, that the claims take up at all. The release's judge counts both as recalled, the second almost alone.
+    """
+    every, taken = (
+        found.replace(  # type: ignore[attr-defined]
+            polarity=jnp.ones_like(found.polarity),
+            side=jnp.zeros_like(found.side),
+            certainty=jnp.where(found.valid, 2, 0),
+        )
+        for found in (wanted, claims)
+    )
+    told = completeness(tables, settled(tables, claims), settled(tables, wanted))
+    return 0.5 * (told + completeness(tables, taken, every))
+
+
+def settled(tables: Relations, findings: Findings) -> Findings:
+    """The findings with concepts that are weighed and never told, nor any kind of them, turned into denials."""
+    told = verify.related(tables, findings) & (jnp.asarray(findings.certainty) > 0)[:, None]
+    weighed = findings.valid & (jnp.asarray(findings.certainty) == 0) & ~told.any(2)
+    return findings.replace(  # type: ignore[attr-defined]
+        polarity=jnp.where(weighed, 0, findings.polarity), certainty=jnp.where(weighed, 2, findings.certainty)
+    )
+
+
 def effectiveness(claims: Findings, useful: Bool[Array, "B M"], sentences: Int[Array, " B"]) -> Float[Array, " B"]:
     """Share of sentences with at least one useful finding (correct, and stated by the report or the reference steps)."""  # noqa: E501
     same = (claims.step[:, :, None] == claims.step[:, None]) & useful[:, None] & useful[:, :, None]

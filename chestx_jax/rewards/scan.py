@@ -12,6 +12,7 @@ from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import vocabulary as t
 from chestx_jax.lexicon.vocabulary import Tables
 
+_HALVED = 8  # tokens of a text that are read in halves; a vocabulary has a handful of such tokens
 _PHRASE_BREAKS = a.COMMA | a.SEMICOLON | a.COLON | a.BRACKET
 
 
@@ -21,7 +22,8 @@ class Words:
 
     word: Bool[Array, "T B"]
     boundary: Bool[Array, "T B"]  # a sentence begins with it
-    silent: Bool[Array, "T B"]  # it silences its clause: foreign, or the first word of a listed option
+    foreign: Bool[Array, "T B"]
+    option: Bool[Array, "T B"]  # the first word of a listed option
     passed: Bool[Array, "T B"]  # it interrupts a phrase without breaking it
     upper: Bool[Array, "T B"]
     zone: Int[Array, "T B"]
@@ -57,18 +59,22 @@ _BEGAN_SENTENCE, _ANY, _CAPITAL = 1 << 12, 1 << 13, 1 << 14  # of `earlier`, abo
 def words(tables: Tables, ids: Int[Array, "B L"], length: Int[Array, " B"]) -> Words:
     """Read `length` tokens of each row. Ids beyond the vocabulary read as empty."""
     rows, width = ids.shape
-    empty = tables.head.shape[0] - 1
+    empty = tables.split.shape[0] - 1
     parts = tables.head.shape[1]
     ids = jnp.where(jnp.arange(width)[None] < length[:, None], jnp.clip(ids, 0, empty), empty).astype(jnp.int32)
+    token = jnp.broadcast_to(jnp.arange(width * parts, dtype=jnp.int32)[:, None] // parts, (width * parts, rows))
+    if tables.head.shape[0] > empty + 1:
+        ids, token = _halved(tables, ids)
+    read = ids.shape[1]
     flat = ids.T  # [L, B]
     head, rest = (
-        jnp.moveaxis(table[flat], 2, 1).reshape(width * parts, rows, 2) for table in (tables.head, tables.rest)
+        jnp.moveaxis(table[flat], 2, 1).reshape(read * parts, rows, 2) for table in (tables.head, tables.rest)
     )
     tag_class = tables.tag_class[flat]
     if parts > 1:
-        silent = jnp.full((width, parts - 1, rows), tables.tag_class[empty])
-        tag_class = jnp.concatenate([tag_class[:, None], silent], 1).reshape(width * parts, rows)
-    token = jnp.arange(width * parts + 2, dtype=jnp.int32) // parts
+        silent = jnp.full((read, parts - 1, rows), tables.tag_class[empty])
+        tag_class = jnp.concatenate([tag_class[:, None], silent], 1).reshape(read * parts, rows)
+    token = jnp.concatenate([token, jnp.full((2, rows), width, jnp.int32)])
     newline = a.NEWLINE << t.TRIE_BITS
     closing = jnp.broadcast_to(jnp.asarray([newline | t.FOREIGN, newline], jnp.int32)[:, None, None], (2, rows, 2))
     head = jnp.concatenate([head, jnp.zeros((2, rows, 2), jnp.int32)])
@@ -83,10 +89,31 @@ def words(tables: Tables, ids: Int[Array, "B L"], length: Int[Array, " B"]) -> W
     flag = lambda bit: ((one >> bit) & 1).astype(bool)  # noqa: E731
     closing_word = jnp.arange(one.shape[0])[:, None] == one.shape[0] - 1  # reads as foreign, but is nobody's
     return Words(
-        word=flag(14), silent=flag(15) & ~closing_word, boundary=flag(16), passed=flag(17), upper=flag(18),
+        word=flag(14), foreign=flag(15) & ~closing_word, boundary=flag(16), passed=flag(17), upper=flag(18),
+        option=flag(22) & ~closing_word,
         zone=(one >> 19) & 7, marked=one >> 23, state=one & 0x3FFF,
         gap=two & 0x7FFF, number=two >> 15, content=three, first=four & 0xFFFF, last=four >> 16, end=carry.tag,
     )  # fmt: skip
+
+
+def _halved(tables: Tables, ids: Array) -> tuple[Array, Array]:
+    """Rows of the tables to read [B, L + 8] and the tokens they stem from [L + 8, B]: up to eight tokens in halves."""
+    width = ids.shape[1]
+    empty = tables.split.shape[0] - 1
+    at, steps = jnp.arange(width)[None], jnp.arange(width + _HALVED)[None]
+    first = tables.split[ids]
+    place = jnp.full((ids.shape[0], 1), -1)
+    source = jnp.broadcast_to(steps, (ids.shape[0], width + _HALVED))
+    half = jnp.zeros_like(source)
+    for number in range(_HALVED):
+        place = jnp.where((first > 0) & (at > place), at, width + _HALVED).min(1, keepdims=True)
+        begin = place + number
+        source = source - (steps > begin)
+        half = half + (steps == begin) + 2 * (steps == begin + 1)
+    token = jnp.minimum(source, width - 1)
+    whole = jnp.where(source < width, jnp.take_along_axis(ids, token, 1), empty)
+    rows = jnp.where(half > 0, jnp.take_along_axis(first, token, 1) + half - 1, whole)
+    return rows.astype(jnp.int32), token.T.astype(jnp.int32)
 
 
 def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag_class: Array, token: Array):
@@ -140,9 +167,9 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
     closes = (before & a.CLOSES_FIRST) != 0
     option = closes & (letter != 0) & ((carry.earlier & _BEGAN_SENTENCE) != 0)
     marked = jnp.where(closes & ((carry.earlier & _CAPITAL) != 0), letter, 0)
-    bits = ((trie == t.FOREIGN) | option, boundary, passed == 1, upper == 1)
+    bits = (trie == t.FOREIGN, boundary, passed == 1, upper == 1)
     one = hit | 1 << 14 | sum(bit.astype(jnp.int32) << 15 + place for place, bit in enumerate(bits))
-    one = one | word_zone << 19 | marked << 23
+    one = one | word_zone << 19 | option.astype(jnp.int32) << 22 | marked << 23
     earlier = (kind & (t.SHORT | t.NUMBER)) | _ANY | (kind >> t.LETTER_SHIFT) << 16
     earlier = earlier | jnp.where(boundary, _BEGAN_SENTENCE, 0) | jnp.where(upper == 1, _CAPITAL, 0)
     out = (jnp.where(word, one, 0), jnp.where(word, before | number << 15, 0), content, first | last << 16)

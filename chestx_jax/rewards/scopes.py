@@ -15,6 +15,7 @@ from jaxtyping import Array, Int
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
 from chestx_jax.lexicon.lexicon import ROLE
+from chestx_jax.lexicon.scopes import DEFINES, INTRODUCES, OBSERVES, SUPPOSES, TELLS
 from chestx_jax.lexicon.vocabulary import Tables
 from chestx_jax.rewards.scan import Words
 from chestx_jax.types import Findings
@@ -72,30 +73,35 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
     stop = clause | has("verb") | (has("list_break") & comma)
     links = comma | has("conjunction")
     mention = (concept > 0) | (predicate > 0)
-    silent = has("hypothetical") | words.silent
     barrier = has("verb", "negation_before")
     bare = ~has("change_after")
     side, site, change = found.more & 3, (found.more >> 2) & 31, (found.more >> 7) & 3
     bare_change, late_change = jnp.where(bare, change, 0), jnp.where(bare, 0, change)
     question = words.boundary & ((words.gap & a.QUESTION) != 0)
+    told = barrier | has("assertion")
+    voice, behind_comma, mute = _voices(words, found, clause, comma)
 
-    last_clause, last_stop, last_negation, last_hedge, last_silent, last_link, last_turn, last_mention, last_any, *cues = _last(  # noqa: E501
-        clause, stop, has("negation_before"), has("hedge_before"), silent, links, clause | has("verb"), mention,
-        mention | (entity > 0), side, site, bare_change, entity,
+    last_clause, last_stop, last_negation, last_hedge, last_mute, last_link, last_turn, last_mention, last_any, last_boundary, last_told, *cues = _last(  # noqa: E501
+        clause, stop, has("negation_before"), has("hedge_before"), mute, links, clause | has("verb"), mention,
+        mention | (entity > 0), words.boundary, told, side, site, bare_change, entity,
     )  # fmt: skip
     last_side, last_site, last_change, last_entity = cues
     (next_clause, next_link, next_boundary, next_question, next_mention, next_barrier, next_verb, next_denial, next_doubt,  # noqa: E501
-     next_silent, next_side, next_site, next_change, next_late, next_entity) = _upcoming(
+     next_mute, next_side, next_site, next_change, next_late, next_entity, next_told, next_supposed, next_settled,
+     next_observed, next_definition) = _upcoming(
         clause, links, words.boundary, question, mention, barrier, has("verb"), has("negation_after"), has("hedge_after"),  # noqa: E501
-        silent, side, site, bare_change, late_change, entity,
+        mute, side, site, bare_change, late_change, entity, told, has("hypothetical"),
+        has("conclusion", "negation_after"), has("assertion"), has("definition"),
     )  # fmt: skip
     start_ahead = _later(-_running(-jnp.where(entity > 0, found.start, 1 << 30)[:, None], reverse=True), 1 << 30)[:, 0]
 
-    clause_ahead = _step(_later(next_clause, steps << _PAYLOAD))
-    barrier_ahead = _step(_later(next_barrier, steps << _PAYLOAD))
+    def ahead(cue: Array) -> Array:
+        return _step(_later(cue, steps << _PAYLOAD))
+
+    clause_ahead, barrier_ahead = ahead(next_clause), ahead(next_barrier)
 
     def follows(cue: Array) -> Array:
-        where = _step(_later(cue, steps << _PAYLOAD))
+        where = ahead(cue)
         return (where < steps) & (clause_ahead > where) & (barrier_ahead >= where)
 
     before_any, before_mention = _step(_earlier(last_any)), _step(_earlier(last_mention))
@@ -116,13 +122,22 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
 
     # An entity that shares its neighbour's predicate.
     verdict = (predicate << 2) | ((predicate_negated | denied).astype(jnp.int32) << 1) | hedged.astype(jnp.int32)
-    (last_predicate,) = _last(jnp.where(predicate > 0, verdict, 0))
-    (last_leading,) = _last((predicate > 0) & attributive)
-    (next_predicate,) = _upcoming(jnp.where((predicate > 0) & ~attributive, verdict, 0))
+    muted = (_step(last_mute) >= 0) & (_step(last_mute) >= _step(last_clause))
+    supposed = (voice == SUPPOSES) | (voice == DEFINES) | ((voice == INTRODUCES) & ~behind_comma) | muted
+    last_predicate, last_leading, last_denial = _last(
+        jnp.where(predicate > 0, verdict, 0),
+        (predicate > 0) & attributive,
+        jnp.where(has("negation_before"), 1 + supposed.astype(jnp.int32), 0),
+    )
+    colon = words.word & ((words.gap & a.COLON) != 0)
+    heads = words.boundary | (_step(next_mention) < ahead(next_boundary))
+    next_predicate, next_colon = _upcoming(
+        jnp.where((predicate > 0) & ~attributive, verdict, 0), jnp.where(colon, 1 + heads.astype(jnp.int32), 0)
+    )
     predicate_ahead = _later(next_predicate, steps << _PAYLOAD)
     reaches = _step(predicate_ahead) < clause_ahead
     in_row = has_ahead & (_step(entity_ahead) <= _step(predicate_ahead))
-    verb_ahead = _step(_later(next_verb, steps << _PAYLOAD))
+    verb_ahead = ahead(next_verb)
     shares = in_row & (verb_ahead >= _step(entity_ahead))
     predicate_behind = _earlier(last_predicate)
     carried = (
@@ -146,28 +161,23 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
     absent = jnp.where(is_shared, ((shared >> 1) & 1) == 1, absent)
     doubtful = jnp.where(is_shared, (shared & 1) == 1, hedged)
 
-    boundary_ahead = _step(_later(next_boundary, steps << _PAYLOAD))
-    asked = (boundary_ahead < steps) & (_step(_later(next_question, steps << _PAYLOAD)) == boundary_ahead)
-    before = (_step(last_silent) >= 0) & (_step(last_silent) >= _step(last_clause))
-    ahead = _step(_later(next_silent, steps << _PAYLOAD)) < clause_ahead
-    (last_denial,) = _last(jnp.where(has("negation_before"), 1 + before.astype(jnp.int32), 0))
-    hushed = jnp.where(negated & ~is_shared, _value(last_denial) == 2, before | ahead) | asked
+    boundary_ahead, colon_ahead = ahead(next_boundary), _later(next_colon, steps << _PAYLOAD)
+    asked = (boundary_ahead < steps) & (ahead(next_question) == boundary_ahead)
+    heading = (
+        (_value(colon_ahead) == 2)
+        & (boundary_ahead >= _step(colon_ahead))
+        & (ahead(next_told) >= _step(colon_ahead))
+        & (_step(last_told) < _step(last_boundary))
+    )
+    dumb = muted | (ahead(next_mute) < clause_ahead) | asked | heading
+    unsupposed = jnp.minimum(clause_ahead, ahead(next_supposed))
+    settled = (ahead(next_settled) < unsupposed) | (behind_comma & (ahead(next_observed) < unsupposed))
+    defined = ahead(next_definition) < jnp.minimum(clause_ahead, ahead(next_observed))
+    supposes = ((voice == SUPPOSES) | (voice == INTRODUCES)) & ~settled
+    supposes = supposes | (voice == DEFINES) | ((voice == TELLS) & defined)
+    hushed = jnp.where(negated & ~is_shared, (_value(last_denial) == 2) | asked | heading, supposes | dumb)
     certainty = jnp.where(hushed, 0, jnp.where(doubtful, 1, 2))
-
-    link_ahead = jnp.minimum(_step(_later(next_link, steps << _PAYLOAD)), clause_ahead)
-    mention_ahead = _step(_later(next_mention, steps << _PAYLOAD))
-
-    def attribute(cue_behind: Array, cue_ahead: Array) -> Array:
-        where, ahead = _step(cue_behind), _later(cue_ahead, steps << _PAYLOAD)
-        joined = (_step(last_link) > where) & (before_mention >= 0) & (before_mention >= _step(last_clause))
-        from_left = (where >= 0) & (before_mention < where) & (_step(last_clause) <= where) & ~joined
-        from_right = (_step(ahead) < link_ahead) & (_step(ahead) <= mention_ahead)
-        return jnp.where(from_left, _value(cue_behind), jnp.where(from_right, _value(ahead), 0))
-
-    bare_value = attribute(last_change, next_change)
-    late = _later(next_late, steps << _PAYLOAD)
-    late_value = jnp.where((_step(late) < clause_ahead) & (barrier_ahead >= _step(late)), _value(late), 0)
-    change = jnp.where(bare_value > 0, bare_value, late_value)
+    polarity = (present != absent).astype(jnp.int32)
 
     thinking = words.zone == tags.THINK
     thought = (
@@ -175,10 +185,38 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
     ).any(0)
     outside = (words.zone != tags.ANSWER) & (words.zone != tags.ANSWER_ALONE)
     counts = (number > 0) & (thinking if think_only else jnp.where(thought[None], thinking, outside))
-
-    packed = (present != absent).astype(jnp.int32) | certainty << 1 | attribute(last_side, next_side) << 3
-    packed = packed | attribute(last_site, next_site) << 5 | change << 10 | (number - 1) << 12
     sums = totals(jnp.stack([words.boundary, counts], 1).astype(jnp.int32))
+
+    # What is considered and later denied without its name.
+    tells = (voice == TELLS) | (voice == OBSERVES) | (behind_comma & (voice != DEFINES))
+    spoken = (number > 0) & (certainty > 0)
+    refusals = _upcoming(has("unnamed") & tells, has("negation_after") & tells, spoken & (polarity == 1), spoken)
+    unnamed, unseen, present_ahead, spoken_ahead = (ahead(cue) for cue in refusals)
+
+    def within(where: Array, sentences: int) -> Array:
+        there = jnp.take_along_axis(sums[:, 0], jnp.minimum(where, steps - 1), 0)
+        return (where < steps) & (there - sums[:, 0] <= sentences)
+
+    refused = ((unnamed < present_ahead) & within(unnamed, 2)) | ((unseen < spoken_ahead) & within(unseen, 1))
+    refused = refused & hushed & ~dumb
+    certainty, polarity = jnp.where(refused, 2, certainty), jnp.where(refused, 0, polarity)
+
+    link_ahead, mention_ahead = jnp.minimum(ahead(next_link), clause_ahead), ahead(next_mention)
+
+    def attribute(cue_behind: Array, cue_ahead: Array) -> Array:
+        where, coming = _step(cue_behind), _later(cue_ahead, steps << _PAYLOAD)
+        joined = (_step(last_link) > where) & (before_mention >= 0) & (before_mention >= _step(last_clause))
+        from_left = (where >= 0) & (before_mention < where) & (_step(last_clause) <= where) & ~joined
+        from_right = (_step(coming) < link_ahead) & (_step(coming) <= mention_ahead)
+        return jnp.where(from_left, _value(cue_behind), jnp.where(from_right, _value(coming), 0))
+
+    bare_value = attribute(last_change, next_change)
+    late = _later(next_late, steps << _PAYLOAD)
+    late_value = jnp.where((_step(late) < clause_ahead) & (barrier_ahead >= _step(late)), _value(late), 0)
+    change = jnp.where(bare_value > 0, bare_value, late_value)
+
+    packed = polarity | certainty << 1 | attribute(last_side, next_side) << 3
+    packed = packed | attribute(last_site, next_site) << 5 | change << 10 | (number - 1) << 12
     place = _first_at_least(sums[:, 1], jnp.broadcast_to(jnp.arange(1, slots + 1)[:, None], (slots, rows)))  # [M, B]
     count = sums[-1, 1]
     valid = jnp.arange(slots, dtype=jnp.int32)[:, None] < count[None]
@@ -194,6 +232,41 @@ def findings(tables: Tables, words: Words, found: Matches, slots: int, think_onl
         first=jnp.where(valid, jnp.take_along_axis(words.first, begin, 0), 0).T, last=pick(words.last).T,
         valid=valid.T, overflow=jnp.maximum(count - slots, 0),
     )  # fmt: skip
+
+
+def _voices(words: Words, found: Matches, clause: Array, comma: Array) -> tuple[Array, Array, Array]:
+    """What the text is doing at each step, whether behind a comma, and the words that silence their clause.
+
+    The latter are foreign words and the first words of listed options, but for one a conclusion announces.
+    """
+    has = partial(_has, found)
+    lasting = has("definition", "lasting")
+    kind = jnp.where(lasting, DEFINES, jnp.where(has("introduction"), INTRODUCES, SUPPOSES))
+    kind = jnp.where(has("hypothetical"), kind, 0)
+    fresh = clause & (words.boundary | ~has("continues"))
+    colon = words.word & ((words.gap & a.COLON) != 0)
+    flags = (fresh, comma, has("assertion"), words.word, words.boundary, has("conclusion"), colon)
+    packed = kind | sum(flag.astype(jnp.int32) << 3 + place for place, flag in enumerate(flags))
+
+    def step(carry: tuple[Array, Array, Array, Array], now: Array) -> tuple[tuple[Array, Array, Array, Array], Array]:
+        voice, after, concluded, chosen = carry
+        fresh, comma, asserts, word, boundary, concludes, colon = (((now >> 3 + place) & 1) == 1 for place in range(7))
+        kind, was_chosen = now & 7, chosen
+        chosen = jnp.where(word, colon & concluded, chosen)
+        concluded = (concluded & ~boundary) | concludes
+        voice = jnp.where(fresh, TELLS, voice)
+        after = (after & ~fresh) | comma
+        observes = asserts & ((voice != DEFINES) | after)
+        voice = jnp.where(kind > 0, kind, jnp.where(observes, OBSERVES, voice))
+        after = after & (kind == 0)
+        return (voice, after, concluded, chosen), voice | after.astype(jnp.int32) << 3 | was_chosen.astype(
+            jnp.int32
+        ) << 4
+
+    row = jnp.zeros_like(packed[0])
+    _, out = jax.lax.scan(step, (row, row > 0, row > 0, row > 0), packed)
+    mute = words.foreign | (words.option & ((out >> 4) == 0))
+    return out & 7, ((out >> 3) & 1) == 1, mute
 
 
 def _has(found: Matches, *roles: str) -> Array:

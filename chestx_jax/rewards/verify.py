@@ -104,6 +104,13 @@ def stated(tables: Relations, wanted: Findings, claims: Findings) -> Bool[Array,
     return scored(tables, wanted) & (counts & same_side & matches).any(2)
 
 
+def related(tables: Relations, findings: Findings) -> Bool[Array, "B M M"]:
+    """Which pairs of slots hold concepts of which one is a kind of the other."""
+    one, two = _pairs(findings, 2), _pairs(findings, 1)
+    below, above, _, _ = relate(tables, one.concept, two.concept)
+    return (below | above) & one.valid & two.valid
+
+
 def contradictory(tables: Relations, claims: Findings, within_step: Bool[Array, " B"]) -> Bool[Array, "B M"]:
     """Claims that another claim of the same text denies; only of the same step where `within_step` (two films)."""
     one, two = _pairs(claims, 2), _pairs(claims, 1)

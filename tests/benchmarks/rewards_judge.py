@@ -15,7 +15,7 @@ import numpy as np
 
 from chestx_jax.eval.answers import reasoning_text
 from chestx_jax.lexicon import findings, load
-from chestx_jax.lexicon.extract import extract
+from chestx_jax.lexicon.extract import extract, rows
 from chestx_jax.lexicon.vocabulary import Relations, relations
 from chestx_jax.rewards import process, verify
 
@@ -29,6 +29,14 @@ NEGATIVE = re.compile(
 STATUS_POSITIVE = re.compile(
     r"\b(not (?:excluded|ruled out|normal|clear)|cannot be (?:excluded|ruled out)|abnormal)\b", re.IGNORECASE
 )
+REFUSED = re.compile(
+    r"\b(not|absent|unlikely|ruled out|excluded|negative|unconfirmed|unsupported|less likely|refuted)\b", re.IGNORECASE
+)
+HEALTHY = re.compile(
+    r"\b(normal|clear|sharp|intact|midline|central\w*|symmetric\w*|unremarkable|adequate\w*|within normal|proper\w*|good)\b",  # noqa: E501
+    re.IGNORECASE,
+)
+UNHEALTHY = re.compile(r"\b(abnormal|asymmetr|not|no longer)\w*", re.IGNORECASE)
 
 
 def load_items(folder: Path) -> list[tuple[str, dict]]:
@@ -65,10 +73,22 @@ def judged(record: dict) -> dict[str, float] | None:
 
 
 def judge_sign(observation: str, status: str) -> int:
-    """The sign of an observation as the judge lists it: status decides, a negated observation turns it around."""
+    """Whether the judge lists something that is there (1) or is not (0), read by rules of its own.
+
+    The status decides. An observation that is itself a denial or a normality ("no effusion", "clear lungs") says that
+    something is absent unless the status refuses it; where the status only names what is normal or missing ("bones:
+    no fractures or abnormal densities"), that is an absence too.
+    """
     negative = bool(NEGATIVE.search(status)) and not STATUS_POSITIVE.search(status)
+    if re.match(r"\s*(?:no|none|without|absence of)\b", status, re.IGNORECASE):
+        negative = True
     turned = re.match(r"(?:no|absence of|lack of|without|absent)\b", observation.strip(), re.IGNORECASE)
-    return int(not negative) if not turned else 0
+    healthy = HEALTHY.search(observation) and not UNHEALTHY.search(observation)
+    if turned or healthy:
+        return int(
+            bool(healthy) and bool(REFUSED.search(status)) and not re.search(r"\bnormal\b", status, re.IGNORECASE)
+        )
+    return int(not negative)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -119,12 +139,13 @@ def main(verbose: bool) -> None:
             sign = judge_sign(observation, status)
             read = whole or concepts
             signed += 1
-            same = read[0].polarity == sign if names[read[0].concept] != "No Finding" else read[0].polarity != sign
+            said = [finding for finding in read if finding.certainty] or read  # headings assert nothing
+            same = (said[0].polarity == sign) != (names[said[0].concept] == "No Finding")
             agree += same
             if not same:
                 clashes[f"{observation} | {status} | {names[read[0].concept]} {read[0].polarity}"] += 1
             mine = [
-                f.polarity
+                f.polarity != (names[f.concept] == "No Finding")
                 for f in in_text
                 if any(is_a[f.concept, c.concept] or is_a[c.concept, f.concept] for c in read)
             ]
@@ -153,7 +174,8 @@ def correlate(lexicon, items) -> None:
     claims, evidence, goal = (findings(lexicon, list(values), slots) for values in (texts, reports, steps))
     tables = Relations(**relations(lexicon))
     factual = np.asarray(process.factuality(verify.verify(tables, claims, evidence)))
-    complete = np.asarray(process.completeness(tables, claims, goal))
+    complete = np.asarray(process.recall(tables, claims, goal))
+    stated = np.asarray(process.completeness(tables, claims, goal))
     rouge_p = [rouge_l(text, report)[0] for text, report in zip(texts, reports, strict=True)]
     rouge_r = [rouge_l(text, step)[1] for text, step in zip(texts, steps, strict=True)]
     bag_p, bag_r = [], []
@@ -168,11 +190,23 @@ def correlate(lexicon, items) -> None:
             f"{name:13s} Spearman ours {spearman(ours, judge[name]):.4f}  ROUGE-L {spearman(np.asarray(rouge), judge[name]):.4f}"  # noqa: E501
             f"  bag of concepts {spearman(np.asarray(bag), judge[name]):.4f}"
         )
+    print(
+        f"completeness by statements alone (the training term): Spearman {spearman(stated, judge['completeness']):.4f}"
+    )
+    own = [
+        [f for o, s in observations(record, "pred_key_finding") for f in extract(lexicon, f"{o}: {s}")]
+        for _, record, _ in kept
+    ]
+    listed = np.asarray(process.factuality(verify.verify(tables, rows(own, slots), evidence)))
+    print(
+        "the judge's own observations, verified by the same rules: factuality Spearman "
+        f"{spearman(listed, judge['factuality']):.4f}"
+    )
     for group in sorted({name for name, _, _ in kept}):
-        rows = np.asarray([name == group for name, _, _ in kept])
+        mine = np.asarray([name == group for name, _, _ in kept])
         print(
-            f"{group:55s} n {rows.sum():4d}  ours {factual[rows].mean():.3f} {complete[rows].mean():.3f}"
-            f"  judge {judge['factuality'][rows].mean():.3f} {judge['completeness'][rows].mean():.3f}"
+            f"{group:55s} n {mine.sum():4d}  ours {factual[mine].mean():.3f} {complete[mine].mean():.3f}"
+            f"  judge {judge['factuality'][mine].mean():.3f} {judge['completeness'][mine].mean():.3f}"
         )
 
 

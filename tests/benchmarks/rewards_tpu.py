@@ -1,0 +1,54 @@
+"""The reward compiled for a TPU slice ahead of time, and the memory it takes: no TPU needed, libtpu is.
+
+`python tests/benchmarks/rewards_tpu.py [v5e:2x4] [TOKENIZER_FOLDER]`: 2,048 completions of 2,048 tokens split over the
+slice, tables of the tokenizer's whole vocabulary on every chip.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from chestx_jax import lexicon
+from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.planning import topology
+from chestx_jax.rewards.combine import RewardConfig, score
+from chestx_jax.tokens.tokenizer import load_tokenizer, token_bytes
+from chestx_jax.types import Completion
+
+TOKENIZER = Path(__file__).resolve().parents[2].parent / "shared/data/qwen2vl/qwen2-vl-2b"
+
+
+def compiled(name: str, tables: Tables, rows: int, width: int, slots: int = 64) -> jax.stages.Compiled:
+    """The reward of `rows` completions of `width` tokens in groups of eight, for the slice called `name`."""
+    mesh = Mesh(np.asarray(topology.find(name).devices), ("data",))
+
+    def placed(tree, axes: PartitionSpec):
+        sharding = NamedSharding(mesh, axes)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+    count = max(rows // 8, 1)
+    gold = lexicon.reference(lexicon.load(), [()] * count, [()] * count, ["A"] * count, ["binary"] * count, slots)
+    per_row = np.zeros(rows, np.int32)
+    completion = Completion(ids=np.zeros((rows, width), np.int32), length=per_row, prompt=per_row)
+    config = RewardConfig(slots=slots)
+    whole, split = PartitionSpec(), PartitionSpec("data")
+    return score.lower(config, placed(tables, whole), placed(completion, split), placed(gold, whole)).compile()
+
+
+def main(name: str, folder: Path) -> None:
+    words = token_bytes(load_tokenizer(folder))
+    tables = lexicon.tables(lexicon.load(), words)
+    start = time.perf_counter()
+    program = compiled(name, tables, 2048, 2048)
+    print(f"{name}: 2048 x 2048 tokens, {len(words)} vocabulary rows, compiled in {time.perf_counter() - start:.0f} s")
+    memory = program.memory_analysis()
+    for part in ("argument", "output", "temp", "generated_code"):
+        print(f"{part:15s} {getattr(memory, part + '_size_in_bytes') / 2**20:9.1f} MiB a chip")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "v5e:2x4", Path(sys.argv[2]) if len(sys.argv) > 2 else TOKENIZER)
