@@ -264,6 +264,26 @@ def test_every_record_once_in_order(broken, encoder):
         assert all(broken[n] == s for n, s in zip(asked.prompts.index, asked.samples, strict=True) if n >= 0)
 
 
+def test_shares_of_a_batch_make_the_whole_in_step(broken, encoder):
+    """Two processes that make two rows each: as many batches as alone, the same rows, in either all that is its own."""
+    whole = list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0)))
+    shares = [list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0), own=own)) for own in ((0, 2), (1, 3))]
+    for alone, *parts in zip(whole, *shares, strict=True):
+        rows = {
+            n: ids
+            for part in parts
+            for n, ids in zip(part.prompts.index.tolist(), part.prompts.tokens.ids, strict=True)
+        }
+        expected = dict(zip(alone.prompts.index.tolist(), alone.prompts.tokens.ids, strict=True))
+        assert rows.keys() - {-1} == expected.keys() - {-1}
+        assert all(np.array_equal(rows[n], ids) for n, ids in expected.items() if n >= 0)
+        assert all(len(part.samples) == 2 for part in parts)
+    lost = [replace(sample, images=("/nowhere/film.png",)) for sample in broken[:2]]
+    (empty,) = prompts_once(lost, encoder, 4, ROWS, BadRecords(1.0), own=(0, 1))  # the others wait for it
+    assert empty.prompts.index.tolist() == [-1, -1]
+    assert list(prompts_once(lost, encoder, 4, ROWS, BadRecords(1.0))) == []
+
+
 def test_draws_follow_the_weights():
     sources = [
         Source(tuple("ab"), 3.0, True, False),

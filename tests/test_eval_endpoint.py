@@ -1,6 +1,7 @@
 """The endpoint client against a misbehaving server: retries, cache, resume, every item accounted for."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.eval import llm_judge, remote
-from chestx_jax.eval.endpoint import Endpoint, Refused, ask, parse_model, request_key
+from chestx_jax.eval.endpoint import Endpoint, Refused, ask, each, parse_model, request_key
 from chestx_jax.eval.judgements import aggregate
 from chestx_jax.eval.records import Prediction, read_predictions
 from chestx_jax.eval.running import answered
@@ -42,6 +43,15 @@ def test_a_reply_is_asked_for_once(tmp_path, stream):
     assert (first.prompt_tokens, first.completion_tokens, first.cached) == (10, 4, False)
     assert second.cached
     assert sum(log.asked.values()) == 1
+
+
+def test_the_same_is_asked_once_however_many_ask(tmp_path):
+    with serve(lambda body, before: time.sleep(0.1) or "A") as (url, log):
+        ours = endpoint(url, tmp_path)
+        replies = [reply for _, reply in each(4, lambda number: ask(ours, CHAT), range(8))]
+    assert [reply.text for reply in replies] == ["A"] * 8
+    assert sum(log.asked.values()) == 1
+    assert sum(not reply.cached for reply in replies) == 1
 
 
 @pytest.mark.parametrize("fault", [429, 500, "html", "cut", "slow"])

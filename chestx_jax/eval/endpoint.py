@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ class Endpoint:
     workers: int = 8
     stream: bool = True
     patience: int = 24  # failed calls in a row after which it counts as down
+    asking: dict[str, threading.Lock] = field(default_factory=dict, compare=False, repr=False)  # by request
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,19 @@ def request_key(endpoint: Endpoint, body: Mapping[str, Any]) -> str:
 def ask(endpoint: Endpoint, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Reply:
     """One chat completion, from the cache if it is there; failures come back as a `Reply` with an `error`.
 
+    Threads that ask the same at the same time ask once: the others wait for the reply.
+
     Raises:
       Refused: the endpoint rejects the request itself, so that asking on makes no sense.
     """
     body = {"model": endpoint.model, "messages": list(messages), **parameters}
-    path = endpoint.cache / f"{request_key(endpoint, body)}.json"
-    known = _cached(path)
-    if known:
-        return known
+    key = request_key(endpoint, body)
+    path = endpoint.cache / f"{key}.json"
+    with endpoint.asking.setdefault(key, threading.Lock()):
+        return _cached(path) or _ask(endpoint, body, path)
+
+
+def _ask(endpoint: Endpoint, body: dict[str, Any], path: Path) -> Reply:
     if endpoint.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     problem = ""
