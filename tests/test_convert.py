@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -43,6 +44,18 @@ def test_there_and_back_bit_for_bit(checkpoint, tmp_path):
     original = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     assert len([name for name in original if name.endswith(".safetensors")]) > 2
     assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == original
+
+
+def test_a_broken_checkpoint_leaves_nothing_behind(checkpoint, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint, broken)
+    shard = sorted(broken.glob("*.safetensors"))[-1]
+    shard.write_bytes(shard.read_bytes()[:-2] + b"\xc0\x7f")  # a NaN, the last value that is read
+    done = convert(f"--from=hf:{broken}", f"--to=orbax:{tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert "holds NaN or infinite values" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,18 @@ def _layers(weight: Weight, parameter: Any) -> Iterator[np.ndarray]:
             from jax.experimental.multihost_utils import process_allgather
 
             part = process_allgather(part, tiled=True)
-        yield weight.to_tensor(np.asarray(part))
+        yield weight.to_tensor(_on_host(part))
+
+
+def _on_host(array: Any) -> np.ndarray:
+    """The array's values in a copy of their own: what `np.asarray` gathers, a `jax.Array` keeps as long as it lives."""
+    if not isinstance(array, jax.Array):
+        return np.asarray(array)
+    out = np.empty(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        if shard.replica_id == 0:
+            out[shard.index] = np.asarray(shard.data)
+    return out
 
 
 def _write_weights(

@@ -18,6 +18,7 @@ import numpy as np
 from chestx_jax.errors import UserError
 
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+BLOCK = 1 << 26  # bytes
 INDEX = "model.safetensors.index.json"
 
 
@@ -75,9 +76,18 @@ def write(path: Path, specs: Iterable[tuple[str, np.dtype, tuple[int, ...]]], ar
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in arrays:
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            for block in _blocks(array):
+                file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """The array by stretches of its first dimension, so that a transposed one is copied a little at a time."""
+    if not array.size or not array.ndim:
+        return iter([array])
+    step = max(1, BLOCK * len(array) // array.nbytes)
+    return (array[start : start + step] for start in range(0, len(array), step))
 
 
 def nonfinite(array: np.ndarray) -> bool:
