@@ -1,6 +1,8 @@
 """What a plan counts: loops multiplied out, FLOPs by hand, bytes on links, and one sentence for what is wrong."""
 
+import json
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from chestx_jax.errors import UserError
 from chestx_jax.planning import budget, chips, hlo, links, planner, report, roofline, topology
+from chestx_jax.planning.stages import stages
 from chestx_jax.planning.walk import Collective, walk
 from chestx_jax.sharding import MeshConfig
 
@@ -63,18 +66,18 @@ window={{size={batch} stride={max(batch - 1, 1)} pad=0_0 lhs_dilate={batch}}}, d
     assert flops_of(walk(hlo.parse(text))) == 2 * batch * rows * inner * columns
 
 
-def test_tiny_programs_agree_with_the_analytic_count():
-    """Micro-batches, shared prompts, films and decoding, compiled for the CPU."""
-    machine = topology.find("cpu:8", cores=2)
-    names = ["sft/step", "grpo/rollout", "grpo/step"]
-    made = planner.plan(mesh_run.JOB, machine, names)
-    for name in names:
-        program = made.programs[name]
-        assert program.cost.flops * 8 == pytest.approx(program.expected.executed, rel=0.03), name
-        assert program.expected.useful < program.expected.executed
-        assert program.compiled.memory.peak < 2**30
-    table = report.text(made)
-    assert all(name in table for name in names)
+def test_a_tiny_step_agrees_with_the_analytic_count():
+    """Micro-batches and films, forward and backward, compiled for the CPU; what does not divide is said."""
+    job, machine = replace(mesh_run.JOB, mesh=MeshConfig(1, 4, 1)), topology.find("cpu:4", cores=2)
+    made = planner.plan(job, machine, ["sft/step"])
+    program = made.programs["sft/step"]
+    assert program.cost.flops * 4 == pytest.approx(program.expected.executed, rel=0.03)
+    assert program.expected.useful < program.expected.executed
+    assert program.compiled.memory.peak < 2**30
+    assert "sft/step" in report.text(made)
+    assert json.loads(json.dumps(report.to_json(made)))["programs"]["sft/step"]["fits"]
+    assert made.advice == ()
+    assert "the same rows" in planner.undivided(stages(job), {"data": 8, "fsdp": 1, "tensor": 1})[0]
     allowed = budget.measured(made)
     assert budget.differences("cpu:8", allowed, allowed) == []
     worse = {**allowed, "sft/step": {**allowed["sft/step"], "peak": allowed["sft/step"]["peak"] / 2}}

@@ -130,7 +130,8 @@ def _counted(
     films = vision(model, count * rows.image_slots, rows.patches)
     forward = plus(text, films)
     once = forward.rest + films.squares + causal
-    return Expected(executed(model, forward, trained, positions), once * (3 if trained else 1), tokens)
+    useful = 3 * once - forward.patches if trained else once
+    return Expected(executed(model, forward, trained, positions), useful, tokens)
 
 
 def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> Expected:

@@ -59,7 +59,8 @@ def _visit(module: Module, computation: Computation, trips: float, known: dict[i
         if opcode == "while":
             body, condition = (module.computations[instruction.called(key) or ""] for key in ("body", "condition"))
             start = _start(computation, instruction.operands[0], known)
-            times = trip_count(body, condition, start)
+            told = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)
+            times = float(told.group(1)) if told else trip_count(module, body, condition, start)
             _visit(module, body, trips * times, _invariant(body, start), found)
         elif opcode in ("call", "async-start") and (name := instruction.called("to_apply|calls|called_computation")):
             _visit(module, module.computations[name], trips, {}, found)
@@ -238,22 +239,37 @@ def _written(module: Module, computation: Computation, name: str, shape) -> list
     return [(array.space, array.bytes) for array in leaves(shape)]
 
 
-def trip_count(body: Computation, condition: Computation, start: dict[int, int]) -> float:
+def trip_count(module: Module, body: Computation, condition: Computation, start: dict[int, int]) -> float:
     """How often a loop runs, from its condition `i < n`, the counter's start and its step. Where other conditions may
     end it sooner (all completions done), the most it can run. 1 where no counter is found."""
     counts = []
-    for test in condition.instructions.values():
-        if test.opcode != "compare" or len(test.operands) != 2:
-            continue
-        counter, limit = (_value(condition, operand, start) for operand in test.operands)
-        index = _element(condition, test.operands[0])
-        if limit is None or index is None:
+    for test, operands in _comparisons(module, condition):
+        (counter, limit), index = (_value(*operand, start) for operand in operands), _element(*operands[0])
+        if limit is None or index is None or "direction=L" not in test.attributes:
             continue
         step, begin = _step(body, index, start), start.get(index, counter if counter is not None else 0)
         reach = limit + (1 if "direction=LE" in test.attributes else 0)
-        if step and "direction=L" in test.attributes:
-            counts.append(max(0, -(-(reach - begin) // step)))
+        counts.append(max(0, -(-(reach - begin) // step)))
     return float(max(counts, default=1))
+
+
+def _comparisons(module: Module, condition: Computation) -> Iterator[tuple[Instruction, list[tuple[Computation, str]]]]:
+    """Comparisons in a loop's condition and in its fusions, each operand with the computation that knows it."""
+    for instruction in condition.instructions.values():
+        if instruction.opcode == "compare":
+            yield instruction, [(condition, name) for name in instruction.operands]
+        if instruction.opcode != "fusion":
+            continue
+        inner = module.computations[instruction.called("calls") or ""]
+        for test in inner.instructions.values():
+            if test.opcode == "compare":
+                operands = []
+                for value in (inner.instructions[name] for name in test.operands):
+                    given = value.opcode == "parameter"
+                    operands.append(
+                        (condition, instruction.operands[int(value.literal)]) if given else (inner, value.name)
+                    )
+                yield test, operands
 
 
 def _start(computation: Computation, name: str, known: dict[int, int]) -> dict[int, int]:
@@ -294,13 +310,13 @@ def _value(computation: Computation, name: str, known: dict[int, int]) -> int | 
     return known.get(index) if index is not None else None
 
 
-def _step(body: Computation, index: int, start: dict[int, int]) -> int | None:
+def _step(body: Computation, index: int, start: dict[int, int]) -> int:
     """What a loop adds to its counter in a turn."""
     following = body.instructions[body.instructions[body.root].operands[index]]
     while following.opcode in ("copy", "bitcast"):
         following = body.instructions[following.operands[0]]
     if following.opcode != "add":
-        return 1
+        return 1  # fused: loops of `scan` and `while_loop` here all count by one
     values = [_value(body, operand, _invariant(body, start)) for operand in following.operands]
     return next((value for value in values if value is not None), 1)
 
