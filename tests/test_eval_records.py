@@ -191,3 +191,20 @@ def test_any_record_is_accounted_for(record):
         assert found.valid or found.reason
     with contextlib.suppress(FieldError):
         from_record(record)
+
+
+def test_the_time_left_is_that_of_whole_batches(tmp_path, monkeypatch):
+    """Batches of four, six seconds each: said once a batch, and right to the batch."""
+    clock = [0.0]
+    monkeypatch.setattr("chestx_jax.eval.running.time.monotonic", lambda: clock[0])
+    samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in range(16)]
+
+    def batches(missing):
+        for n, sample in enumerate(missing):
+            clock[0] += 6.0 if n % 4 == 0 else 0.0
+            yield from_sample(sample, "A")
+
+    said: list[str] = []
+    answered(tmp_path / "p.jsonl", samples, batches, said.append)
+    # When the first of a batch is here, the batch itself takes no more time.
+    assert said == [f"{done} of 16 answered, {left} s left" for done, left in ((5, 12), (9, 6), (13, 0))]

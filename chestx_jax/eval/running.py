@@ -46,7 +46,10 @@ def answered(
     for count, prediction in enumerate(append_predictions(path, named)):
         known[_key(prediction)] = prediction
         now = time.monotonic()
-        if count and now - told > 5:  # a batch arrives at once: the first of one says how long those before it took
+        # A batch arrives at once: the first of one says how long those before it took, compiling included.
+        if not count:
+            told = now
+        elif now - told > 5:
             left = (arrived - started) / count * (len(missing) - count) - (now - arrived)
             say(f"{len(known)} of {len(samples)} answered, {max(left, 0):.0f} s left")
             told = now
