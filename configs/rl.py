@@ -75,8 +75,8 @@ def phantom() -> ConfigDict:
         "source": {"path": "rl.jsonl"},
         "prompts": 8,
         "rows": {"length": 128, "image_slots": 2, "patches": 64},
-        "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 96, "group": 8},
-        "rewards": {"factuality": 1.0, "completeness": 1.0, "slots": 24},
+        "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 112, "group": 8},
+        "rewards": {"accuracy": 0.5, "factuality": 1.0, "completeness": 1.0, "slots": 24},
         "advantages": {"baseline": "group", "scale": "std", "equal_groups": "keep", "step_weight": 0.0},
         "policy": {
             "clip_low": 0.2,
@@ -90,8 +90,8 @@ def phantom() -> ConfigDict:
         "overlong": {"rule": "keep", "buffer": 0, "penalty": 1.0},
         "updates": 1,
         "micro_batches": 1,
-        "steps": 200,
-        "optimizer": {"rate": 1e-4, "schedule": "constant", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
+        "steps": 120,
+        "optimizer": {"rate": 2e-4, "schedule": "constant", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
         "seed": 0,
         "cadence": {"log": 5, "save": 50, "samples": 50, "keep": 1},
     }

@@ -69,8 +69,8 @@ def paper() -> ConfigDict:
 
 
 def phantom() -> ConfigDict:
-    """A model of 1.3M parameters on drawn 112×112 films: a base stage (captions, option look-up: what the paper's base
-    model arrives with), then SFT."""
+    """A model of 1.4M parameters on drawn 112×112 films: a base stage (seeing regions, going through options: what the
+    paper's base model arrives with), then SFT."""
     rows = {"length": 256, "image_slots": 3, "patches": 64}
     optimizer = {
         "rule": "muon",
@@ -85,31 +85,32 @@ def phantom() -> ConfigDict:
         "name": "base",
         "init": loose("random"),
         "sources": (
-            {"path": "base_regions.jsonl", "weight": 5.0, "reasoning": False, "seen": True},
-            {"path": "base_letters.jsonl", "weight": 2.0, "reasoning": False},
-            {"path": "base_lookup.jsonl", "weight": 1.0, "reasoning": True},
+            {"path": "base_regions.jsonl", "weight": 3.0, "reasoning": False, "seen": True},
+            {"path": "base_checks.jsonl", "weight": 3.0, "reasoning": False},
+            {"path": "base_told_checks.jsonl", "weight": 1.0, "reasoning": False},
+            {"path": "base_told.jsonl", "weight": 1.0, "reasoning": True},
         ),
         "rows": {**rows, "image_slots": 4},
         "batch": 8,
-        "steps": 550,
+        "steps": 400,
         "optimizer": {**optimizer, "rate": 8e-3},
         "seed": 0,
-        "cadence": {"log": 20, "save": 350, "validate": 350, "keep": 1},
+        "cadence": {"log": 20, "save": 300, "validate": 300, "keep": 1},
     }
     sft = {
         "name": "sft",
         "init": loose(ConfigDict(base)),
         "sources": (
-            {"path": "train_reasoning.jsonl", "weight": 2.0, "reasoning": True},
-            {"path": "train_answer.jsonl", "weight": 0.5, "reasoning": False},
-            {"path": "base_regions.jsonl", "weight": 1.0, "reasoning": False, "seen": True},
-            {"path": "base_letters.jsonl", "weight": 0.3, "reasoning": False},
+            {"path": "train_reasoning.jsonl", "weight": 3.0, "reasoning": True},
+            {"path": "train_answer.jsonl", "weight": 0.2, "reasoning": False},
+            {"path": "base_regions.jsonl", "weight": 0.7, "reasoning": False, "seen": True},
+            {"path": "base_checks.jsonl", "weight": 0.7, "reasoning": False},
         ),
         "validation": {"path": "validation.jsonl"},
         "validation_batches": 4,
         "rows": rows,
         "batch": 8,
-        "steps": 420,
+        "steps": 300,
         "optimizer": {**optimizer, "rate": 5e-3},
         "seed": 0,
         "cadence": {"log": 20, "save": 200, "validate": 200, "keep": 1},
@@ -121,7 +122,7 @@ def phantom() -> ConfigDict:
                 "source": {"path": "test.jsonl"},
                 "rows": {"length": 128, "image_slots": 2, "patches": 64},
                 "batch": 64,
-                "length": 96,
+                "length": 112,
                 "limit": 0,
                 "blind": True,
             },
@@ -131,13 +132,14 @@ def phantom() -> ConfigDict:
                 "layers": 4,
                 "width": 128,
                 "heads": 4,
-                "kv_heads": 2,
+                "kv_heads": 4,
                 "hidden": 256,
                 "mrope_section": (4, 6, 6),
                 "tied": True,
-                "rope_theta": 1e4,
+                "rope_theta": 1e6,
                 "initializer_range": 0.08,
-                "residual_range": 0.08,
+                "residual_range": 0.0,
+                "start": "induction",
                 "max_positions": 2048,
                 "vision": {"layers": 3, "width": 96, "heads": 3, "hidden": 288, "temporal_patch_size": 1},
                 "compute": {"dtype": "float32", "param_dtype": "float32", "remat": "none", "unroll": 0},

@@ -34,4 +34,4 @@ def test_region_text_goes_row_by_row():
     labels = [""] * (SIDE * SIDE)
     labels[5] = "Lung Lesion"
     text = region_text(labels, name)
-    assert text.split(", ") == ["clear"] * 5 + ["lung lesion"] + ["clear"] * (SIDE * SIDE - 6)
+    assert text.split() == ["clear"] * 5 + ["lesion"] + ["clear"] * (SIDE * SIDE - 6)

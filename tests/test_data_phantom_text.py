@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.data.phantom import phrases
-from chestx_jax.data.phantom.base import captions, lookups
+from chestx_jax.data.phantom.base import checks, told
 from chestx_jax.data.phantom.cases import (
     FINDINGS,
-    IS_A,
     PROGRESSIVE,
     ambiguous,
     clashes,
@@ -23,8 +22,9 @@ from chestx_jax.data.phantom.cases import (
 )
 from chestx_jax.data.phantom.finding import CHANGES, DEVICES, SEVERITIES
 from chestx_jax.data.phantom.questions import Study, questions
+from chestx_jax.data.phantom.reasoning import in_order
 from chestx_jax.data.phantom.report import write_reports
-from chestx_jax.data.schema import infer_task, options, parse_drawn
+from chestx_jax.data.schema import Sample, infer_task, options, parse_drawn
 from chestx_jax.types import LABELS, TASKS
 
 LABEL_OF = {label.lower(): label for label in LABELS}
@@ -136,6 +136,10 @@ def labels_of(sample) -> list[str]:
     return [parse_drawn(text).label for text in sample.drawn]
 
 
+def in_report_order(sample) -> list[str]:
+    return [finding.label for finding in in_order([parse_drawn(text) for text in sample.drawn])]
+
+
 def test_gold_answers_are_true_and_alone_so(asked):
     for sample in asked:
         labels, listed = labels_of(sample), options(sample.question)
@@ -154,7 +158,7 @@ def test_gold_answers_are_true_and_alone_so(asked):
             assert not clashes(set().union(*sets.values()))
         elif sample.task == "anomaly":
             assert not listed
-            assert sample.answer.split(", ") == (labels or ["No Finding"])
+            assert sample.answer.split(", ") == (in_report_order(sample) or ["No Finding"])
         else:
             changed = parse_drawn(next(text for text in sample.drawn if not text.endswith("|")))
             assert listed[sample.answer] == changed.change
@@ -166,13 +170,18 @@ def test_reasoning_is_true_short_and_states_every_finding(asked):
     lengths = []
     for sample in asked:
         labels, text = labels_of(sample), " ".join(sample.steps)
-        assert 3 <= len(sample.steps) <= 6
+        assert 3 <= len(sample.steps) <= 9
         assert not any(ambiguous(label, labels) for label in denied(text))
         lengths.append(len(text.split()))
         if sample.task in ("multiple", "anomaly"):
             assert all(label.lower() in text for label in labels if label != "Support Devices")
         if sample.task in ("single", "multiple", "temporal"):
-            assert text.endswith(f"option {sample.answer}.")
+            assert text.endswith(f"The answer is option ({sample.answer}).")
+            assert re.findall(r"Option \(([A-D])\)", text)[-1] == sample.answer  # the options up to the right one
+        for name in re.findall("([a-z ]+) absent[.]", text):
+            assert LABEL_OF[re.sub("^ ", "", name)] not in labels
+        for name in re.findall("([a-z ]+) present[.]", text):
+            assert LABEL_OF[re.sub("^ ", "", name)] in (labels or ["No Finding"])
         assert all(step[0].isupper() and step.endswith(".") for step in sample.steps)
     assert 30 < np.mean(lengths) < 50
     assert max(lengths) < 80
@@ -235,41 +244,35 @@ def test_no_anomaly_guess_is_cheap(asked):
     assert golds.most_common(1)[0][1] <= 0.12 * golds.total()
 
 
-def test_captions_state_all_twelve_labels(studies):
-    some = studies[:200]
-    made = captions(some, "caption", np.random.default_rng(1))
-    assert len(made) == sum(len(item.images) for item in some)
-    starts = set()
-    for sample in made:
-        parts = sample.answer.split(", ")
-        said = {name: part[len(name) + 1 :] for part in parts for name in LABEL_OF if part.startswith(f"{name} ")}
-        assert set(said) == {label.lower() for label in FINDINGS}
-        starts.add(parts[0].rsplit(" ", 1)[0])
+def regions_of(made: Study) -> Sample:
+    """What a film's regions show, all of it in the first ones."""
+    words = [label.lower().split()[-1] for label in made.labels if label != "No Finding"]
+    said = " ".join([*words, *["clear"] * (16 - len(words))])
+    truth = tuple(f"{finding.label}|{finding.side}|" for finding in made.case.findings)
+    return Sample("", "anomaly", "", said, made.images[:1], (), made.reports[:1], "", truth)
+
+
+def test_checks_go_through_every_option_and_are_right(studies):
+    alone = [made for made in studies if made.case.earlier is None][:300]
+    for sample in checks([regions_of(made) for made in alone], "checks", np.random.default_rng(1)):
         labels = labels_of(sample)
-        implied = {IS_A[label] for label in labels if label in IS_A}
-        assert {LABEL_OF[name] for name, where in said.items() if where != "no"} == {*labels, *implied}
-        for finding in map(parse_drawn, sample.drawn):
-            side = {"both": "bilateral", "": "yes"}.get(finding.side, finding.side)
-            assert said[finding.label.lower()].split()[0] == side
-    assert len(starts) >= 12
+        listed = re.findall(r"^([A-H])\) (.+)$", sample.question, re.MULTILINE)
+        said = re.findall(r"Option \(([A-H])\) ([a-z ]+) (present|absent)[.]", sample.answer)
+        assert [(letter, name) for letter, name, _ in said] == listed
+        assert all((LABEL_OF[name] in labels) == (verdict == "present") for _, name, verdict in said)
+        assert {LABEL_OF[name] for _, name in listed} >= set(labels)
+        assert all(LABEL_OF[name] in labels or not ambiguous(LABEL_OF[name], labels) for _, name in listed)
 
 
-def test_lookups_need_no_film_and_are_right():
-    made = lookups(600, "lookup", np.random.default_rng(2))
-    kinds = Counter()
-    for sample in made:
-        listed = options(sample.question)
-        assert sample.images == sample.reports == ()
-        assert sample.steps[0].endswith(f"option {sample.answer}.")
-        gold = listed[sample.answer]
-        wanted = re.search("Which option is (.+)[?]", sample.question)
-        kinds[bool(wanted)] += 1
-        if wanted:
-            assert set(re.split(", | and ", wanted[1])) == set(gold.split(", "))
-        elif gold != "support devices":
-            true = [text for text in listed.values() if text in sample.question.partition("\n")[0].lower()]
-            assert true == [gold]
-    assert min(kinds.values()) > 150
+def test_told_films_need_no_film(studies, asked):
+    shown = {made.images[0]: regions_of(made) for made in studies}
+    made = told(asked, list(shown.values()))
+    alone = [sample for sample in asked if len(sample.images) == 1]
+    assert len(made) == len(alone) > 0
+    for sample, original in zip(made, alone, strict=True):
+        assert sample.images == ()
+        assert sample.question == f"{shown[original.images[0]].answer}\n{original.question}"
+        assert (sample.steps, sample.answer) == (original.steps, original.answer)
 
 
 @pytest.mark.parametrize(("labels", "text"), [(["Edema"], "edema"), (["Edema", "Fracture"], "edema or fracture")])

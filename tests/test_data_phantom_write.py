@@ -18,14 +18,16 @@ from chestx_jax.errors import UserError
 from chestx_jax.types import LABELS, TASKS
 
 SMALL = Split(patients=40, follow_ups=12, per_task=12)
-SPEC = PhantomSpec(seed=3, size=64, train=SMALL, rl=SMALL, validation=SMALL, test=SMALL, lookups=30)
-FILES = ("train_reasoning", "train_answer", "base_captions", "base_regions", "base_lookup", "rl", "validation", "test")
+SPEC = PhantomSpec(seed=3, size=64, train=SMALL, rl=SMALL, validation=SMALL, test=SMALL)
+BASE = ("base_regions", "base_checks", "base_told", "base_told_checks")
+FILES = ("train_reasoning", "train_answer", *BASE, "rl", "validation", "test")
 
 SOURCES = {
     "train_answer": "phantom-answer",
-    "base_captions": "captions",
     "base_regions": "regions",
-    "base_lookup": "lookup",
+    "base_checks": "checks",
+    "base_told": "told",
+    "base_told_checks": "told",
 }
 
 
@@ -77,8 +79,8 @@ def test_what_each_file_holds(folder):
         assert all(9 <= count <= 12 for count in tasks.values())  # so few films do not answer every question
     assert all(sample.steps and sample.drawn is not None for sample in samples["train_reasoning"])
     assert not any(sample.steps for sample in samples["train_answer"])
-    assert all(len(sample.images) == 1 for sample in (*samples["base_captions"], *samples["base_regions"]))
-    assert not any(sample.images for sample in samples["base_lookup"])
+    assert all(len(sample.images) == 1 for sample in (*samples["base_checks"], *samples["base_regions"]))
+    assert not any(sample.images for sample in (*samples["base_told"], *samples["base_told_checks"]))
     assert len({sample.id for made in samples.values() for sample in made}) == sum(map(len, samples.values()))
 
 
@@ -88,7 +90,7 @@ def test_splits_share_no_patient(folder):
         return {image.rstrip("ab.png") for image in images}
 
     groups = [
-        patients("train_reasoning", "train_answer", "base_captions"),
+        patients("train_reasoning", "train_answer", "base_checks"),
         patients("rl"),
         patients("validation"),
         patients("test"),

@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     """Two short stages and a test of each, in well under a minute once compiled."""
     config = rl.phantom()
     small = {"patients": 20, "follow_ups": 15, "per_task": 4}
-    config.phantom = {"seed": 1, "lookups": 20, "train": small, "rl": small, "validation": small, "test": small}
+    config.phantom = {"seed": 1, "train": small, "rl": small, "validation": small, "test": small}
     config.vocabulary = 600
     config.model.update({"vocab_size": 1024, "layers": 1, "width": 32, "heads": 2, "kv_heads": 1, "hidden": 32})
     config.model.mrope_section = (2, 3, 3)

@@ -15,8 +15,8 @@ from chestx_jax.errors import UserError
 @dataclass(frozen=True)
 class SourceConfig:
     """One file of RadR records. Reasoning sources get the instruction sentence and a think block as target; the
-    others teach the bare answer. With `seen` the answer is a comma-separated list of what each visual token shows, and
-    is taught at the film's own tokens: practice in seeing for a vision tower that starts from nothing."""
+    others teach the bare answer. With `seen` the answer says what each visual token shows ("clear edema …"), and is
+    taught at the film's own tokens: practice in seeing for a vision tower that starts from nothing."""
 
     path: str = ""  # relative to the job's data root
     weight: float = ranged(1.0, min=0.0)

@@ -73,7 +73,7 @@ def encode(encoder: Encoder, sample: Sample, reasoning: bool, with_target: bool,
     if encoder.blind:
         films = [(np.zeros_like(values), grid) for values, grid in films]
     if seen:
-        words = [word.strip() for word in sample.answer.split(",")]
+        words = [f" {word}" for word in sample.answer.split()]
         return layout.encode_seen(encoder.tokenizer, encoder.special, films, words, encoder.image.merge_size)
     target = chat.target_text(sample.steps, sample.answer, reasoning) if with_target else None
     return layout.encode(

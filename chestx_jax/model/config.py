@@ -76,6 +76,7 @@ class ModelConfig:
     max_positions: int = 32768
     initializer_range: float = 0.02
     residual_range: float = 0.02  # of the maps that write to the residual stream
+    start: Literal["random", "induction"] = "random"  # of the decoder's attention where training begins from nothing
     vision: VisionConfig = field(default_factory=VisionConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)

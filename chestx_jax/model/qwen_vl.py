@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from chestx_jax.model import lora
+from chestx_jax.model import induction, lora
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache, Decoder
 from chestx_jax.model.layers import declared
@@ -135,8 +135,9 @@ def _apply(config: ModelConfig, params, method: str, *arguments, dropout: Array 
 
 
 def init(config: ModelConfig, key: Array):
-    """Random parameters: a plain pytree of arrays."""
-    return nn.meta.unbox(_boxed(config, key))
+    """Random parameters, a plain pytree of arrays, the decoder's attention begun as `config.start` says."""
+    params = nn.meta.unbox(_boxed(config, key))
+    return induction.wired(config, params, jax.random.fold_in(key, 1)) if config.start == "induction" else params
 
 
 def shapes(config: ModelConfig):

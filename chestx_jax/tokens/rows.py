@@ -72,7 +72,7 @@ def encode_seen(
         raise UserError(f"{len(words)} words for {len(places)} visual tokens: write one word for each.")
     end = places[-1] + 2
     ids, weights = plain.ids[:end].copy(), np.zeros(end, np.float32)
-    ids[places + 1] = [chat.encode_text(tokenizer, f" {word}")[-1] for word in words]
+    ids[places + 1] = [chat.encode_text(tokenizer, word)[-1] for word in words]
     weights[places + 1] = 1.0
     return Example(ids, plain.positions[:end], plain.visual[:end], weights, plain.images)
 

@@ -14,10 +14,10 @@ import numpy as np
 from chestx_jax.data.phantom import phrases, reasoning
 from chestx_jax.data.phantom.cases import FINDINGS, Case, ambiguous, clashes, drawn
 from chestx_jax.data.phantom.finding import CHANGES
+from chestx_jax.data.phantom.reasoning import LETTERS
 from chestx_jax.data.schema import Sample
 from chestx_jax.types import LABELS
 
-LETTERS = "ABCD"
 _NORMAL_SHARE = 0.1  # of anomaly questions: "No Finding" must not be a cheap guess
 _SINGLE = "Which finding is in this chest X-ray?"
 _MULTIPLE = "Which findings are in this chest X-ray?"
@@ -36,8 +36,8 @@ class Study:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The film's labels, "No Finding" for a normal one."""
-        return tuple(finding.label for finding in self.case.findings) or ("No Finding",)
+        """The film's labels in the order of a report, "No Finding" for a normal one."""
+        return tuple(finding.label for finding in reasoning.in_order(self.case.findings)) or ("No Finding",)
 
 
 Maker = Callable[[Sequence[Study], int, np.random.Generator], list[Sample]]
@@ -66,7 +66,7 @@ def single(studies: Sequence[Study], count: int, rng: np.random.Generator) -> li
         study = _find(studies, rng, partial(_answers_single, gold, order))
         if study is None:
             continue
-        steps = reasoning.choice_steps(study.case.findings, [gold], order, letter)
+        steps = reasoning.choice_steps(study.case.findings, [[label] for label in order], letter)
         question = f"{_SINGLE} {option_lines([phrases.name(label) for label in order])}"
         samples.append(_sample(study, "single", question, letter, steps))
     return samples
@@ -84,9 +84,7 @@ def multiple(studies: Sequence[Study], count: int, rng: np.random.Generator) -> 
         order = shuffled(quartet, rng)
         letter = LETTERS[order.index(study)]
         sets = [shuffled(s.labels, rng) for s in order]
-        steps = reasoning.choice_steps(
-            study.case.findings, study.labels, [label for labels in sets for label in labels], letter
-        )
+        steps = reasoning.choice_steps(study.case.findings, sets, letter)
         question = f"{_MULTIPLE} {option_lines([', '.join(map(phrases.name, labels)) for labels in sets])}"
         samples.append(_sample(study, "multiple", question, letter, steps))
     return samples
@@ -111,7 +109,7 @@ def temporal(studies: Sequence[Study], count: int, rng: np.random.Generator) -> 
     for study in _cycle(pairs, count, rng) if pairs else []:
         order = shuffled(CHANGES, rng)
         letter = LETTERS[order.index(study.case.change)]
-        steps = reasoning.temporal_steps(study.case, letter, rng)
+        steps = reasoning.temporal_steps(study.case, order, rng)
         question = f"{_TEMPORAL.format(finding=phrases.name(study.case.changed))} {option_lines(order)}"
         samples.append(_sample(study, "temporal", question, letter, steps))
     return samples

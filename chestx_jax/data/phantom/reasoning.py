@@ -1,4 +1,4 @@
-"""Reference reasoning for each task family: what is seen, what is not, and what follows, in three to six sentences."""
+"""Reference reasoning for each task family: what is seen, what is not, and what follows, in three to nine sentences."""
 
 from collections.abc import Sequence
 
@@ -8,65 +8,79 @@ from chestx_jax.data.phantom import phrases
 from chestx_jax.data.phantom.cases import FINDINGS, Case, ambiguous
 from chestx_jax.data.phantom.finding import Finding
 
-_TREND = {
-    "stable": "has not changed, so it is stable",
-    "worsening": "has increased, so it is worsening",
-    "improving": "has decreased, so it is improving",
-}
+LETTERS = "ABCD"
+_TREND = {"stable": "has not changed", "worsening": "has increased", "improving": "has decreased"}
+_LUNG = ("Consolidation", "Edema", "Atelectasis", "Pneumonia", "Lung Opacity", "Lung Lesion")
+_ORDER = ("Support Devices", *_LUNG, "Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Enlarged Cardiomediastinum")
 
 
 def binary_steps(findings: Sequence[Finding], label: str, rng: np.random.Generator) -> tuple[str, ...]:
-    """The asked finding first, present or absent, then the rest of the film."""
+    """The asked finding, present or absent; then the rest of the film."""
     labels = [finding.label for finding in findings]
-    others = [phrases.present(finding) for finding in findings if finding.label != label][:2]
-    negatives = [phrases.absent(_absent(labels, 2 if others else 3, rng, but=label))]
+    asked = f"Asked: {phrases.name(label)} {'present' if label in labels else 'absent'}."
+    first = sorted(in_order(findings), key=lambda finding: finding.label != label)
+    stated = [phrases.present(finding) for finding in first] or [_normal(labels)]
+    negatives = phrases.absent(_absent(labels, 2, rng, but=label))
     if label in labels:
-        asked = next(finding for finding in findings if finding.label == label)
-        conclusion = f"The film shows {phrases.name(label)}, so the answer is yes."
-        return (phrases.present(asked), *others, *negatives, conclusion)
-    conclusion = f"The film does not show {phrases.name(label)}, so the answer is no."
-    return (phrases.absent([label]), *(others or [_normal(labels)]), *negatives, conclusion)
+        return (asked, *stated, negatives, f"The film shows {phrases.name(label)}, so the answer is yes.")
+    return (asked, *stated, negatives, f"The film does not show {phrases.name(label)}, so the answer is no.")
 
 
-def choice_steps(
-    findings: Sequence[Finding], gold: Sequence[str], listed: Sequence[str], letter: str
-) -> tuple[str, ...]:
-    """For single and multiple choice: the film's findings, the options' other labels denied, the option that matches.
+def choice_steps(findings: Sequence[Finding], options: Sequence[Sequence[str]], letter: str) -> tuple[str, ...]:
+    """For single and multiple choice: the options up to the right one, each with the label that refutes it or, where
+    none does, with its first; the film's findings; the option.
 
-    `gold` holds the labels of the right option ("No Finding" alone for a normal film), `listed` those of all options.
+    `options` holds the labels of each option ("No Finding" alone is one too).
     """
-    denied = [label for label in dict.fromkeys(listed) if label not in gold and label != "No Finding"][:4]
-    if list(gold) == ["No Finding"]:
-        return (phrases.absent(denied), _normal(()), f"The film shows no finding, option {letter}.")
-    first = sorted(findings, key=lambda finding: finding.label not in gold)
-    stated = [phrases.present(finding) for finding in first]
-    return (*stated, *([phrases.absent(denied)] if denied else []), f"{conclude(gold)[:-1]}, option {letter}.")
+    labels = [finding.label for finding in findings] or ["No Finding"]
+    tried = options[: LETTERS.index(letter) + 1]
+    walk = [verdict(at, option, labels) for at, option in zip(LETTERS, tried, strict=False)]
+    stated = [phrases.present(finding) for finding in in_order(findings)] or [_normal(())]
+    return (*walk, *stated, _choose(letter))
+
+
+def verdict(letter: str, option: Sequence[str], labels: Sequence[str]) -> str:
+    """ "Option (A) edema absent.": the first label of an option that a film with `labels` refutes, else its first."""
+    refuting = [label for label in option if label not in labels]
+    if refuting:
+        return f"Option ({letter}) {phrases.name(refuting[0])} absent."
+    return f"Option ({letter}) {phrases.name(option[0])} present."
 
 
 def anomaly_steps(findings: Sequence[Finding], rng: np.random.Generator) -> tuple[str, ...]:
     """The film's findings, a few things it does not show, the list."""
-    labels = [finding.label for finding in findings]
+    labels = [finding.label for finding in in_order(findings)]
     denied = phrases.absent(_absent(labels, 3 if len(labels) < 2 else 2, rng))
     if not labels:
         return (denied, _normal(labels), "The film shows no finding.")
-    return (*(phrases.present(finding) for finding in findings), denied, conclude(labels))
+    stated = [phrases.present(finding) for finding in in_order(findings)]
+    return (*stated, denied, f"The film shows {phrases.listing(labels, 'and')}.")
 
 
-def temporal_steps(case: Case, letter: str, rng: np.random.Generator) -> tuple[str, ...]:
-    """The asked finding on the reference film, on the new film, and the trend."""
+def temporal_steps(case: Case, options: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """The asked finding on the reference film, on the new film, the rest, the trend, and the options up to it."""
     assert case.earlier is not None
     before, after = (
         next(finding for finding in film if finding.label == case.changed) for film in (case.earlier, case.findings)
     )
     others = [phrases.present(finding) for finding in case.findings if finding.label != case.changed]
     rest = others or [phrases.absent(_absent([case.changed], 2, rng))]
-    trend = f"The {phrases.name(case.changed)} {_TREND[case.change]}, option {letter}."
-    return (_on("reference", before), _on("new", after), *rest, trend)
+    trend = f"The {phrases.name(case.changed)} {_TREND[case.change]}."
+    tried = options[: options.index(case.change) + 1]
+    walk = [
+        f"Option ({letter}) {change} {'right' if change == case.change else 'wrong'}."
+        for letter, change in zip(LETTERS, tried, strict=False)
+    ]
+    return (_on("reference", before), _on("new", after), *rest, trend, *walk, _choose(LETTERS[len(tried) - 1]))
 
 
-def conclude(gold: Sequence[str]) -> str:
-    """ "The film shows edema and fracture." or "The film shows no finding." """
-    return f"The film shows {phrases.listing(gold, 'and')}."
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings in the order of a report."""
+    return sorted(findings, key=lambda finding: (*_ORDER, finding.label).index(finding.label))
+
+
+def _choose(letter: str) -> str:
+    return f"The answer is option ({letter})."
 
 
 def _on(which: str, finding: Finding) -> str:

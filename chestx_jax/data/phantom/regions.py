@@ -40,5 +40,6 @@ def region_labels(patient: tuple[int, ...], film: tuple[int, ...], findings: tup
 
 
 def region_text(labels: Sequence[str], name: Callable[[str], str]) -> str:
-    """The regions as text, "clear, edema, …"; `name` says a label in words."""
-    return ", ".join(name(label) if label else "clear" for label in labels)
+    """The regions as text, "clear effusion …", one word each; `name` says a label in words, of which the last stands
+    for it."""
+    return " ".join(name(label).split()[-1] if label else "clear" for label in labels)

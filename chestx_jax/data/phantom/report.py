@@ -7,10 +7,10 @@ import numpy as np
 from chestx_jax.data.phantom import phrases
 from chestx_jax.data.phantom.cases import Case, ambiguous
 from chestx_jax.data.phantom.finding import Finding
+from chestx_jax.data.phantom.reasoning import in_order
 
 _HEDGED = 0.15  # share of mild findings
 _LUNG = ("Consolidation", "Edema", "Atelectasis", "Pneumonia", "Lung Opacity", "Lung Lesion")
-_ORDER = ("Support Devices", *_LUNG, "Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Enlarged Cardiomediastinum")
 _CHANGE = {
     "stable": ("is unchanged", "is stable", "has not changed"),
     "worsening": ("has increased", "has worsened", "is larger"),
@@ -33,7 +33,7 @@ def write_reports(case: Case, rng: np.random.Generator) -> tuple[str, ...]:
 def _report(
     findings: Sequence[Finding], rng: np.random.Generator, comparison: str = "", headline: str = "", changed: str = ""
 ) -> str:
-    order = sorted(findings, key=lambda finding: (*_ORDER, finding.label).index(finding.label))
+    order = in_order(findings)
     body = [*filter(None, [comparison]), *(_statement(finding, rng) for finding in order)]
     body += _negatives([finding.label for finding in findings], rng)
     conclusions = [headline if finding.label == changed else phrases.brief(finding) for finding in order]

@@ -3,8 +3,8 @@
 python -m chestx_jax.data.phantom write --out DIR [--seed 0]
 
 train_reasoning.jsonl  train_answer.jsonl   SFT sources: with and without reference reasoning
-base_captions.jsonl    base_regions.jsonl     sources of the base stage: seeing films,
-base_letters.jsonl     base_lookup.jsonl      looking options up
+base_regions.jsonl     base_checks.jsonl      sources of the base stage: seeing films, going through options,
+base_told.jsonl        base_told_checks.jsonl   questions and options about films told in words
 rl.jsonl  validation.jsonl  test.jsonl      all five task families, patients of their own
 images/SPLIT/*.png                          8-bit gray films
 about.json                                  the spec and the counts
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chestx_jax.data.phantom.base import captions, letters, lookups, region_captions
+from chestx_jax.data.phantom.base import checks, region_captions, told
 from chestx_jax.data.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
 from chestx_jax.data.phantom.finding import CHANGES
 from chestx_jax.data.phantom.questions import Study, questions
@@ -53,7 +53,6 @@ class PhantomSpec:
     rl: Split = field(default=Split(patients=600, follow_ups=200, per_task=400))
     validation: Split = field(default=Split(patients=200, follow_ups=60, per_task=60))
     test: Split = field(default=Split(patients=600, follow_ups=200, per_task=200))
-    lookups: int = 6000
 
 
 def write_phantom(
@@ -134,13 +133,14 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
         return np.random.default_rng((spec.seed, 1000 + number))
 
     answer_only = questions(studies["train"], spec.train.per_task, "train-answer", "phantom-answer", rng(1))
+    regions = region_captions(studies["train"], {job.path: job for job in jobs}, "region")
     return {
         "train_reasoning": questions(studies["train"], spec.train.per_task, "train", "phantom", rng(0)),
         "train_answer": [replace(sample, steps=()) for sample in answer_only],
-        "base_captions": captions(studies["train"], "caption", rng(2)),
-        "base_regions": region_captions(studies["train"], {job.path: job for job in jobs}, "region", rng(7)),
-        "base_lookup": lookups(spec.lookups, "lookup", rng(3)),
-        "base_letters": letters(2 * spec.lookups, "letters", rng(8)),
+        "base_regions": regions,
+        "base_checks": checks(regions, "checks", rng(8)),
+        "base_told": told(questions(studies["train"], spec.train.per_task, "told", "told", rng(2)), regions),
+        "base_told_checks": told(checks(regions, "told-checks", rng(9)), regions),
         "rl": questions(studies["rl"], spec.rl.per_task, "rl", "phantom", rng(4)),
         "validation": questions(studies["validation"], spec.validation.per_task, "validation", "phantom", rng(5)),
         "test": questions(studies["test"], spec.test.per_task, "test", "phantom", rng(6)),
