@@ -5,6 +5,7 @@ is-a graph (edema is an opacity), absence passes down (no opacity, no edema), a 
 them, and a side that the evidence does not bear out is no match.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
@@ -42,22 +43,21 @@ def verify(tables: Relations, claims: Findings, evidence: Findings) -> Verdicts:
     counts = scored(tables, evidence)[:, None]
     below, above, denies, denied = relate(tables, proof.concept, claim.concept)
     same_side = (claim.side == 0) | (proof.side == 0) | ((claim.side & proof.side) != 0)
-    shows = counts & (proof.polarity == 1) & below
-    clears = counts & same_side & (((proof.polarity == 0) & above) | ((proof.polarity == 1) & denies))
-    rival = (counts & (proof.polarity == 1) & denied).any(2)
-
-    unsided = (shows & (proof.side == 0)).any(2)
-    left, right = ((shows & ((proof.side & bit) != 0)).any(2) for bit in (1, 2))
+    present, certain = proof.polarity == 1, proof.certainty == 2
+    shows = counts & present & below
+    clears = counts & same_side & ((~present & above) | (present & denies))
+    moved = shows & same_side & (proof.change > 0) & (claim.change > 0)
+    rival, unsided, left, right, moves, moves_alike, contradicted, cleared, surely_shown, surely_cleared = _anywhere(
+        counts & present & denied, shows & (proof.side == 0), shows & ((proof.side & 1) != 0),
+        shows & ((proof.side & 2) != 0), moved, moved & (proof.change == claim.change), shows & same_side, clears,
+        shows & same_side & certain, clears & certain,
+    )  # fmt: skip
     sides = left.astype(jnp.int32) | right.astype(jnp.int32) << 1
     side_holds = unsided | ((claims.side & ~sides) == 0)
-    moved = shows & same_side & (proof.change > 0) & (claim.change > 0)
-    change_holds = ~moved.any(2) | (moved & (proof.change == claim.change)).any(2)
-    shown = shows.any(2) & side_holds & change_holds
-    contradicted = (shows & same_side).any(2)
-    cleared = clears.any(2)
+    shown = (unsided | left | right) & side_holds & (~moves | moves_alike)
 
-    certainty_shown = jnp.where(shows & same_side, proof.certainty, 0).max(2, initial=0)
-    certainty_cleared = jnp.where(clears, proof.certainty, 0).max(2, initial=0)
+    certainty_shown = contradicted.astype(jnp.int32) + surely_shown.astype(jnp.int32)
+    certainty_cleared = cleared.astype(jnp.int32) + surely_cleared.astype(jnp.int32)
     is_present = claims.polarity == 1
     is_none = claims.concept == NO_FINDING
     right_present = jnp.where(is_none, ~rival & ~cleared, shown)
@@ -74,6 +74,13 @@ def verify(tables: Relations, claims: Findings, evidence: Findings) -> Verdicts:
         explicit=valid & explicit,
         weight=share(claims, valid),
     )
+
+
+def _anywhere(*masks: Array) -> tuple[Array, ...]:
+    """`any` over the last axis of each mask [B, M, R], in one pass over the pairs."""
+    bits = sum(mask.astype(jnp.int32) << place for place, mask in enumerate(masks))
+    found = jax.lax.reduce(bits, jnp.int32(0), jax.lax.bitwise_or, (2,))
+    return tuple(((found >> place) & 1) == 1 for place in range(len(masks)))
 
 
 def relate(tables: Relations, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
