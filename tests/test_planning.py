@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chestx_jax.errors import UserError
-from chestx_jax.planning import budget, chips, hlo, links, planner, report, roofline, topology
+from chestx_jax.planning import budget, chips, hlo, links, planner, report, roofline, sweep, topology
 from chestx_jax.planning.stages import stages
 from chestx_jax.planning.walk import Collective, walk
 from chestx_jax.sharding import MeshConfig
@@ -161,3 +161,22 @@ def test_every_figure_is_positive():
     for chip in (*chips.TPUS.values(), *chips.GPUS):
         assert min(chip.flops, chip.hbm_bytes, chip.hbm_rate, chip.link_rate, chip.dcn_rate, chip.host_rate) > 0
         assert chip.reserved < np.float64(0.05) * chip.hbm_bytes
+
+
+def test_a_sweep_raises_micro_batches_until_it_fits(monkeypatch):
+    """With a made-up compiler: two micro-batches are too few on any mesh."""
+    job, machine = mesh_run.JOB, topology.find("cpu:8", cores=2)
+    made = planner.plan(job, machine, ["grpo/score"])
+    program = made.programs["grpo/score"]
+
+    def pretended(tried, _, names):
+        found = replace(program, fits=tried.grpo.micro_batches >= 2)
+        return replace(made, programs={names[0]: found}, sizes=vars(tried.mesh))
+
+    monkeypatch.setattr(sweep, "plan", pretended)
+    plans = sweep.sweep(job, machine, tell=lambda line: None)
+    fitting = [plan.programs["grpo/step"].fits for plan in plans]
+    assert any(fitting)
+    assert fitting == sorted(fitting, reverse=True)
+    assert len({tuple(plan.sizes.values()) for plan in plans}) > 1
+    assert "| grpo/step |" in sweep.text(plans)
