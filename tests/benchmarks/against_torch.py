@@ -1,9 +1,10 @@
 """SFT step and greedy decoding against transformers in torch, same weights, shapes, machine and run.
 
-`python tests/benchmarks/against_torch.py [rounds]`, with the `parity` extra. A 7M-parameter Qwen2-VL (decoder 6 × 256,
-8 query and 4 key/value heads, vocabulary 4,096; vision 4 × 128; a film of 112 × 112); `rounds` after one to warm up,
-the two libraries taking turns within each. Times are the best of all rounds, ratios the median of the rounds' own, so
-that other load on the machine falls on both sides. fp32; the step is forward, backward, clipping and AdamW.
+`python tests/benchmarks/against_torch.py [rounds [shrink]]`, with the `parity` extra; `shrink` divides the number of
+rows and of prompts. A 7M-parameter Qwen2-VL (decoder 6 × 256, 8 query and 4 key/value heads, vocabulary 4,096; vision
+4 × 128; a film of 112 × 112); `rounds` after one to warm up, the two libraries taking turns within each. Times are the
+best of all rounds, ratios the median of the rounds' own, so that other load on the machine falls on both sides. fp32;
+the step is forward, backward, clipping and AdamW.
 """
 
 import os
@@ -38,7 +39,8 @@ CONFIG = ModelConfig(
     vocab_size=4096, layers=6, width=256, heads=8, kv_heads=4, hidden=768, mrope_section=(4, 6, 6), tied=True,
     vision=VisionConfig(layers=4, width=128, heads=4, hidden=512), compute=replace(FP32, unroll=0),
 )  # fmt: skip
-ROWS, LENGTH, ASKED, NEW = 32, 128, 64, 64
+SHRINK = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+ROWS, LENGTH, ASKED, NEW = 32 // SHRINK, 128, 64 // SHRINK, 64
 FILM = (8, 8)  # patches of a 112 × 112 film
 
 
@@ -54,9 +56,13 @@ def main() -> None:
             for side, runs in sides.items():
                 begun = time.perf_counter()
                 runs[place]()
+                taken = time.perf_counter() - begun
+                print(f"round {number}: {side} {what} {taken:.3f} s", file=sys.stderr, flush=True)
                 if number:
-                    times[side, what].append(time.perf_counter() - begun)
-    print(f"{rounds} rounds on {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
+                    times[side, what].append(taken)
+    print(
+        f"{ROWS} rows, {ASKED} prompts, {rounds} rounds on {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+    )
     print(f"{'':14}{'SFT step, s':>14}{'tokens/s':>12}{'decode, s':>14}{'tokens/s':>12}")
     for side in sides:
         step, decode = min(times[side, "step"]), min(times[side, "decode"])
