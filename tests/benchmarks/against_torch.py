@@ -60,9 +60,8 @@ def main() -> None:
                 print(f"round {number}: {side} {what} {taken:.3f} s", file=sys.stderr, flush=True)
                 if number:
                     times[side, what].append(taken)
-    print(
-        f"{ROWS} rows, {ASKED} prompts, {rounds} rounds on {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
-    )
+    load = os.getloadavg()[0]
+    print(f"{ROWS} rows, {ASKED} prompts, {rounds} rounds on {os.cpu_count()} cores, load average {load:.1f}")
     print(f"{'':14}{'SFT step, s':>14}{'tokens/s':>12}{'decode, s':>14}{'tokens/s':>12}")
     for side in sides:
         step, decode = min(times[side, "step"]), min(times[side, "decode"])
