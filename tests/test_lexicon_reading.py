@@ -63,6 +63,26 @@ def test_every_label_is_read_by_its_own_name(label):
             [("Cardiomegaly", "-", 2, "", "", 0), ("Enlarged Cardiomediastinum", "-", 2, "", "", 0)],
         ),
         ("PLEURAL-EFFUSIONS", [("Pleural Effusion", "+", 2, "", "", 0)]),
+        ("Bilateral pulmonary edema.", [("Edema", "+", 2, "both", "", 0)]),
+        (  # a supposition ends where the text observes again
+            "To determine if there is effusion, I should look for a meniscus. In this image, a meniscus is seen.",
+            [("Pleural Effusion", "+", 0, "", "", 0), ("Meniscus", "+", 0, "", "", 0), ("Meniscus", "+", 2, "", "", 1)],
+        ),
+        ("The film shows edema, typically seen in sepsis.", [("Edema", "+", 2, "", "", 0)]),
+        ("Check if the film shows edema.", [("Edema", "+", 0, "", "", 0)]),
+        ("To assess the heart, no effusion is seen.", [("Pleural Effusion", "-", 2, "", "", 0)]),
+        ("Ensure clear margins, no effusion.", [("Pleural Effusion", "-", 0, "", "", 0)]),
+        # what was weighed is denied without its name
+        ("Look for edema. None is seen.", [("Edema", "-", 2, "", "", 0)]),
+        ("Look for edema. The heart is enlarged.", [("Edema", "+", 0, "", "", 0), ("Cardiomegaly", "+", 2, "", "", 1)]),
+        (
+            "Option A suggests edema. There is no mass, ruling out this option.",
+            [("Edema", "-", 2, "", "", 0), ("Mass", "-", 2, "", "", 1)],
+        ),
+        # headings and concluded options
+        ("Edema: the film shows a mass.", [("Edema", "+", 0, "", "", 0), ("Mass", "+", 2, "", "", 0)]),
+        ("Edema: small.", [("Edema", "+", 2, "", "", 0)]),
+        ("The correct answer is:\nA) Edema", [("Edema", "+", 2, "", "", 1)]),
     ],
 )
 def test_report_language(text, expected):

@@ -9,8 +9,11 @@ import pytest
 
 from chestx_jax import lexicon
 from chestx_jax.errors import UserError
+from chestx_jax.lexicon.vocabulary import Relations
+from chestx_jax.lexicon.vocabulary import relations as tables_of
 from chestx_jax.rewards.combine import RewardConfig, score
 from chestx_jax.rewards.metrics import group_metrics
+from chestx_jax.rewards.process import recall
 from chestx_jax.types import Completion, Reference, Scores
 
 WORDS = [bytes([byte]) for byte in range(256)]
@@ -48,6 +51,15 @@ def test_terms_follow_the_rules(tables, reference):
     np.testing.assert_allclose(terms["completeness"], [1.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(terms["effectiveness"], [1 / 3, 2 / 3], atol=1e-6)
     assert terms["accuracy"].tolist() == [1.0, 0.0]
+
+
+def test_recall_credits_what_is_weighed():
+    loaded, claims = lexicon.load(), ["Edema.", "No edema.", "Look for edema.", "Mass."]
+    found, wanted = lexicon.findings(loaded, claims, 4), lexicon.findings(loaded, ["Edema."] * 4, 4)
+    relations = Relations(**tables_of(loaded))
+    np.testing.assert_allclose(recall(relations, found, wanted), [1.0, 0.5, 0.5, 0.0])
+    refused = lexicon.findings(loaded, ["No edema."] * 4, 4)  # weighed and never told: denied
+    np.testing.assert_allclose(recall(relations, found, refused), [0.5, 1.0, 1.0, 0.0])
 
 
 def test_without_a_report_the_weight_goes_to_the_other_terms(tables, reference):
