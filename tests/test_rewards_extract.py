@@ -70,6 +70,29 @@ def test_ids_beyond_the_vocabulary_and_after_the_length_read_as_nothing(made):
     assert np.asarray(found.valid).sum(1).tolist() == [1, 0]
 
 
+def test_tokens_that_hold_a_word_are_read_in_halves():
+    inner = [b"</s>", b" \xf0\x9f\x99\x82\n\n", b" N\xc2\xba"]
+    words = [bytes([byte]) for byte in range(256)] + inner + [b"q%dz" % number for number in range(7000)]
+    tables = lexicon.tables(lexicon.load(), words)
+    assert tables.head.shape[1] == 1  # one step a token
+    assert tables.split.any()
+    rng = random.Random(5)
+    pool = [*range(256, 259), *b" .,\nNe:"]
+    rows = [[*(rng.choice(pool) for _ in range(12)), *b" edema. "] for _ in range(64)]
+    ids = np.asarray(rows, np.int32)
+    got = extract(tables, ids, np.full(64, ids.shape[1], np.int32), slots=4, think_only=False)
+    exact = 0
+    for row, numbers in enumerate(rows):
+        data = b"".join(words[number] for number in numbers)
+        plain = lexicon.extract.extract_bytes(lexicon.load(), data)
+        same = [(f.certainty, f.step) for f in plain] == [
+            (int(got.certainty[row, slot]), int(got.step[row, slot])) for slot in range(len(plain))
+        ]
+        exact += same
+        assert same or sum(number in range(256, 259) for number in numbers) > 8
+    assert exact > 50
+
+
 def test_an_empty_vocabulary_is_refused():
     with pytest.raises(UserError, match="no token with bytes"):
         lexicon.tables(lexicon.load(), [b"", b""])
