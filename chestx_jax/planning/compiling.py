@@ -98,9 +98,10 @@ def _group(path: str) -> str:
 
 
 def _used(message: str) -> float:
-    found = re.search(r"[Uu]sed ([\d.]+)([KMGT])? of", message)
+    found = re.search(r"[Uu]sed ([\d.]+)([KMGT])? of|required[^()]*\(([\d.]+)([KMGT])?\)", message)
     units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, None: 1}
-    return float(found.group(1)) * units[found.group(2)] if found else 0.0
+    number, unit = (found.group(1) or found.group(3), found.group(2) or found.group(4)) if found else ("0", None)
+    return float(number) * units[unit]
 
 
 def _reason(message: str) -> str:
