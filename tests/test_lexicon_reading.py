@@ -45,6 +45,8 @@ def test_every_label_is_read_by_its_own_name(label):
             [("Pleural Effusion", "-", 2, "", "", 0), ("Cardiomegaly", "+", 2, "", "stable", 0)],
         ),
         ("Bibasilar atelectasis has worsened.", [("Atelectasis", "+", 2, "both", "worsening", 0)]),
+        ("The new image shows a left pneumothorax.", [("Pneumothorax", "+", 2, "left", "", 0)]),
+        ("There is a new left pneumothorax.", [("Pneumothorax", "+", 2, "left", "worsening", 0)]),
         (
             "An effusion would appear as a meniscus.",
             [("Pleural Effusion", "+", 0, "", "", 0), ("Meniscus", "+", 0, "", "", 0)],
