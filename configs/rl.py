@@ -41,7 +41,7 @@ def paper() -> ConfigDict:
         },
         "overlong": {"rule": "keep", "buffer": 0, "penalty": 1.0},
         "updates": 1,
-        "micro_batches": 32,
+        "micro_batches": 8,
         "steps": 150,
         "optimizer": {
             "rate": 5e-7,
@@ -73,10 +73,17 @@ def phantom() -> ConfigDict:
     config.grpo = {
         "name": "grpo",
         "source": {"path": "rl.jsonl"},
-        "prompts": 8,
+        "prompts": 16,
         "rows": {"length": 128, "image_slots": 2, "patches": 64},
         "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 112, "group": 8},
-        "rewards": {"accuracy": 0.5, "factuality": 1.0, "completeness": 1.0, "slots": 24},
+        "rewards": {
+            "format": 1.0,
+            "accuracy": 2.0,
+            "process": 3.0,
+            "factuality": 2.0,
+            "completeness": 1.0,
+            "slots": 24,
+        },
         "advantages": {"baseline": "group", "scale": "std", "equal_groups": "keep", "step_weight": 0.0},
         "policy": {
             "clip_low": 0.2,
@@ -90,7 +97,7 @@ def phantom() -> ConfigDict:
         "overlong": {"rule": "keep", "buffer": 0, "penalty": 1.0},
         "updates": 1,
         "micro_batches": 1,
-        "steps": 120,
+        "steps": 90,
         "optimizer": {"rate": 2e-4, "schedule": "constant", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
         "seed": 0,
         "cadence": {"log": 5, "save": 50, "samples": 50, "keep": 1},
