@@ -44,7 +44,7 @@ PRICES = flags.DEFINE_list("prices", None, "dollars per million tokens read and 
 PER_ITEM = flags.DEFINE_string("per_item", None, "JSON lines with each item's findings and verdicts")
 JSON = flags.DEFINE_string("json", None, "where the scores go")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts, as in training, to run a checkpoint")
-IMAGE_ROOT = flags.DEFINE_string("image_root", None, "folder that image paths are resolved against")
+IMAGE_ROOT = flags.DEFINE_string("image_root", None, "folder of the images, or rules FROM=TO,… for their paths")
 
 
 def main(arguments: list[str]) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from chestx_jax.data.image_roots import ImageRoots, parse_image_root
 from chestx_jax.data.schema import FieldError, Sample, sample_from_record
 from chestx_jax.errors import UserError
 
@@ -36,10 +37,10 @@ def read_samples(
 ) -> list[Sample]:
     """All samples of a JSON list or JSONL file, in file order.
 
-    Image paths are resolved against `image_root` (default: the file's folder); a path that does not exist is tried by
-    its tails under `image_root`, so that records keep working when the collection moves. `require_images=False` takes
-    records without the `image_path` field; `check_images=False` skips the look at the file system. With `labels`, the
-    answer of an anomaly question must be made of these (any case); None allows free text.
+    Image paths are resolved against `image_root` (a folder or rules, see `data.image_roots`; default: the file's
+    folder); a path that does not exist is tried by its tails, so that records keep working when the collection moves.
+    `require_images=False` takes records without the `image_path` field; `check_images=False` skips the look at the file
+    system. With `labels`, the answer of an anomaly question must be made of these (any case); None allows free text.
 
     Raises UserError naming file, record, field and remedy at the first bad record, for a file that is missing,
     unreadable or not JSON, and for one without records.
@@ -149,14 +150,14 @@ def _scan(
     path, image_root, require_images, check_images, labels, keep_broken: bool = False
 ) -> Iterator[Sample | Problem]:
     path = Path(path)
-    root = Path(image_root) if image_root is not None else path.parent
+    roots = parse_image_root(image_root, path.parent)
     known = None if labels is None else {label.lower() for label in labels}
     for index, record in read_records(path, keep_broken):
         try:
             sample = sample_from_record(record, path.stem, require_images=require_images)
             if known is not None and sample.task == "anomaly":
                 _check_labels(sample, known)
-            images = tuple(_resolve(image, root, check_images) for image in sample.images)
+            images = tuple(_resolve(image, roots, check_images) for image in sample.images)
             yield replace(sample, images=images, id=sample.id or f"{path.stem}-{index}")
         except FieldError as problem:
             name = str(record.get("item_id", "")) if isinstance(record, dict) else ""
@@ -173,16 +174,16 @@ def _check_labels(sample: Sample, known: Collection[str]) -> None:
             )
 
 
-def _resolve(image: str, root: Path, check: bool) -> str:
-    """The path of an image: as written under the root, else the longest tail of it that exists there."""
-    path = root / image  # an absolute `image` stands for itself
+def _resolve(image: str, roots: ImageRoots, check: bool) -> str:
+    """The path of an image: where the roots place it, else the longest tail of it that exists in their folder."""
+    path = roots.path(image)
     if not check or path.is_file():
         return str(path)
     parts = Path(image).parts
     for start in range(1, len(parts)):
-        moved = root.joinpath(*parts[start:])
+        moved = roots.folder.joinpath(*parts[start:])
         if moved.is_file():
             return str(moved)
     raise FieldError(
-        "image_path", f"{image} does not exist (looked under {root})", "set the source's image root, or mend the path"
+        "image_path", f"{image} does not exist (looked for {path})", "set the source's image root, or mend the path"
     )
