@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_rows import CONFIG
 
+from chestx_jax.errors import UserError
 from chestx_jax.model import qwen_vl
 from chestx_jax.types import Images, Tokens
 
@@ -65,5 +66,5 @@ def test_the_tree_is_the_random_one():
 
 
 def test_one_layer_is_too_few():
-    with pytest.raises(ValueError, match="two layers"):
+    with pytest.raises(UserError, match="two layers"):
         qwen_vl.init(replace(MODEL, layers=1), jax.random.key(0))

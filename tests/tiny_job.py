@@ -12,12 +12,12 @@ def get_config() -> ConfigDict:
     config.phantom = {"seed": 1, "train": small, "rl": small, "validation": small, "test": small}
     config.vocabulary = 600
     config.model.update({"vocab_size": 1024, "layers": 1, "width": 32, "heads": 2, "kv_heads": 1, "hidden": 32})
-    config.model.mrope_section = (2, 3, 3)
+    config.model.update({"mrope_section": (2, 3, 3), "start": "random", "residual_range": 0.08})
     config.model.vision.update({"layers": 1, "width": 32, "heads": 2, "hidden": 32})
     config.init.init = "random"
     config.init.update({"batch": 2, "steps": 12, "validation_batches": 1})
     config.init.optimizer.offload = True
-    config.init.rows.length = 320
+    config.init.rows.length = 384
     config.init.cadence.update({"log": 1, "save": 3, "validate": 6})
     config.grpo.update({"prompts": 2, "steps": 8})
     config.grpo.sampling.update({"group": 2, "length": 24})

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig
 
 _TURNING = 5 / 16  # of a head's frequencies, the fastest, tell tokens' distances; the others hardly turn, and match
@@ -27,12 +28,15 @@ _HANDED_ON = 2  # of these, the first so many write what they find
 def wired(config: ModelConfig, params: dict, key: Array) -> dict:
     """The random parameters `params` with the decoder's attention begun as above; the places are drawn from `key`.
 
-    Raises ValueError for a decoder of one layer or of heads too narrow to hold a place.
+    Raises UserError for a decoder of one layer or of heads too narrow to hold a place.
     """
     turning = round(config.head_width // 2 * _TURNING)
     size = min(2 * (config.head_width // 2 - turning), config.width // 4)
     if config.layers < 2 or size < 2:
-        raise ValueError("model.start='induction' needs two layers and heads at least 4 wide")
+        raise UserError(
+            "config.model.start is 'induction', which needs two layers and heads at least 6 wide: enlarge the model, "
+            "or set it to 'random'."
+        )
     basis = jax.random.orthogonal(key, config.width)[:, : 4 * size]
     places = jnp.split(basis.astype(config.compute.param_dtype), 4, axis=1)
     attention = params["decoder"]["layers"]["attention"]
