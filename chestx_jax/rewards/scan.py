@@ -102,14 +102,14 @@ def _halved(tables: Tables, ids: Array) -> tuple[Array, Array]:
     empty = tables.split.shape[0] - 1
     at, steps = jnp.arange(width)[None], jnp.arange(width + _HALVED)[None]
     first = tables.split[ids]
-    place = jnp.full((ids.shape[0], 1), -1)
+    place = jnp.full((ids.shape[0], 1), -1, jnp.int32)
     source = jnp.broadcast_to(steps, (ids.shape[0], width + _HALVED))
     half = jnp.zeros_like(source)
     for number in range(_HALVED):
         place = jnp.where((first > 0) & (at > place), at, width + _HALVED).min(1, keepdims=True)
         begin = place + number
-        source = source - (steps > begin)
-        half = half + (steps == begin) + 2 * (steps == begin + 1)
+        source = source - (steps > begin).astype(jnp.int32)
+        half = half + jnp.where(steps == begin, 1, jnp.where(steps == begin + 1, 2, 0))
     token = jnp.minimum(source, width - 1)
     whole = jnp.where(source < width, jnp.take_along_axis(ids, token, 1), empty)
     rows = jnp.where(half > 0, jnp.take_along_axis(first, token, 1) + half - 1, whole)
