@@ -59,10 +59,12 @@ class Program:
 TPU_OPTIONS = {
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
     "xla_enable_async_all_gather": "true",
+    "xla_enable_async_all_reduce": "true",
     "xla_enable_async_collective_permute": "true",
     "xla_enable_async_reduce_scatter_fusion": "true",
     "xla_tpu_enable_async_collective_fusion": "true",
     "xla_tpu_enable_async_collective_fusion_fuse_all_gather": "true",
+    "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": "true",
     "xla_tpu_enable_async_collective_fusion_multiple_steps": "true",
     "xla_tpu_overlap_compute_collective_tc": "true",
 }
@@ -186,8 +188,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         owner = jnp.arange(rollout.ids.shape[0], dtype=jnp.int32) // jnp.int32(sampling.group)
         scores = combine.score(stage.rewards, tables, Completion(rollout.ids, rollout.length, owner), reference)
         rewards = scores.sequence - length_penalty(rollout.length, sampling.length, stage.overlong)
-        within = jnp.arange(rollout.ids.shape[1])[None] < rollout.length[:, None]
-        advantages, kept = token_advantages(rewards, scores.credit, within, sampling.group, stage.advantages)
+        advantages, kept = token_advantages(rewards, scores.credit, scores.credited, sampling.group, stage.advantages)
         lengths = rollout.length.astype(jnp.float32)
         summary = {
             **group_metrics(scores, sampling.group),

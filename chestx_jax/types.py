@@ -110,6 +110,7 @@ class Scores:
 
     sequence: Float[Array, " B"]
     credit: Float[Array, "B L"]  # per-token process credit (each step's score on its own tokens); 0 elsewhere
+    credited: Bool[Array, "B L"]  # the tokens of steps that have a score
     terms: dict[str, Float[Array, " B"]]
     masks: dict[str, Bool[Array, " B"]]  # False where a term does not apply (no report, other task)
 

@@ -27,7 +27,7 @@ def paper() -> ConfigDict:
         "prompts": 256,
         "rows": {"length": 2048, "image_slots": 2, "patches": 1024},
         "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 2048, "group": 8},
-        "rewards": {"format": 1.0, "accuracy": 1.0, "process": 1.0, "factuality": 1.0},
+        "rewards": {"format": 1.0, "accuracy": 1.0, "process": 1.0, "factuality": 1.0, "credit": "sequence"},
         "advantages": {"baseline": "group", "scale": "std", "equal_groups": "keep", "step_weight": 0.0},
         "policy": {
             "ratio": "token",
@@ -78,13 +78,14 @@ def phantom() -> ConfigDict:
         "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 112, "group": 8},
         "rewards": {
             "format": 1.0,
-            "accuracy": 2.0,
+            "accuracy": 3.0,
             "process": 3.0,
-            "factuality": 2.0,
+            "factuality": 1.0,
             "completeness": 1.0,
+            "credit": "step",
             "slots": 24,
         },
-        "advantages": {"baseline": "group", "scale": "std", "equal_groups": "keep", "step_weight": 0.0},
+        "advantages": {"baseline": "group", "scale": "std", "equal_groups": "keep", "step_weight": 0.15},
         "policy": {
             "clip_low": 0.2,
             "clip_high": 0.2,

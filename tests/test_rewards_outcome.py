@@ -54,6 +54,15 @@ def test_well_formed_texts(tables):
     assert found["format"].tolist() == [1.0] * len(GOOD) + [0.0] * len(BAD)
 
 
+def test_an_open_answer_is_well_formed_behind_any_sentence(tables):
+    """Signs count where they stand in the answer, not at the end of the reasoning before it."""
+    block = "<think> The heart is big{} </think> <answer> {} </answer>".format
+    good = [block(end, "Edema, Fracture") for end in (".", "?", ")", " -", "!\n")] + [block(".", "No Finding")]
+    bad = [block(".", text) for text in ("- Edema", ". Edema", "(Edema", "Edema.", "Edema: Fracture", "A: Edema")]
+    found = terms(tables, [*good, *bad], ["Edema"] * 12, ["anomaly"] * 12)
+    assert found["format"].tolist() == [1.0] * 6 + [0.0] * 6
+
+
 def test_partial_format_is_off_unless_asked_for(tables):
     text = "<think> x </think><answer> perhaps </answer>"
     assert terms(tables, [text], ["A"], ["single"])["format"].tolist() == [0.0]
@@ -131,7 +140,7 @@ def completion_text(rng: random.Random, is_open: bool) -> str:
         "</think>",
         rng.choice(("", " ", "\n")),
         "<answer>",
-        " ",
+        " " if rng.random() < 0.9 else rng.choice((". ", "- ", "(", ": ", "? ", "\n- ", ".", "1. ", "* ")),
         answer_text(rng, is_open),
         " ",
         "</answer>",
@@ -155,7 +164,7 @@ def test_wherever_format_is_1_the_outcome_is_the_strict_rule(tables):
         if is_open:
             answers = [", ".join(rng.sample(LABELS[:12], rng.randint(1, 2))) for _ in texts]
             for row in range(0, 1000, 3):  # some right ones
-                texts[row] = f"<think> x </think><answer> {answers[row].lower()} </answer>"
+                texts[row] = f"<think> It is so. </think><answer> {answers[row].lower()} </answer>"
         else:
             answers = [rng.choice(("A", "B", "C", "A, B", "D")) for _ in texts]
         found = terms(tables, texts, answers, ["anomaly" if is_open else "single"] * 1000, exact_labels=True)

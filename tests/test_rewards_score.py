@@ -73,7 +73,24 @@ def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, reference):
     paid = bytes(byte for byte, credit in zip(TEXTS[0].encode(), by_step.credit[0], strict=False) if credit > 0)
     assert paid.strip() == b"The heart is enlarged."
     assert by_step.credit[0].max() == pytest.approx(1 / 3)
-    np.testing.assert_allclose(by_step.sequence, [2 / 3, 1 / 3], atol=1e-6)  # format and accuracy only
+    whole = jax.device_get(score(RewardConfig(slots=16), tables, completion(), reference))
+    np.testing.assert_array_equal(by_step.sequence, whole.sequence)
+    assert not whole.credited.any()
+
+
+def test_a_wrong_step_is_credited_with_0_and_a_silent_or_trivial_one_not_at_all(tables):
+    """Of four steps only the two that the report speaks about take part in what the group is compared by."""
+    loaded = lexicon.load()
+    report = lexicon.reference(loaded, [["Cardiomegaly. No pleural effusion."]], [[]], ["A"], ["binary"], 16)
+    steps = ("The heart is enlarged.", "There is a pleural effusion.", "There is no pneumothorax.", "So it is (A).")
+    text = f"<think>{' '.join(steps)}</think><answer>A</answer>".encode()
+    ids = np.frombuffer(text, np.uint8).astype(np.int32)[None]
+    given = Completion(ids, np.array([ids.shape[1]], np.int32), np.zeros(1, np.int32))
+    scores = jax.device_get(score(RewardConfig(slots=16, credit="step"), tables, given, report))
+    credited = bytes(byte for byte, yes in zip(text, scores.credited[0], strict=True) if yes)
+    assert credited.strip() == b"The heart is enlarged. There is a pleural effusion."
+    right = bytes(byte for byte, value in zip(text, scores.credit[0], strict=True) if value > 0)
+    assert right.strip() == b"The heart is enlarged."
 
 
 @pytest.mark.parametrize(
@@ -95,6 +112,7 @@ def test_group_metrics_show_spread_and_flat_groups():
     scores = Scores(
         sequence=values,
         credit=jnp.zeros((4, 2)),
+        credited=jnp.zeros((4, 2), bool),
         terms={"process": values},
         masks={"process": jnp.asarray([True, True, False, False])},
     )
@@ -112,7 +130,8 @@ def brevity(completion: Completion, reference: Reference) -> Scores:
     """1 for completions of at most 90 tokens."""
     value = (jnp.asarray(completion.length) <= 90).astype(jnp.float32)
     everywhere = jnp.ones_like(value, bool)
-    return Scores(value, jnp.zeros(completion.ids.shape, jnp.float32), {"brevity": value}, {"brevity": everywhere})
+    nowhere = jnp.zeros(completion.ids.shape, jnp.float32)
+    return Scores(value, nowhere, nowhere > 0, {"brevity": value}, {"brevity": everywhere})
 
 
 def on_host(function, name: str):
@@ -125,7 +144,8 @@ def on_host(function, name: str):
         shape = jax.ShapeDtypeStruct(completion.length.shape, jnp.float32)
         value = jax.pure_callback(function, shape, completion.ids, completion.length)
         everywhere = jnp.ones_like(value, bool)
-        return Scores(value, jnp.zeros(completion.ids.shape, jnp.float32), {name: value}, {name: everywhere})
+        nowhere = jnp.zeros(completion.ids.shape, jnp.float32)
+        return Scores(value, nowhere, nowhere > 0, {name: value}, {name: everywhere})
 
     return reward
 

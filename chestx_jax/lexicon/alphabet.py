@@ -8,6 +8,7 @@ it, and a sentence that holds one asserts nothing (so look-alike letters cannot 
 # Flags of the separators between two words, or-ed over the gap.
 SPACE, NEWLINE, BLANK_LINE, STOP, QUESTION, COMMA, SEMICOLON = 1, 2, 4, 8, 16, 32, 64
 BRACKET, SLASH, LESS, HYPHEN, OTHER, CLOSES_FIRST, COLON = 128, 256, 512, 1024, 2048, 4096, 8192
+SIGNS = STOP | QUESTION | BRACKET | COLON | HYPHEN  # the signs that no plain list of names holds
 
 _MARKS = {
     " ": SPACE, "\t": SPACE, "\v": SPACE, "\f": SPACE, "\r": SPACE, "\n": NEWLINE,

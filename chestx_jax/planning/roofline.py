@@ -7,9 +7,9 @@ Three bounds of the whole program, each as if the other two were free:
     interconnect  sum over collectives of the time on their links (`links`)
 
 and a prediction, which runs the schedule one instruction after the other: each takes the longer of its FLOPs at
-`MATRIX_SHARE` of the peak and its HBM bytes. Copies between HBM and VMEM run beside the rest of their loop, as long as
-HBM keeps up. A collective that the compiler set beside computation costs only what computation does not cover: that of
-its loop, or of the whole program where it starts outside loops; any other costs its whole time.
+`MATRIX_SHARE` of the peak and its HBM bytes. A collective that the compiler set beside computation costs only what
+computation does not cover: that of its loop, or of the whole program where it starts outside loops; any other costs its
+whole time.
 """
 
 from collections import defaultdict
@@ -40,6 +40,7 @@ class Cost:
     interconnect: float
     exposed: float  # of the interconnect's time, what no computation covers
     predicted: float
+    spent: tuple[tuple[str, float], ...]  # the predicted seconds by what they go to (`_purpose`)
 
     @property
     def bound(self) -> str:
@@ -53,16 +54,17 @@ def cost(work: Sequence[Work], place: Slice) -> Cost:
     share = MATRIX_SHARE.get(chip.name, 0.8)
     kinds: dict[str, float] = defaultdict(float)
     busy: dict[str, float] = defaultdict(float)  # by the loop they run in
-    moved: dict[str, float] = defaultdict(float)
     hidden: dict[str, float] = defaultdict(float)
+    spent: dict[str, float] = defaultdict(float)
     outermost = work[-1].loop if work else ""
     open_time = interconnect = ici = dcn = 0.0
     for item in work:
         if item.collective is None:
             speed = chip.flops * share * (KERNEL_SHARE if item.opcode == "custom-call" else 1.0)
-            busy[item.loop] += item.trips * max(
-                item.flops / speed, item.hbm / chip.hbm_rate, item.host / chip.host_rate
-            )
+            moving = max(item.hbm / chip.hbm_rate, item.host / chip.host_rate)
+            took = item.trips * max(item.flops / speed, moving)
+            busy[item.loop] += took
+            spent[_purpose(item, item.flops / speed >= moving)] += took
             continue
         took, far = seconds(item.collective, place)
         size = item.trips * item.collective.size
@@ -73,14 +75,23 @@ def cost(work: Sequence[Work], place: Slice) -> Cost:
             hidden[item.loop] += item.trips * took
         else:
             open_time += item.trips * took
-    busy = {loop: max(time, moved[loop]) for loop, time in busy.items()}
     uncovered = {loop: time - busy.get(loop, 0.0) for loop, time in hidden.items() if loop != outermost}
     spare = sum(busy.values()) - sum(hidden[loop] - max(over, 0.0) for loop, over in uncovered.items())
     exposed = open_time + sum(max(0.0, over) for over in uncovered.values()) + max(0.0, hidden[outermost] - spare)
+    spent["collectives not covered"] = exposed
     total = lambda field: sum(item.trips * getattr(item, field) for item in work)  # noqa: E731
     flops, hbm, host = total("flops"), total("hbm"), total("host")
     return Cost(
         flops, hbm, host, ici, dcn, tuple(sorted(kinds.items(), key=lambda kind: -kind[1])),
         flops / chip.flops, max(hbm / chip.hbm_rate, host / chip.host_rate), interconnect, exposed,
-        sum(busy.values()) + exposed,
+        sum(busy.values()) + exposed, tuple(sorted(spent.items(), key=lambda part: -part[1])),
     )  # fmt: skip
+
+
+def _purpose(item: Work, computing: bool) -> str:
+    """What an instruction's time goes to, by the name of the Python code that it comes from."""
+    if "rematted_computation" in item.scope:
+        return "recomputation"
+    if item.opcode == "custom-call":
+        return "attention kernels"
+    return "matrix products" if computing else "memory traffic"

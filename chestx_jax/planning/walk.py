@@ -174,15 +174,14 @@ def traffic(module: Module, computation: Computation, instruction: Instruction) 
         inner = module.computations[instruction.called("calls") or ""]
         outer = [computation.instructions[name].shape for name in instruction.operands]
         read = [_read(module, inner, i) for i in range(len(outer))]
-        written = _written(module, inner, inner.root, instruction.shape)
+        outputs = _outputs(module, inner, inner.root, instruction.shape)
         if _is_async(inner):  # the collective's own buffers only pass through
             passed = re.findall(r"\{(\d*)\}: \((\d+), ", instruction.attributes)
             carried = {int(operand) for _, operand in passed}
             read = [0.0 if i in carried else size for i, size in enumerate(read)]
             out = {int(index or 0) for index, _ in passed}
-            whole = instruction.shape if isinstance(instruction.shape, tuple) else (instruction.shape,)
-            kept = [part for i, part in enumerate(whole) if i not in out]
-            written = [(array.space, array.bytes) for part in kept for array in leaves(part)]
+            outputs = [output for i, output in enumerate(outputs) if i not in out]
+        written = [pair for output in outputs for pair in output]
         pairs = [pair for shape, size in zip(outer, read, strict=True) for pair in _spaces(shape, size)] + written
     else:
         shapes = [(computation.instructions[name].shape) for name in instruction.operands]
@@ -226,14 +225,27 @@ def _read(module: Module, computation: Computation, index: int, name: str | None
     return min(total, whole)
 
 
-def _written(module: Module, computation: Computation, name: str, shape) -> list[tuple[int, float]]:
-    """Space and bytes of what a fused computation writes of its value `name`, which leaves it as `shape`."""
+def _outputs(module: Module, computation: Computation, name: str, shape) -> list[list[tuple[int, float]]]:
+    """Space and bytes of what a fused computation writes, by output of its value `name`, which leaves it as `shape`."""
     value = computation.instructions[name]
-    if value.opcode == "tuple":
-        pairs = zip(value.operands, shape, strict=True) if isinstance(shape, tuple) else ()
-        return [written for operand, part in pairs for written in _written(module, computation, operand, part)]
+    parts = shape if isinstance(shape, tuple) else (shape,)
+    if value.opcode == "tuple" and len(value.operands) == len(parts):
+        return [_written(module, computation, *pair) for pair in zip(value.operands, parts, strict=True)]
+    if value.opcode == "fusion":
+        inner = module.computations[value.called("calls") or ""]
+        return _outputs(module, inner, inner.root, shape)
+    if len(parts) == 1:
+        return [_written(module, computation, name, parts[0])]
+    return [[(array.space, array.bytes) for array in leaves(part)] for part in parts]
+
+
+def _written(module: Module, computation: Computation, name: str, shape) -> list[tuple[int, float]]:
+    """Space and bytes of what a fused computation writes of its value `name`, which leaves it as the array `shape`."""
+    value = computation.instructions[name]
     if value.opcode == "bitcast" and value.operands[0] in computation.instructions:
         return _written(module, computation, value.operands[0], shape)
+    if value.opcode == "fusion":
+        return [pair for output in _outputs(module, computation, name, shape) for pair in output]
     if value.opcode == "dynamic-update-slice" and isinstance(shape, Array):
         return [(shape.space, sum(array.bytes for array in _shapes(computation, value.operands[1])))]
     return [(array.space, array.bytes) for array in leaves(shape)]

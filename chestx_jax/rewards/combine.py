@@ -5,7 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.errors import UserError
 from chestx_jax.lexicon import tags
@@ -27,7 +27,7 @@ class RewardConfig:
     completeness: float = 0.0
     effectiveness: float = 0.0
     guards: Guards = field(default_factory=Guards)
-    credit: str = "sequence"  # "step": the process term is paid to each step's own tokens, not to the sequence
+    credit: str = "sequence"  # "step": each step's score is paid to its own tokens as well
     slots: int = 64  # findings of a completion; more are counted as overflow
     partial_format: bool = False
     exact_labels: bool = False  # anomaly task: all or nothing instead of F1
@@ -54,8 +54,10 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
 
     `sequence` is the weighted mean of the terms that apply (a sample without a report has no process term; its weight
     goes to the others). `terms`: format, accuracy, factuality, completeness, effectiveness, process (the guarded mix),
-    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit the process term
-    leaves the sequence reward and `credit` holds it, weighted, on the tokens of each step of the think block.
+    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit, `credit` holds the
+    score of each step of the think block that claims something, weighted, on the step's own tokens. The process term
+    stays in the sequence reward: what it says of the whole text (completeness, the guards) belongs to no step, and
+    without it the surest step is the only one worth writing.
     """
     words = scan.words(tables, completion.ids, completion.length)
     found = scopes.matches(tables, words)
@@ -84,19 +86,17 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
     processed = ("factuality", "completeness", "effectiveness", "process")
     masks = {name: has_report if name in processed else everywhere for name in terms}
     paid = {"format": config.format, "accuracy": config.accuracy, "process": config.process}
-    by_step = config.credit == "step"
-    weights = {
-        name: jnp.where(masks[name], 0.0 if by_step and name == "process" else weight, 0.0)
-        for name, weight in paid.items()
-    }
-    whole = jnp.maximum(jnp.stack([jnp.where(masks[name], weight, 0.0) for name, weight in paid.items()]).sum(0), 1e-6)
+    weights = {name: jnp.where(masks[name], weight, 0.0) for name, weight in paid.items()}
+    whole = jnp.maximum(jnp.stack([*weights.values()]).sum(0), 1e-6)
     sequence = jnp.stack([weights[name] * terms[name] for name in paid]).sum(0) / whole
-    scale = jnp.where(has_report & thought & jnp.asarray(by_step), config.process / whole, 0.0)
-    if by_step:
-        credit = step_credit(words, claims, judged.step_value, completion.ids.shape[1]) * scale[:, None]
+    if config.credit == "step":
+        value, claiming = step_credit(words, claims.step, judged.creditable, judged.step_value, completion.ids.shape[1])
+        written = jnp.arange(completion.ids.shape[1])[None] < completion.length[:, None]
+        credited = claiming & written & (has_report & thought)[:, None]
+        credit = jnp.where(credited, value * (config.process / whole)[:, None], 0.0)
     else:
-        credit = jnp.zeros(completion.ids.shape, jnp.float32)
-    return Scores(sequence=sequence.astype(jnp.float32), credit=credit, terms=terms, masks=masks)
+        credit, credited = jnp.zeros(completion.ids.shape, jnp.float32), jnp.zeros(completion.ids.shape, bool)
+    return Scores(sequence.astype(jnp.float32), credit, credited, terms, masks)
 
 
 def _in_memory(claims: Findings) -> Findings:
@@ -115,13 +115,19 @@ def _in_memory(claims: Findings) -> Findings:
     return jax.lax.while_loop(lambda state: state[0] < once, turn, (jnp.int32(0), claims))[1]
 
 
-def step_credit(words: Words, claims: Findings, value: Float[Array, "B M"], width: int) -> Float[Array, "B L"]:
-    """Each claim's step value on all tokens of its sentence; 0 on sentences that claim nothing."""
+def step_credit(
+    words: Words, step: Int[Array, "B M"], creditable: Bool[Array, "B M"], value: Float[Array, "B M"], width: int
+) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
+    """Each creditable claim's step value on all tokens of its sentence, and which tokens are of such a sentence.
+
+    Sentences that claim nothing are not credited: with a value of 0 they would count as wrong ones.
+    """
     rows = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
     starts = jnp.zeros((words.word.shape[1], width), jnp.int32)
     starts = starts.at[rows, jnp.where(words.boundary, words.first, width)].add(1, mode="drop")
     sentence = scopes.totals(starts.T).T - 1
-    values = jnp.zeros((sentence.shape[0], width + 2), jnp.float32)
+    values = jnp.full((sentence.shape[0], width + 2), -1.0, jnp.float32)
     at = jnp.arange(sentence.shape[0])[:, None]
-    values = values.at[at, jnp.where(claims.valid, claims.step, width + 2)].max(value, mode="drop")
-    return jnp.where(sentence >= 0, jnp.take_along_axis(values, jnp.clip(sentence, 0, width + 1), 1), 0.0)
+    values = values.at[at, jnp.where(creditable, step, width + 2)].max(value, mode="drop")
+    credit = jnp.where(sentence >= 0, jnp.take_along_axis(values, jnp.clip(sentence, 0, width + 1), 1), -1.0)
+    return jnp.maximum(credit, 0.0), credit >= 0

@@ -19,7 +19,6 @@ from chestx_jax.rewards.scopes import Matches
 from chestx_jax.types import LABELS, TASKS, Completion, Reference
 
 _ENTRY_BREAKS = a.COMMA | a.SEMICOLON | a.NEWLINE
-_NO_ENTRY = a.STOP | a.QUESTION | a.BRACKET | a.COLON | a.HYPHEN  # other signs make the text unclean
 
 
 @struct.dataclass
@@ -58,7 +57,9 @@ def read(tables: Tables, words: Words, found: Matches) -> Answer:
     covered = jnp.where(named, found.depth, 0).sum(0)
     begins = inside & ((at == first[None]) | ((words.gap & _ENTRY_BREAKS) != 0))
     entries = begins.sum(0)
-    exact = (~inside | ((kind & t.EXACT) != 0)).all(0) & (~inside | ((words.gap & _NO_ENTRY) == 0)).all(0)
+    # the first word's gap reaches back into the think block, so of it only what stands behind the tag counts
+    signs = jnp.where(at == first[None], words.led, (words.gap & a.SIGNS) != 0)
+    exact = (~inside | ((kind & t.EXACT) != 0)).all(0) & ~(inside & signs).any(0)
     proper = (~named | (((found.record >> 22) & 1) == 1)).all(0)
     legible = exact & proper & (covered == count) & (entries == named.sum(0)) & (count > 0)
     zone, clean = tables.tag_zone[words.end], tables.tag_clean[words.end]
@@ -118,4 +119,4 @@ def _held(value: Array, where: Array) -> Array:
 def _closing_gap_is_plain(words: Words) -> Bool[Array, " B"]:
     """Nothing but white space, commas and the tag stands behind the last word of the answer."""
     after = words.word & ((words.zone == tags.AFTER) | (words.zone == tags.AFTER_ALONE))
-    return (~after | ((words.gap & _NO_ENTRY) == 0)).all(0)
+    return (~after | ((words.gap & a.SIGNS) == 0)).all(0)

@@ -101,6 +101,7 @@ class Process:
     effectiveness: Float[Array, " B"]
     reward: Float[Array, " B"]  # the guarded mix
     step_value: Float[Array, "B M"]  # mean guarded correctness of the claims of each claim's own sentence
+    creditable: Bool[Array, "B M"]  # scored claims that earn or lose credit: trivial denials do neither
     verdicts: Verdicts
 
 
@@ -156,7 +157,7 @@ def process(
     value = _ratio(
         jnp.where(same_step, (weight * correct)[:, None], 0.0).sum(2), jnp.where(same_step, weight[:, None], 0.0).sum(2)
     )
-    return Process(plain, complete, effective, factor * mixed, value, verdicts)
+    return Process(plain, complete, effective, factor * mixed, value, verdicts.scored & ~trivial, verdicts)
 
 
 def _covered(tables: Relations, claims: Findings, report: Findings, stake: float) -> Float[Array, " B"]:

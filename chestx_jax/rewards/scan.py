@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from chestx_jax.lexicon import alphabet as a
+from chestx_jax.lexicon import tags
 from chestx_jax.lexicon import vocabulary as t
 from chestx_jax.lexicon.vocabulary import Tables
 
@@ -29,6 +30,7 @@ class Words:
     zone: Int[Array, "T B"]
     marked: Int[Array, "T B"]  # number of the capital that precedes it with a closing bracket ("A)"); 0: none
     gap: Int[Array, "T B"]  # flags of the separators before it
+    led: Bool[Array, "T B"]  # signs stand before it in its answer block
     number: Int[Array, "T B"]  # word number of the tables
     state: Int[Array, "T B"]  # phrase state whose record counts
     content: Int[Array, "T B"]  # lexemes that were not passed over, so far
@@ -45,6 +47,8 @@ class _Carry:
     content: Array
     gap: Array  # of the separators since the last word
     before: Array  # gap before the word being read
+    lead: Array  # flags of the separators since the answer block was opened; 0 outside of one
+    led: Array  # whether signs were among them where the word being read began
     first: Array
     last: Array
     zone: Array
@@ -82,7 +86,7 @@ def words(tables: Tables, ids: Int[Array, "B L"], length: Int[Array, " B"]) -> W
     tag_class = jnp.concatenate([tag_class, jnp.full((2, rows), tables.tag_class[empty])])
 
     zero = jnp.zeros(rows, jnp.int32)
-    carry = _Carry(zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero)
+    carry = _Carry(zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero)
     carry, (one, two, three, four) = jax.lax.scan(
         lambda carry, step: _step(tables, carry, *step), carry, (head, rest, tag_class, token)
     )
@@ -91,7 +95,7 @@ def words(tables: Tables, ids: Int[Array, "B L"], length: Int[Array, " B"]) -> W
     return Words(
         word=flag(14), foreign=flag(15) & ~closing_word, boundary=flag(16), passed=flag(17), upper=flag(18),
         option=flag(22) & ~closing_word,
-        zone=(one >> 19) & 7, marked=one >> 23, state=one & 0x3FFF,
+        zone=(one >> 19) & 7, marked=(one >> 23) & 0x3F, state=one & 0x3FFF, led=flag(29),
         gap=two & 0x7FFF, number=two >> 15, content=three, first=four & 0xFFFF, last=four >> 16, end=carry.tag,
     )  # fmt: skip
 
@@ -134,6 +138,7 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
     target = jnp.where((column == t.FOREIGN_HEAD) | (source == t.FOREIGN), t.FOREIGN, target)
     trie = jnp.where(has_head, target, carry.trie)
     before = jnp.where(begins, carry.gap, carry.before)
+    led = jnp.where(begins, carry.lead & a.SIGNS, carry.led)
     first = jnp.where(begins, token, carry.first)
     word_zone = jnp.where(begins, zone, carry.zone)
     upper = jnp.where(begins, capitals & 1, carry.upper)
@@ -170,12 +175,15 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
     bits = (trie == t.FOREIGN, boundary, passed == 1, upper == 1)
     one = hit | 1 << 14 | sum(bit.astype(jnp.int32) << 15 + place for place, bit in enumerate(bits))
     one = one | word_zone << 19 | option.astype(jnp.int32) << 22 | marked << 23
+    one = one | (led != 0).astype(jnp.int32) << 29
     earlier = (kind & (t.SHORT | t.NUMBER)) | _ANY | (kind >> t.LETTER_SHIFT) << 16
     earlier = earlier | jnp.where(boundary, _BEGAN_SENTENCE, 0) | jnp.where(upper == 1, _CAPITAL, 0)
     out = (jnp.where(word, one, 0), jnp.where(word, before | number << 15, 0), content, first | last << 16)
 
     # The letters after the last separator begin the next word.
     has_tail = tail != t.OUT
+    answering = (zone == tags.ANSWER) | (zone == tags.ANSWER_ALONE)
+    lead = jnp.where(answering, carry.lead | marks, 0)
     carry = _Carry(
         trie=jnp.where(separated, tail, trie),
         tag=tag,
@@ -183,6 +191,8 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
         content=content,
         gap=jnp.where(has_tail, 0, jnp.where(separated, joined, gap)),
         before=jnp.where(has_tail, joined, before),
+        lead=lead,
+        led=jnp.where(has_tail, lead & a.SIGNS, led),
         first=jnp.where(has_tail, token, first),
         last=jnp.where(has_tail, token, last),
         zone=jnp.where(has_tail, zone, word_zone),

@@ -1,9 +1,11 @@
-"""The paper's ablation at phantom scale: SFT; then GRPO with the outcome reward alone, or with the process reward.
+"""The paper's ablation at phantom scale: SFT; then GRPO with the outcome reward alone, or with the process reward, paid
+to the sequence or to each step as well.
 
     python tests/benchmarks/ablation.py --out runs/ablation [--seeds 0 1 2] [--data DIR]
 
-Both arms start from the same supervised weights of their seed and take equal steps. Prints one line per seed and
-arm, then the mean over seeds with the standard error. Run again after a stop, it goes on.
+All arms start from the same supervised weights of their seed and take equal steps. Prints one line per seed and arm,
+then the mean over seeds with the standard error, then each arm less SFT, paired by seed, with Student's 95 % interval.
+Run again after a stop, it goes on.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from chestx_jax.config import to_dataclass
 from chestx_jax.eval.tables import aligned
@@ -18,8 +21,12 @@ from chestx_jax.loops import job
 from chestx_jax.recipes import JobConfig
 from configs import rl
 
-COLUMNS = ("accuracy", "factuality", "completeness", "drawn_factuality", "words")
-OUTCOME_ONLY = {"process": 0.0}
+COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")
+ARMS = {  # fields of `grpo.rewards`
+    "outcome reward": {"process": 0.0, "credit": "sequence"},
+    "process reward, by sequence": {"credit": "sequence"},
+    "process reward, by step": {"credit": "step"},
+}
 
 
 def configuration(seed: int, data: Path, rewards: dict, init: str = ""):
@@ -28,28 +35,35 @@ def configuration(seed: int, data: Path, rewards: dict, init: str = ""):
     config.data_root = str(data)
     config.init.seed = config.init.init.seed = config.grpo.seed = seed
     config.grpo.rewards = {**config.grpo.rewards.to_dict(), **rewards}
+    config.grpo.advantages.step_weight = config.grpo.advantages.step_weight if rewards["credit"] == "step" else 0.0
     config.evaluation.blind = False
     fields = config.to_dict()
     return to_dataclass(JobConfig, {**fields, "init": init} if init else fields)
 
 
 def arms(seed: int, out: Path, data: Path) -> dict[str, dict]:
-    """The scored rows of the three arms of a seed."""
-    process, outcome = out / f"seed{seed}_process", out / f"seed{seed}_outcome"
-    job.run(configuration(seed, data, {}), process)
-    job.run(configuration(seed, data, OUTCOME_ONLY, f"orbax:{process}/sft/params"), outcome)
-    scores = {folder: json.loads((folder / "scores.json").read_text())["models"] for folder in (process, outcome)}
-    return {
-        "SFT": scores[process]["SFT"]["tasks"],
-        "GRPO, outcome reward": scores[outcome]["GRPO"]["tasks"],
-        "GRPO, process reward": scores[process]["GRPO"]["tasks"],
-    }
+    """The scored rows of a seed's arms. The last arm trains the supervised weights that the others start from."""
+    *others, whole = ARMS
+    folder = {name: out / f"seed{seed}_{name.replace(', ', '_').replace(' ', '_')}" for name in ARMS}
+    job.run(configuration(seed, data, ARMS[whole]), folder[whole])
+    for name in others:
+        job.run(configuration(seed, data, ARMS[name], f"orbax:{folder[whole]}/sft/params"), folder[name])
+    scores = {name: json.loads((folder[name] / "scores.json").read_text())["models"] for name in ARMS}
+    found = {"SFT": scores[whole]["SFT"]["tasks"]}
+    return found | {f"GRPO, {name}": scores[name]["GRPO"]["tasks"] for name in ARMS}
 
 
 def value(tasks: dict, column: str) -> float:
-    """Accuracy over the closed families, the other columns over all records; percent but for words."""
-    mean = tasks["closed" if column == "accuracy" else "all"]["metrics"][column]["mean"]
+    """Accuracy over the closed families, label F1 of anomaly, the others over all records; percent but for words."""
+    family = {"accuracy": "closed", "f1": "anomaly"}.get(column, "all")
+    mean = tasks[family]["metrics"][column]["mean"]
     return mean if column == "words" else 100 * mean
+
+
+def mean_error(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the rows and its standard error (0 for one row)."""
+    error = table.std(0, ddof=1) / len(table) ** 0.5 if len(table) > 1 else np.zeros(table.shape[1])
+    return table.mean(0), error
 
 
 def main() -> None:
@@ -59,12 +73,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     found = {seed: arms(seed, options.out, options.data or options.out / "data") for seed in options.seeds}
+    tables = {
+        arm: np.array([[value(found[seed][arm], column) for column in COLUMNS] for seed in options.seeds])
+        for arm in found[options.seeds[0]]
+    }
     lines = [["arm", "seed", *COLUMNS]]
-    for arm in found[options.seeds[0]]:
-        table = np.array([[value(found[seed][arm], column) for column in COLUMNS] for seed in options.seeds])
+    for arm, table in tables.items():
         lines += [[arm, str(seed), *(f"{x:.1f}" for x in row)] for seed, row in zip(options.seeds, table, strict=True)]
-        error = table.std(0, ddof=1) / len(table) ** 0.5 if len(table) > 1 else np.zeros(len(COLUMNS))
-        lines.append([arm, "mean ± s.e.", *(f"{m:.1f} ± {e:.1f}" for m, e in zip(table.mean(0), error, strict=True))])
+        lines.append([arm, "mean ± s.e.", *(f"{m:.1f} ± {e:.1f}" for m, e in zip(*mean_error(table), strict=True))])
+    reach = stats.t.ppf(0.975, len(options.seeds) - 1) if len(options.seeds) > 1 else float("nan")
+    for arm, table in list(tables.items())[1:]:
+        change = zip(*mean_error(table - tables["SFT"]), strict=True)
+        cells = [f"{m:+.1f} [{m - reach * e:+.1f}, {m + reach * e:+.1f}]" for m, e in change]
+        lines.append([arm, "less SFT", *cells])
     print(aligned(lines))
 
 
