@@ -62,11 +62,12 @@ def undisturbed(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "whole", folder / "cache"
 
 
-def test_killed_in_both_stages_the_job_ends_with_the_same_bytes(undisturbed, tmp_path):
+def test_killed_three_times_in_both_stages_the_job_ends_with_the_same_bytes(undisturbed, tmp_path):
     whole, cache = undisturbed
     workdir = tmp_path / "killed"
-    killed_at(started(workdir, cache), workdir / "sft" / "sft.jsonl", random.randint(1, 10), signal.SIGKILL)
-    killed_at(started(workdir, cache), workdir / "grpo" / "grpo.jsonl", random.randint(1, 6), signal.SIGKILL)
+    for stage, last in (("sft", 10), ("grpo", 6)):
+        for step in sorted(random.sample(range(1, last + 1), 3)):
+            killed_at(started(workdir, cache), workdir / stage / f"{stage}.jsonl", step, signal.SIGKILL)
     finished(started(workdir, cache))
     for stage, steps in (("sft", 12), ("grpo", 8)):
         assert parameters(workdir, stage) == parameters(whole, stage)

@@ -1,9 +1,14 @@
-"""Tokens a second of extraction and of the whole reward, beside a plain-regex labeller and the plain-Python reading.
+"""How fast the reward reads.
 
-`python tests/benchmarks/rewards_speed.py [TOKENIZER_FOLDER] [ROWS TOKENS …]` (default 64 × 512 and 64 × 64). The texts
-are made of lexicon phrases; the vocabulary is filled up to 151,936 rows.
+    python tests/benchmarks/rewards_speed.py [TOKENIZER_FOLDER] [ROWS TOKENS …]     default: 64 × 512 and 64 × 64
+    python tests/benchmarks/rewards_speed.py share WORKDIR     share of a GRPO iteration of the job that ran in WORKDIR
+
+The first prints tokens a second of extraction and of the whole reward, beside a plain-regex labeller and the
+plain-Python reading, with a vocabulary filled up to 151,936 rows; the second times the job's reward at its shape, every
+row full. The texts are made of lexicon phrases.
 """
 
+import json
 import random
 import re
 import sys
@@ -17,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from reward_texts import sentence
 
 from chestx_jax import lexicon
+from chestx_jax.config import to_dataclass
 from chestx_jax.lexicon.extract import extract as plain
 from chestx_jax.rewards.combine import RewardConfig, score
 from chestx_jax.rewards.extract import extract
@@ -49,6 +55,32 @@ def rows(tokenizer, count: int, width: int, rng: random.Random) -> np.ndarray:
     return ids
 
 
+def case(loaded, tokenizer, count: int, width: int, slots: int, rng: random.Random):
+    """Completions, and the references of an eighth as many prompts."""
+    ids = rows(tokenizer, count, width, rng)
+    reports = [[" ".join(sentence(rng) for _ in range(8))] for _ in range(max(count // 8, 1))]
+    reference = lexicon.reference(
+        loaded, reports, [[]] * len(reports), ["A"] * len(reports), ["binary"] * len(reports), slots
+    )
+    prompt = np.arange(count, dtype=np.int32) // 8 % len(reports)
+    return jax.device_put(Completion(ids, np.full(count, width, np.int32), prompt)), jax.device_put(reference)
+
+
+def share(run: Path) -> None:
+    """Seconds of the job's reward, of its iteration by the clock in its log, and the ratio."""
+    grpo = json.loads((run / "config.json").read_text())["grpo"]
+    count, width = grpo["prompts"] * grpo["sampling"]["group"], grpo["sampling"]["length"]
+    config = to_dataclass(RewardConfig, grpo["rewards"])
+    loaded, tokenizer = lexicon.load(), load_tokenizer(run / "data" / "tokenizer")
+    tables = jax.device_put(lexicon.tables(loaded, token_bytes(tokenizer)))
+    completion, reference = case(loaded, tokenizer, count, width, config.slots, random.Random(0))
+    took = best(lambda: score(config, tables, completion, reference))
+    log = [json.loads(line) for line in (run / "grpo" / "grpo.jsonl").read_text().splitlines()]
+    first, last = log[0], log[-1]
+    step = (last["time"] - first["time"]) / (last["step"] - first["step"])
+    print(f"{count} x {width}: reward {took * 1e3:.1f} ms of an iteration of {step:.2f} s: {took / step:.2%}")
+
+
 def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
     loaded, rng = lexicon.load(), random.Random(0)
     tokenizer = load_tokenizer(folder)
@@ -59,21 +91,10 @@ def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
     print(f"tables: {len(made.head) - 1} rows, {size:.1f} MB, built in {time.perf_counter() - start:.1f} s")
     tables = jax.device_put(made)
     for count, width in shapes:
-        ids = rows(tokenizer, count, width, rng)
-        reports = [[" ".join(sentence(rng) for _ in range(8))] for _ in range(max(count // 8, 1))]
         slots = 64 if width > 128 else 24
-        reference = lexicon.reference(
-            loaded, reports, [[]] * len(reports), ["A"] * len(reports), ["binary"] * len(reports), slots
-        )
-        completion = jax.device_put(
-            Completion(
-                ids=ids,
-                length=np.full(count, width, np.int32),
-                prompt=np.arange(count, dtype=np.int32) // 8 % len(reports),
-            )
-        )
-        reference, config = jax.device_put(reference), RewardConfig(slots=slots)
-        texts = [tokenizer.decode(row) for row in ids]
+        completion, reference = case(loaded, tokenizer, count, width, slots, rng)
+        config = RewardConfig(slots=slots)
+        texts = [tokenizer.decode(row) for row in np.asarray(completion.ids)]
         patterns = [re.compile(rf"(?:\bno [^.]*)?\b{label.lower()}") for label in LABELS]
         timed = {
             "extraction": best(lambda: extract(tables, completion.ids, completion.length, slots=slots)),  # noqa: B023
@@ -89,6 +110,9 @@ def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
+    if arguments[:1] == ["share"]:
+        share(Path(arguments[1]))
+        sys.exit()
     folder = Path(arguments.pop(0)) if arguments and not arguments[0].isdigit() else TOKENIZER
     sizes = [int(value) for value in arguments] or [64, 512, 64, 64]
     main(folder, list(zip(sizes[::2], sizes[1::2], strict=True)))

@@ -1,0 +1,48 @@
+"""How soon a large report page opens: `python tests/benchmarks/page.py [ITEMS]`, by default 2,500 of two models.
+
+Needs chromium and its driver. Prints the file's size, when the page was ready and its first contentful paint.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import browser as chromium
+from test_eval_page import prediction
+
+from chestx_jax.eval.report import write_report
+from chestx_jax.eval.scores import evaluate_predictions
+from chestx_jax.lexicon import load
+
+SAYS = "<think> There is pulmonary edema. A pleural effusion is seen on the left. The heart is large. </think>" * 3
+
+
+def main(items: int) -> None:
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder, found = Path(name), []
+        for number in range(items):
+            film = folder / f"{number}.png"
+            Image.fromarray(rng.normal(120, 40, (112, 112)).clip(0, 255).astype(np.uint8)).save(film)
+            found.append(prediction(number, f"{SAYS}<answer> A </answer>", str(film)))
+        evaluation = evaluate_predictions(found, load())
+        path = folder / "large.html"
+        write_report(path, {"SFT": (found, evaluation), "GRPO": (found, evaluation)})
+        with chromium.browser() as page:
+            started = time.monotonic()
+            page.open(path.as_uri())
+            page.until("return document.documentElement.dataset.ready")
+            ready = time.monotonic() - started
+            paint = page.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        print(
+            f"{items} items: {path.stat().st_size / 1e6:.1f} MB, ready after {ready:.2f} s, first paint {paint:.0f} ms"
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2500)
