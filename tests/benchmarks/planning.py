@@ -4,26 +4,30 @@
     python tests/benchmarks/planning.py published [NUMBER]   published TPU training runs, predicted from their settings
     python tests/benchmarks/planning.py table FILE...        a Markdown table of plans that `plan --json` wrote
     python tests/benchmarks/planning.py check                the 7B programs of both recipes compile
+    python tests/benchmarks/planning.py measured             the phantom's programs, predicted and timed on this machine
 
-Needs libtpu and no TPU.
+Needs libtpu and no TPU; the last needs neither.
 """
 
 import json
 import pathlib
 import re
 import sys
+import time
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
 from chestx_jax.planning import report, topology
-from chestx_jax.planning.chips import GIB
-from chestx_jax.planning.planner import plan
+from chestx_jax.planning.chips import GIB, cpu
+from chestx_jax.planning.planner import mesh_of, plan
+from chestx_jax.programs import Program, programs
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.sharding import MeshConfig
 
@@ -155,6 +159,57 @@ def check() -> None:
         sys.exit(f"no longer fit: {', '.join(failed)}")
 
 
+def median(run, repeats: int = 5) -> float:
+    """Seconds of a call, after one to warm up."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[repeats // 2]
+
+
+def machine_figures() -> tuple[float, float]:
+    """FLOP/s of a 1,024³ fp32 product, and bytes/s of adding 1 to 256 MB."""
+    square, long = jnp.ones((1024, 1024)), jnp.ones(64 * 2**20)
+    product, add = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
+    return 2 * 1024**3 / median(lambda: product(square), 21), 2 * long.nbytes / median(lambda: add(long))
+
+
+def timed(program: Program) -> float:
+    """Seconds of a run on zeros, every token allowed; the state goes from run to run."""
+    blank = lambda leaf: np.full(leaf.shape, leaf.dtype == bool, leaf.dtype)  # noqa: E731
+    at = jax.tree.broadcast(program.in_shardings, program.arguments)
+    arguments = list(jax.tree.map(lambda leaf, place: jax.device_put(blank(leaf), place), program.arguments, at))
+    run = program.jit()
+
+    def once():
+        found = run(*arguments)
+        if program.donated:
+            arguments[0] = found[0]
+        return found
+
+    return median(once)
+
+
+def measured() -> None:
+    """Predicted and measured seconds of the phantom's programs on one CPU device, with this machine's own figures."""
+    flops, rate = machine_figures()
+    print(f"a large product {flops / 1e9:.0f} GFLOP/s, a large copy {rate / 1e9:.1f} GB/s")
+    machine = topology.Topology("cpu:1", cpu(flops, rate), (1,), tuple(jax.devices("cpu")[:1]))
+    job = to_dataclass(JobConfig, load_config(f"{ROOT / 'configs' / 'rl.py'}:phantom", ()))
+    names = ("sft/step", "grpo/rollout", "grpo/reference", "grpo/step")
+    made, found = plan(job, machine, names), programs(job, mesh_of(job.mesh, machine))
+    for name in names:
+        cost, took = made.programs[name].cost, timed(found[name])
+        runs = sum(item.trips for item in made.programs[name].compiled.work)
+        print(
+            f"{name:15s} measured {took:.3f} s, predicted {cost.predicted:.3f} s, ratio {took / cost.predicted:.2f}; "
+            f"{report.spent(made.programs[name])}; {runs:,.0f} instructions",
+            flush=True,
+        )
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["share"]:
@@ -165,5 +220,7 @@ if __name__ == "__main__":
             table(files)
         case ["check"]:
             check()
+        case ["measured"]:
+            measured()
         case _:
             sys.exit(__doc__)
