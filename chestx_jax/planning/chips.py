@@ -26,6 +26,12 @@ class Chip:
     host_rate: float  # bytes/s a chip gets of the link to its host
     clock: float  # cycles/s, for the compiler's cycle estimates; 0: it gives none
     reserved: float = 0.26e9  # bytes of HBM that the runtime keeps for itself
+    caches: tuple[tuple[float, float], ...] = ()  # an instruction that touches no more bytes moves them at this rate
+
+    def rate(self, touched: float) -> float:
+        """Bytes/s at which an instruction moves the `touched` bytes: of the smallest cache that holds them, or of HBM.
+        Only CPUs have caches here; a TPU's scratch memory is the compiler's to plan."""
+        return next((rate for size, rate in self.caches if touched <= size), self.hbm_rate)
 
 
 V5E = Chip("TPU v5e", 197e12, 16 * GIB, 819e9, 45e9, 2, 16, 3.1e9, 8e9, 1.5e9)
@@ -39,7 +45,7 @@ TPUS = {"v4": V4, "v5e": V5E, "v5p": V5P, "v6e": V6E}
 GPUS = (H200, A100)
 
 
-def cpu(flops: float, rate: float) -> Chip:
-    """One of the devices that XLA makes of a CPU: `flops` and `rate` are its share of what the machine measures.
-    Its memory is the machine's, and its collectives are copies."""
-    return Chip("CPU", flops, 16 * GIB, rate, rate / 2, 1, 1, rate / 2, rate, 0.0, reserved=0.0)
+def cpu(flops: float, rate: float, caches: tuple[tuple[float, float], ...] = ()) -> Chip:
+    """One of the devices that XLA makes of a CPU: its share of what the machine measures, in FLOP/s and bytes/s, of
+    memory and of caches by size. Its memory is the machine's, and its collectives are copies."""
+    return Chip("CPU", flops, 16 * GIB, rate, rate / 2, 1, 1, rate / 2, rate, 0.0, reserved=0.0, caches=caches)

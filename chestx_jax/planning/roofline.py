@@ -61,7 +61,7 @@ def cost(work: Sequence[Work], place: Slice) -> Cost:
     for item in work:
         if item.collective is None:
             speed = chip.flops * share * (KERNEL_SHARE if item.opcode == "custom-call" else 1.0)
-            moving = max(item.hbm / chip.hbm_rate, item.host / chip.host_rate)
+            moving = max(item.hbm / chip.rate(item.hbm), item.host / chip.host_rate)
             took = item.trips * max(item.flops / speed, moving)
             busy[item.loop] += took
             spent[_purpose(item, item.flops / speed >= moving)] += took

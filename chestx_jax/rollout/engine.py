@@ -70,9 +70,10 @@ def generate(
         hidden, (k, v) = qwen_vl.extend(
             config, params, last_Bx1, (start_B + at)[:, None], jnp.ones_like(last_Bx1), (shared, state.own)
         )
+        place = _read_before(at, hidden)
         own = Cache(
-            k=jax.lax.dynamic_update_slice_in_dim(state.own.k, k, at, axis=2),
-            v=jax.lax.dynamic_update_slice_in_dim(state.own.v, v, at, axis=2),
+            k=jax.lax.dynamic_update_slice_in_dim(state.own.k, k, place, axis=2),
+            v=jax.lax.dynamic_update_slice_in_dim(state.own.v, v, place, axis=2),
             valid=state.own.valid | (jnp.arange(length) == at)[None],
         )
         return write(state._replace(own=own), *drawn(hidden, state.step))
@@ -89,6 +90,16 @@ def generate(
     first = write(empty, *drawn(jnp.repeat(last_NxD, group, axis=0), jnp.int32(0)))
     final = jax.lax.while_loop(lambda s: (s.step < length) & ~jnp.all(s.done), decode, first)
     return Rollout(ids=final.ids, length=final.length, logprobs=final.logprobs, finished=final.done)
+
+
+def _read_before(at: Array, hidden_Bx1xD: Array) -> Array:
+    """`at`, known only once `hidden` is.
+
+    The cache is then written after the last layer has read it, so XLA updates it in place; free to do both in either
+    order, it copies both caches, twice a token. (CPUs drop optimization barriers before that is decided.)
+    """
+    finite = hidden_Bx1xD[0, 0, 0] < jnp.inf
+    return jnp.maximum(at, jnp.where(finite, 0, -1).astype(at.dtype))
 
 
 def next_position(prompts: Prompts) -> Int[Array, " N"]:
