@@ -1,6 +1,7 @@
 """What every door does: parse the command line, make one call, and turn bad input into one sentence and status 2."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,13 +24,20 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
             return main(arguments)
         except UserError as error:
             return _refuse(error)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except Exception as error:
+            if not _is_full(error):
                 raise
-            name = f" while writing {error.filename}" if error.filename else ""
+            name = f" while writing {error.filename}" if getattr(error, "filename", None) else ""
             return _refuse(UserError(f"The disk is full{name}: free some space and run the same command again."))
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a disk or a quota had no room; checkpoints are written by TensorStore, which says so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def check_config_flags(arguments: Sequence[str], name: str = "config") -> None:

@@ -272,6 +272,8 @@ CONFIG = config_flags.DEFINE_config_file("config")
 def main(arguments):
     if CONFIG.value.sft.learning_rate > 1:
         raise UserError("too fast")
+    if CONFIG.value.sft.learning_rate < -1:
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write 89235 bytes: No space left on device [os_error_code='28']")
     if CONFIG.value.sft.learning_rate < 0:
         raise OSError(28, "No space left on device", "weights")
     print(CONFIG.value.sft.learning_rate)
@@ -290,6 +292,7 @@ FREE = "free some space and run the same command again."
         (["--config.sft.nam=1"], 2, "error: config.sft.nam is not a field: did you mean config.sft.name?"),
         (["--config.sft.learning_rate=7"], 2, "error: too fast"),
         (["--config.sft.learning_rate=-1"], 2, f"error: The disk is full while writing weights: {FREE}"),
+        (["--config.sft.learning_rate=-2"], 2, f"error: The disk is full: {FREE}"),
         (["--confg=x"], 2, "error: There is no flag --confg: did you mean --config?"),
         (["stray"], 2, "error: There is nothing to do with 'stray': every option is written --name=value."),
     ],

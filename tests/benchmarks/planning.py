@@ -25,7 +25,7 @@ from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
 from chestx_jax.planning import report, topology
-from chestx_jax.planning.chips import GIB, cpu
+from chestx_jax.planning.chips import GIB, Chip, cpu
 from chestx_jax.planning.planner import mesh_of, plan
 from chestx_jax.programs import Program, programs
 from chestx_jax.recipes import JobConfig, SftConfig
@@ -169,11 +169,22 @@ def median(run, repeats: int = 5) -> float:
     return sorted(times[1:])[repeats // 2]
 
 
-def machine_figures() -> tuple[float, float]:
-    """FLOP/s of a 1,024³ fp32 product, and bytes/s of adding 1 to 256 MB."""
-    square, long = jnp.ones((1024, 1024)), jnp.ones(64 * 2**20)
-    product, add = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
-    return 2 * 1024**3 / median(lambda: product(square), 21), 2 * long.nbytes / median(lambda: add(long))
+def this_machine(rows: int, width: int) -> Chip:
+    """FLOP/s of a product of `rows` tokens with a map of `width` × `width`, and bytes/s, read and write, of a softmax
+    over arrays of 0.5, 4, 16 and 64 MB: what a model of that width can have of this machine."""
+    tokens, square = jnp.ones((rows, width)), jnp.ones((width, width))
+    product = jax.jit(lambda a, b: a @ b)
+    flops = 2 * rows * width**2 / median(lambda: product(tokens, square), 51)
+    rates = []
+    for megabytes in (0.5, 4, 16, 64):
+        array, turns = jnp.ones((int(megabytes * 2**10), 256)), max(int(64 / megabytes), 1)
+        soft = jax.jit(lambda a, n=turns: jax.lax.fori_loop(0, n, lambda _, x: jax.nn.softmax(x, axis=-1), a))
+        rates.append((2.0 * array.nbytes, 2 * array.nbytes * turns / median(lambda: soft(array))))  # noqa: B023
+    print(
+        f"a product {flops / 1e9:.0f} GFLOP/s; GB/s by the bytes touched: "
+        + ", ".join(f"{size / 1e6:.0f} MB {rate / 1e9:.1f}" for size, rate in rates)
+    )
+    return cpu(flops, rates[-1][1], tuple(rates[:-1]))
 
 
 def timed(program: Program) -> float:
@@ -194,10 +205,8 @@ def timed(program: Program) -> float:
 
 def measured() -> None:
     """Predicted and measured seconds of the phantom's programs on one CPU device, with this machine's own figures."""
-    flops, rate = machine_figures()
-    print(f"a large product {flops / 1e9:.0f} GFLOP/s, a large copy {rate / 1e9:.1f} GB/s")
-    machine = topology.Topology("cpu:1", cpu(flops, rate), (1,), tuple(jax.devices("cpu")[:1]))
     job = to_dataclass(JobConfig, load_config(f"{ROOT / 'configs' / 'rl.py'}:phantom", ()))
+    machine = topology.Topology("cpu:1", this_machine(2048, job.model.width), (1,), tuple(jax.devices("cpu")[:1]))
     names = ("sft/step", "grpo/rollout", "grpo/reference", "grpo/step")
     made, found = plan(job, machine, names), programs(job, mesh_of(job.mesh, machine))
     for name in names:
