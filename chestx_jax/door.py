@@ -27,7 +27,8 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
         except Exception as error:
             if not _is_full(error):
                 raise
-            name = f" while writing {error.filename}" if getattr(error, "filename", None) else ""
+            file = getattr(error, "filename", None)
+            name = f" while writing {file}" if file else ""
             return _refuse(UserError(f"The disk is full{name}: free some space and run the same command again."))
 
     app.run(guarded, flags_parser=_parse)

@@ -273,7 +273,7 @@ def main(arguments):
     if CONFIG.value.sft.learning_rate > 1:
         raise UserError("too fast")
     if CONFIG.value.sft.learning_rate < -1:
-        raise ValueError("RESOURCE_EXHAUSTED: Failed to write 89235 bytes: No space left on device [os_error_code='28']")
+        raise ValueError("Failed to write 89235 bytes: No space left on device [os_error_code='28']")
     if CONFIG.value.sft.learning_rate < 0:
         raise OSError(28, "No space left on device", "weights")
     print(CONFIG.value.sft.learning_rate)
