@@ -70,7 +70,7 @@ def test_a_shared_prompt_equals_a_prompt_of_ones_own(params, prompts, whole):
 def test_decoding_with_a_cache_equals_the_whole_row(params, prompts, whole):
     ids, _ = completions(4 * GROUP, LENGTH)
     _, shared = prefill(params, prompts.tokens, prompts.images)
-    shape = (CONFIG.layers, len(ids), LENGTH, CONFIG.kv_heads, CONFIG.head_width)
+    shape = (CONFIG.layers, len(ids), CONFIG.kv_heads, LENGTH, CONFIG.head_width)
     # Slots that hold no token are filled with what would be seen at once if the mask let it through.
     own = Cache(np.full(shape, 9.0, np.float32), np.full(shape, 9.0, np.float32), np.zeros((len(ids), LENGTH), bool))
     start = np.repeat(np.asarray(next_position(prompts)), GROUP)
@@ -79,7 +79,7 @@ def test_decoding_with_a_cache_equals_the_whole_row(params, prompts, whole):
         one = ids[:, t : t + 1]
         hidden, (k, v) = extend(params, one, (start + t)[:, None].astype(np.int32), np.ones_like(one), (shared, own))
         steps.append(hidden)
-        own.k[:, :, t], own.v[:, :, t], own.valid[:, t] = k[:, :, 0], v[:, :, 0], True
+        own.k[..., t, :], own.v[..., t, :], own.valid[:, t] = k[..., 0, :], v[..., 0, :], True
     np.testing.assert_allclose(np.concatenate(steps, axis=1), whole, **TOLERANCE)
 
 
@@ -129,11 +129,11 @@ def dense(q, blocks):
     out = np.zeros(q.shape)
     for b in range(rows):
         take = [(block, b // (rows // block.k.shape[0])) for block in blocks]
-        mask = np.concatenate([np.broadcast_to(x.mask[b], (length, x.k.shape[1])) for x, _ in take], axis=1)
+        mask = np.concatenate([np.broadcast_to(x.mask[b], (length, x.k.shape[2])) for x, _ in take], axis=1)
         for h in range(heads):
-            g = h // (heads // blocks[0].k.shape[2])
-            k = np.concatenate([block.k[r, :, g] for block, r in take]).astype(np.float64)
-            v = np.concatenate([block.v[r, :, g] for block, r in take]).astype(np.float64)
+            g = h // (heads // blocks[0].k.shape[1])
+            k = np.concatenate([block.k[r, g] for block, r in take]).astype(np.float64)
+            v = np.concatenate([block.v[r, g] for block, r in take]).astype(np.float64)
             scores = np.where(mask, q[b, :, h].astype(np.float64) @ k.T / np.sqrt(width), -np.inf)
             weights = np.exp(scores - scores.max(-1, keepdims=True))
             out[b, :, h] = weights / weights.sum(-1, keepdims=True) @ v
@@ -156,7 +156,7 @@ def test_blocks_share_one_softmax(shape, sizes, seed):
     for slots, shared, alike in sizes:
         mask = rng.random((rows, 1 if alike else length, slots)) < 0.6
         mask[..., 0] |= not blocks  # every query sees something
-        place = (prompts if shared else rows, slots, kv_heads, width)
+        place = (prompts if shared else rows, kv_heads, slots, width)
         blocks.append(Keys(normal(*place), normal(*place), mask))
     q = normal(rows, length, kv_heads * queries, width)
     np.testing.assert_allclose(attending(q, blocks, "auto"), dense(q, blocks), rtol=1e-5, atol=1e-5)

@@ -17,10 +17,11 @@ MASKED = -1e30  # finite, so that a padding query that sees nothing gives number
 
 
 class Keys(NamedTuple):
-    """A block of keys and values. Its rows R divide the query rows B: query row b reads key row b // (B / R)."""
+    """A block of keys and values, as the products read them: a cache that lies so is read where it lies. Its rows R
+    divide the query rows B: query row b reads key row b // (B / R)."""
 
-    k: Float[Array, "R S K E"]
-    v: Float[Array, "R S K E"]
+    k: Float[Array, "R K S E"]
+    v: Float[Array, "R K S E"]
     mask: Bool[Array, "B L S"] | Segments  # True where the query may look; L may be 1, for all queries alike
 
 
@@ -52,9 +53,8 @@ def _xla(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
     weights_BxKxMxS = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BxLxHxE.dtype)
     parts, start = [], 0
     for block in blocks:
-        stop = start + block.k.shape[1]
-        v_RxKxSxE = jnp.swapaxes(block.v, 1, 2)
-        parts.append(_unfold(_fold(weights_BxKxMxS[..., start:stop], block) @ v_RxKxSxE, q_BxLxHxE))
+        stop = start + block.k.shape[2]
+        parts.append(_unfold(_fold(weights_BxKxMxS[..., start:stop], block) @ block.v, q_BxLxHxE))
         start = stop
     return sum(parts[1:], parts[0])
 
@@ -62,11 +62,10 @@ def _xla(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
 def _scores(q_BxLxHxE: Array, block: Keys) -> Array:
     """fp32 scores [B, K, L·H/K, S] with masked places at MASKED."""
     rows, length, heads, width = q_BxLxHxE.shape
-    kv_heads = block.k.shape[2]
+    kv_heads = block.k.shape[1]
     q = q_BxLxHxE * jnp.asarray(width**-0.5, q_BxLxHxE.dtype)
     q = jnp.swapaxes(q.reshape(rows, length, kv_heads, -1, width), 1, 2).reshape(rows, kv_heads, -1, width)
-    k_RxKxExS = jnp.transpose(block.k, (0, 2, 3, 1))
-    scores = jnp.matmul(_fold(q, block), k_RxKxExS, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("rkme,rkse->rkms", _fold(q, block), block.k, preferred_element_type=jnp.float32)
     groups = rows // block.k.shape[0]
     scores = jnp.swapaxes(scores.reshape(-1, kv_heads, groups, length, heads // kv_heads, scores.shape[-1]), 1, 2)
     scores = scores.reshape(rows, kv_heads, length, heads // kv_heads, -1)
@@ -100,9 +99,10 @@ def _cudnn(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
     """cuDNN's fused kernel over the blocks laid end to end (bf16 or fp16 on NVIDIA GPUs)."""
     rows, length = q_BxLxHxE.shape[:2]
     repeat = [rows // block.k.shape[0] for block in blocks]
-    k = jnp.concatenate([jnp.repeat(block.k, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=1)
-    v = jnp.concatenate([jnp.repeat(block.v, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=1)
+    k = jnp.concatenate([jnp.repeat(block.k, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=2)
+    v = jnp.concatenate([jnp.repeat(block.v, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=2)
+    k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
     mask = jnp.concatenate(
-        [jnp.broadcast_to(_booleans(block), (rows, length, block.k.shape[1])) for block in blocks], axis=-1
+        [jnp.broadcast_to(_booleans(block), (rows, length, block.k.shape[2])) for block in blocks], axis=-1
     )
     return jax.nn.dot_product_attention(q_BxLxHxE, k, v, mask=mask[:, None], implementation="cudnn")

@@ -20,8 +20,8 @@ from chestx_jax.sharding import constrain
 class Cache:
     """Keys and values of tokens already seen, stacked over the layers Y; `valid` says which slots hold a token."""
 
-    k: Float[Array, "Y R S K E"]
-    v: Float[Array, "Y R S K E"]
+    k: Float[Array, "Y R K S E"]
+    v: Float[Array, "Y R K S E"]
     valid: Bool[Array, "R S"]
 
 
@@ -40,7 +40,7 @@ class DecoderAttention(nn.Module):
         v = Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="v")(x)
         q = rotate(constrain(q.reshape(rows, length, heads, width), "batch", None, "heads", None), tables)
         k = rotate(k.reshape(rows, length, kv_heads, width), tables)
-        v = v.reshape(rows, length, kv_heads, width)
+        k, v = (jnp.swapaxes(x, 1, 2) for x in (k, v.reshape(rows, length, kv_heads, width)))
         blocks = [Keys(*keys, mask) for keys, mask in zip((*past, (k, v)), masks, strict=True)]
         out = attend(q, blocks, config.compute.attention).reshape(rows, length, heads * width)
         return Linear(config.width, ("heads", "embed"), config, residual=True, name="o")(out), (k, v)
@@ -102,7 +102,7 @@ class Decoder(nn.Module):
         )
         keys = tuple((cache.k, cache.v) for cache in past)
         mask = among(
-            Segments(segments, segments, causal=True), config.compute.attention, [cache.k.shape[2] for cache in past]
+            Segments(segments, segments, causal=True), config.compute.attention, [cache.k.shape[3] for cache in past]
         )
         x, own = stack(config, name="layers")(x, keys, (*masks, mask), tables)
         return RMSNorm(config.norm_eps, config, name="norm")(x), own

@@ -92,7 +92,7 @@ def extend(
     segments_BxL: Int[Array, "B L"],
     past: Sequence[Cache],
 ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
-    """Hidden states of text tokens after `past`, and their keys and values [Y, B, L, K, E].
+    """Hidden states of text tokens after `past`, and their keys and values [Y, B, K, L, E].
 
     Text turns all three M-RoPE streams alike, so `positions_BxL` is one number a token.
     """

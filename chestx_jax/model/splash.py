@@ -37,29 +37,29 @@ def splash(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence, interpret: bool
     own = blocks[-1].mask
     rows, length, heads, width = q_BxLxHxE.shape
     repeated = lambda x: jnp.repeat(x, rows // x.shape[0], axis=0)  # noqa: E731
-    k = jnp.concatenate([repeated(block.k) for block in blocks], axis=1)
-    v = jnp.concatenate([repeated(block.v) for block in blocks], axis=1)
-    seen = [jnp.broadcast_to(block.mask[:, 0], (rows, block.k.shape[1])) for block in blocks[:-1]]
+    k = jnp.concatenate([repeated(block.k) for block in blocks], axis=2)
+    v = jnp.concatenate([repeated(block.v) for block in blocks], axis=2)
+    seen = [jnp.broadcast_to(block.mask[:, 0], (rows, block.k.shape[2])) for block in blocks[:-1]]
     segments = jnp.concatenate([*(x.astype(own.keys.dtype) for x in seen), own.keys], axis=1)
-    shape, offset = (length, k.shape[1]), k.shape[1] - own.keys.shape[1]
+    shape, offset = (length, k.shape[2]), k.shape[2] - own.keys.shape[1]
 
     def local(q: Array, k: Array, v: Array, queries: Array, keys: Array) -> Array:
+        q = jnp.swapaxes(q * jnp.asarray(width**-0.5, q.dtype), 1, 2)
         mask = masks.CausalMask(shape, offset=offset) if own.causal else masks.FullMask(shape)
         kernel = kernels.make_splash_mha(
-            mask=masks.MultiHeadMask([mask] * q.shape[2]),
+            mask=masks.MultiHeadMask([mask] * q.shape[1]),
             block_sizes=_sizes(*shape),
             head_shards=1,
             q_seq_shards=1,
             interpret=interpret,
         )
-        heads_first = (jnp.swapaxes(x, 1, 2) for x in (q * jnp.asarray(width**-0.5, q.dtype), k, v))
         # The kernel's name in the compiled program says how much of the square it computes: planning reads it.
         with jax.named_scope(f"splash_share_{computed_share(*shape, offset, own.causal):.4f}"):
-            out = jax.vmap(kernel)(*heads_first, kernels.SegmentIds(queries, keys))
+            out = jax.vmap(kernel)(q, k, v, kernels.SegmentIds(queries, keys))
         return jnp.swapaxes(out, 1, 2)
 
-    split = parts("heads", heads) == parts("kv_heads", k.shape[2])  # else a device would lack its queries' keys
-    axes = ("batch", None, "kv_heads" if split else None, None)
+    split = parts("heads", heads) == parts("kv_heads", k.shape[1])  # else a device would lack its queries' keys
+    axes = ("batch", "kv_heads" if split else None, None, None)
     per_row = ("batch", None)
     first = ("batch", None, "heads" if split else None, None)
     return mapped(local, (first, axes, axes, per_row, per_row), q_BxLxHxE, k, v, own.queries, segments)

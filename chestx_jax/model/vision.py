@@ -40,7 +40,8 @@ class VisionAttention(nn.Module):
         qkv = jnp.einsum("bld,dif->iblf", x, kernel.astype(compute.dtype))
         qkv = qkv + bias.astype(compute.dtype)[:, None, None]
         q, k, v = qkv.reshape(3, rows, length, vision.heads, width // vision.heads)
-        out = attend(rotate(q, tables), [Keys(rotate(k, tables), v, mask)], compute.attention)
+        keys = Keys(jnp.swapaxes(rotate(k, tables), 1, 2), jnp.swapaxes(v, 1, 2), mask)
+        out = attend(rotate(q, tables), [keys], compute.attention)
         return Linear(width, ("heads", "embed"), self.config, bias=True, residual=True, name="proj")(
             out.reshape(x.shape)
         )

@@ -72,8 +72,8 @@ def generate(
         )
         place = _read_before(at, hidden)
         own = Cache(
-            k=jax.lax.dynamic_update_slice_in_dim(state.own.k, k, place, axis=2),
-            v=jax.lax.dynamic_update_slice_in_dim(state.own.v, v, place, axis=2),
+            k=jax.lax.dynamic_update_slice_in_dim(state.own.k, k, place, axis=3),
+            v=jax.lax.dynamic_update_slice_in_dim(state.own.v, v, place, axis=3),
             valid=state.own.valid | (jnp.arange(length) == at)[None],
         )
         return write(state._replace(own=own), *drawn(hidden, state.step))
@@ -115,6 +115,6 @@ def last_index(prompts: Prompts) -> Int[Array, " N"]:
 
 
 def _empty_cache(config: ModelConfig, rows: int, length: int) -> Cache:
-    shape = (config.layers, rows, length, config.kv_heads, config.head_width)
-    zeros = constrain(jnp.zeros(shape, config.compute.dtype), None, "batch", None, "kv_heads", None)
+    shape = (config.layers, rows, config.kv_heads, length, config.head_width)
+    zeros = constrain(jnp.zeros(shape, config.compute.dtype), None, "batch", "kv_heads", None, None)
     return Cache(k=zeros, v=zeros, valid=jnp.zeros((rows, length), bool))
