@@ -15,6 +15,8 @@ from chestx_jax import lexicon, sharding
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.planning import hlo
+from chestx_jax.planning.walk import walk
 from chestx_jax.programs import (
     Program,
     fresh_state,
@@ -71,6 +73,16 @@ def test_a_step_updates_its_state_in_place(found, executables, name):
     state, at = found[name].arguments[0], found[name].in_shardings[0]
     held = jax.tree.map(lambda leaf, s: np.prod(s.shard_shape(leaf.shape)) * leaf.dtype.itemsize, state, at)
     assert executables[name].memory_analysis().alias_size_in_bytes >= sum(jax.tree.leaves(held))
+
+
+def test_decoding_writes_its_cache_in_place():
+    """Nothing as large as the keys of the completions is copied from token to token, with unrolled layers either."""
+    model, sampling = replace(JOB.model, compute=replace(JOB.model.compute, unroll=0)), JOB.grpo.sampling
+    rollout = programs(replace(JOB, model=model), make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))["grpo/rollout"]
+    cached = model.layers * model.kv_heads * model.head_width * sampling.length * 4
+    held = cached * JOB.grpo.prompts * sampling.group
+    work = walk(hlo.parse(rollout.jit().lower(*rollout.arguments).compile().as_text()))
+    assert [item.name for item in work if item.trips > 1 and item.opcode == "copy" and item.hbm == 2 * held] == []
 
 
 def deleted(tree):

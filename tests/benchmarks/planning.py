@@ -170,8 +170,8 @@ def median(run, repeats: int = 5) -> float:
 
 
 def this_machine(rows: int, width: int) -> Chip:
-    """FLOP/s of a product of `rows` tokens with a map of `width` × `width`, and bytes/s, read and write, of softmaxes in
-    place over arrays of 0.5, 4, 16 and 64 MB: what a model of that width can have of this machine."""
+    """What a model of that width can have of this machine: FLOP/s of a product of `rows` tokens with a map of `width` ×
+    `width`, and bytes/s, read and write, of softmaxes in place over arrays of 0.5, 4, 16 and 64 MB."""
     tokens, square = jnp.ones((rows, width)), jnp.ones((width, width))
     product = jax.jit(lambda a, b: a @ b)
     flops = 2 * rows * width**2 / median(lambda: product(tokens, square), 51)
