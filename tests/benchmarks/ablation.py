@@ -22,10 +22,11 @@ from chestx_jax.recipes import JobConfig
 from configs import rl
 
 COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")
+STEPS, STEP_WEIGHT = 90, 0.15  # of every arm; of the arm that is paid by step
 ARMS = {  # fields of `grpo.rewards`
     "outcome reward": {"process": 0.0, "credit": "sequence"},
-    "process reward, by sequence": {"credit": "sequence"},
-    "process reward, by step": {"credit": "step"},
+    "process reward, by sequence": {"completeness": 1.0, "credit": "sequence"},
+    "process reward, by step": {"completeness": 1.0, "credit": "step"},
 }
 
 
@@ -35,7 +36,8 @@ def configuration(seed: int, data: Path, rewards: dict, init: str = ""):
     config.data_root = str(data)
     config.init.seed = config.init.init.seed = config.grpo.seed = seed
     config.grpo.rewards = {**config.grpo.rewards.to_dict(), **rewards}
-    config.grpo.advantages.step_weight = config.grpo.advantages.step_weight if rewards["credit"] == "step" else 0.0
+    config.grpo.steps = STEPS
+    config.grpo.advantages.step_weight = STEP_WEIGHT if rewards["credit"] == "step" else 0.0
     config.evaluation.blind = False
     fields = config.to_dict()
     return to_dataclass(JobConfig, {**fields, "init": init} if init else fields)
