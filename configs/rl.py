@@ -98,8 +98,8 @@ def phantom() -> ConfigDict:
         "overlong": {"rule": "keep", "buffer": 0, "penalty": 1.0},
         "updates": 1,
         "micro_batches": 1,
-        "steps": 100,
-        "optimizer": {"rate": 2e-4, "schedule": "constant", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
+        "steps": 120,
+        "optimizer": {"rate": 3e-4, "schedule": "cosine", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
         "seed": 0,
         "cadence": {"log": 5, "save": 50, "samples": 50, "keep": 1},
     }

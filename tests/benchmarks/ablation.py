@@ -37,6 +37,7 @@ def configuration(seed: int, data: Path, rewards: dict, init: str = ""):
     config.init.seed = config.init.init.seed = config.grpo.seed = seed
     config.grpo.rewards = {**config.grpo.rewards.to_dict(), **rewards}
     config.grpo.steps = STEPS
+    config.grpo.optimizer.rate, config.grpo.optimizer.schedule = 2e-4, "constant"
     config.grpo.advantages.step_weight = STEP_WEIGHT if rewards["credit"] == "step" else 0.0
     config.evaluation.blind = False
     fields = config.to_dict()
