@@ -24,7 +24,7 @@ from configs import rl
 COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")
 STEPS, STEP_WEIGHT = 90, 0.15  # of every arm; of the arm that is paid by step
 ARMS = {  # fields of `grpo.rewards`
-    "outcome reward": {"process": 0.0, "credit": "sequence"},
+    "outcome reward": {"process": 0.0, "completeness": 1.0, "credit": "sequence"},
     "process reward, by sequence": {"completeness": 1.0, "credit": "sequence"},
     "process reward, by step": {"completeness": 1.0, "credit": "step"},
 }
