@@ -86,6 +86,25 @@ def test_a_tiny_step_agrees_with_the_analytic_count():
     assert "peak" in line
 
 
+def test_a_computation_of_the_host_ends_where_it_ends():
+    """What follows it is a computation of its own."""
+    text = """HloModule m
+
+%hosted (a: f32[4]) -> f32[4] {
+  ROOT %a = f32[4]{0} parameter(0)
+}, execution_thread="host"
+
+%next (b: f32[4]) -> f32[4] {
+  ROOT %b = f32[4]{0} parameter(0)
+}
+
+ENTRY %e (c: f32[4]) -> f32[4] {
+  ROOT %c = f32[4]{0} parameter(0)
+}
+"""
+    assert list(hlo.parse(text).computations) == ["hosted", "next", "e"]
+
+
 GROUPS = ["{{0,1,2,3},{4,5,6,7}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}", "mesh['a'=2,'b'=2,'c'=2] {'b','c'}"]
 
 

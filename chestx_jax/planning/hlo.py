@@ -116,7 +116,7 @@ def parse(text: str) -> Module:
             if header:
                 current = Computation(header.group(2))
                 entry = current.name if header.group(1) else entry
-        elif line == "}":
+        elif line == "}" or line.startswith("}, execution_thread="):  # the host's part of a program
             computations[current.name] = current
             current = None
         else:
