@@ -182,8 +182,18 @@ def test_no_request_leaves_and_no_error_is_logged(opened):
     assert [entry for entry in opened.log() if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
-def test_an_item_weighs_little(models, tmp_path):
-    """2,500 items must stay under 25 MB, films, texts and marks of two models included."""
-    path = tmp_path / "page.html"
-    write_report(path, models)
-    assert path.stat().st_size < 120 * 10_000
+def test_an_item_weighs_little(tmp_path):
+    """At most 10 kB with a film full of noise and the marked texts of two models: 2,500 items stay under 25 MB."""
+    rng, found = np.random.default_rng(0), []
+    says = "<think> There is pulmonary edema. A pleural effusion is seen on the left. The heart is large. </think>" * 3
+    for number in range(100):
+        film = tmp_path / f"{number}.png"
+        Image.fromarray(rng.normal(120, 40, (112, 112)).clip(0, 255).astype(np.uint8)).save(film)
+        found.append(prediction(number, f"{says}<answer> A </answer>", str(film)))
+    sizes = []
+    for count in (50, 100):
+        path, some = tmp_path / f"{count}.html", found[:count]
+        evaluation = evaluate_predictions(some, load())
+        write_report(path, {"SFT": (some, evaluation), "GRPO": (some, evaluation)})
+        sizes.append(path.stat().st_size)
+    assert (sizes[1] - sizes[0]) / 50 < 10_000

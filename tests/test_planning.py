@@ -105,6 +105,33 @@ ENTRY %e (c: f32[4]) -> f32[4] {
     assert list(hlo.parse(text).computations) == ["hosted", "next", "e"]
 
 
+def test_an_update_in_place_writes_what_it_updates():
+    """Also in a fusion that carries a piece of a running collective, whose own buffers only pass through it."""
+    text = """HloModule m
+
+%fused (p0: f32[64,8], p1: f32[8], p2: s32[]) -> (f32[64,8], f32[8]) {
+  %p0 = f32[64,8]{1,0} parameter(0)
+  %p1 = f32[8]{0} parameter(1)
+  %p2 = s32[] parameter(2)
+  %row = f32[1,8]{1,0} bitcast(%p1)
+  %zero = s32[] constant(0)
+  %put = f32[64,8]{1,0} dynamic-update-slice(%p0, %row, %p2, %zero)
+  %mark = f32[8]{0} custom-call(%p1), custom_call_target="AsyncCollectiveDone"
+  ROOT %both = (f32[64,8]{1,0}, f32[8]{0}) tuple(%put, %mark)
+}
+
+ENTRY %e (a: f32[64,8], b: f32[8], c: s32[]) -> (f32[64,8], f32[8]) {
+  %a = f32[64,8]{1,0} parameter(0)
+  %b = f32[8]{0} parameter(1)
+  %c = s32[] parameter(2)
+  ROOT %f = (f32[64,8]{1,0}, f32[8]{0}) fusion(%a, %b, %c), kind=kCustom, output_to_operand_aliasing={{1}: (1, {})}, \
+calls=%fused
+}
+"""
+    (work,) = walk(hlo.parse(text))
+    assert work.hbm == 8 * 4 + 4  # the row and the scalar that says where; not the 64 rows
+
+
 GROUPS = ["{{0,1,2,3},{4,5,6,7}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}", "mesh['a'=2,'b'=2,'c'=2] {'b','c'}"]
 
 

@@ -13,13 +13,13 @@ import json
 import pathlib
 import re
 import sys
-import time
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
+from timing import median_seconds
 
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
@@ -159,22 +159,12 @@ def check() -> None:
         sys.exit(f"no longer fit: {', '.join(failed)}")
 
 
-def median(run, repeats: int = 5) -> float:
-    """Seconds of a call, after one to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - start)
-    return sorted(times[1:])[repeats // 2]
-
-
 def this_machine(rows: int, width: int) -> Chip:
     """What a model of that width can have of this machine: FLOP/s of a product of `rows` tokens with a map of `width` ×
     `width`, and bytes/s, read and write, of softmaxes in place over arrays of 0.5, 4, 16 and 64 MB."""
     tokens, square = jnp.ones((rows, width)), jnp.ones((width, width))
     product = jax.jit(lambda a, b: a @ b)
-    flops = 2 * rows * width**2 / median(lambda: product(tokens, square), 51)
+    flops = 2 * rows * width**2 / median_seconds(lambda: product(tokens, square), 51)
     soft, rates = jax.jit(lambda a: jax.nn.softmax(a, axis=-1), donate_argnums=0), []
     for megabytes in (0.5, 4, 16, 64):
         held = [jnp.ones((int(megabytes * 2**10), 256))]
@@ -184,7 +174,7 @@ def this_machine(rows: int, width: int) -> Chip:
             held[0] = soft(held[0])
             return held[0]
 
-        rates.append((size, size / median(again, 51)))
+        rates.append((size, size / median_seconds(again, 51)))
     print(
         f"a product {flops / 1e9:.0f} GFLOP/s; GB/s by the bytes touched: "
         + ", ".join(f"{size / 1e6:.0f} MB {rate / 1e9:.1f}" for size, rate in rates)
@@ -205,7 +195,7 @@ def timed(program: Program) -> float:
             arguments[0] = found[0]
         return found
 
-    return median(once)
+    return median_seconds(once, 5, 1)
 
 
 def measured() -> None:

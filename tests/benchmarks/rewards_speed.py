@@ -20,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from reward_texts import sentence
+from timing import median_seconds
 
 from chestx_jax import lexicon
 from chestx_jax.config import to_dataclass
@@ -31,16 +32,6 @@ from chestx_jax.types import LABELS, Completion
 
 TOKENIZER = Path(__file__).resolve().parents[2].parent / "shared/data/qwen2vl/qwen2-vl-2b"
 ROWS = 151_936
-
-
-def best(function, repeats: int = 7) -> float:
-    """Median seconds of a call, after two to warm up."""
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - start)
-    return sorted(times[2:])[repeats // 2]
 
 
 def rows(tokenizer, count: int, width: int, rng: random.Random) -> np.ndarray:
@@ -74,7 +65,7 @@ def share(run: Path) -> None:
     loaded, tokenizer = lexicon.load(), load_tokenizer(run / "data" / "tokenizer")
     tables = jax.device_put(lexicon.tables(loaded, token_bytes(tokenizer)))
     completion, reference = case(loaded, tokenizer, count, width, config.slots, random.Random(0))
-    took = best(lambda: score(config, tables, completion, reference))
+    took = median_seconds(lambda: score(config, tables, completion, reference))
     log = [json.loads(line) for line in (run / "grpo" / "grpo.jsonl").read_text().splitlines()]
     first, last = log[0], log[-1]
     step = (last["time"] - first["time"]) / (last["step"] - first["step"])
@@ -97,10 +88,10 @@ def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
         texts = [tokenizer.decode(row) for row in np.asarray(completion.ids)]
         patterns = [re.compile(rf"(?:\bno [^.]*)?\b{label.lower()}") for label in LABELS]
         timed = {
-            "extraction": best(lambda: extract(tables, completion.ids, completion.length, slots=slots)),  # noqa: B023
-            "reward (extraction + verification)": best(lambda: score(config, tables, completion, reference)),  # noqa: B023
-            "plain regex labeller": best(lambda: [p.findall(text.lower()) for text in texts for p in patterns], 1),  # noqa: B023
-            "plain Python reading": best(lambda: [plain(loaded, text) for text in texts], 1),  # noqa: B023
+            "extraction": median_seconds(lambda: extract(tables, completion.ids, completion.length, slots=slots)),  # noqa: B023
+            "reward (extraction + verification)": median_seconds(lambda: score(config, tables, completion, reference)),  # noqa: B023
+            "plain regex labeller": median_seconds(lambda: [p.findall(x.lower()) for x in texts for p in patterns], 1),  # noqa: B023
+            "plain Python reading": median_seconds(lambda: [plain(loaded, text) for text in texts], 1),  # noqa: B023
         }
         for name, seconds in timed.items():
             print(
