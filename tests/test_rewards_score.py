@@ -70,27 +70,48 @@ def test_without_a_report_the_weight_goes_to_the_other_terms(tables, reference):
 
 def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, reference):
     by_step = jax.device_get(score(RewardConfig(slots=16, credit="step"), tables, completion(), reference))
-    paid = bytes(byte for byte, credit in zip(TEXTS[0].encode(), by_step.credit[0], strict=False) if credit > 0)
-    assert paid.strip() == b"The heart is enlarged."
-    assert by_step.credit[0].max() == pytest.approx(1 / 3)
+
+    def marked(tokens) -> bytes:
+        return bytes(byte for byte, yes in zip(TEXTS[0].encode(), tokens, strict=False) if yes).strip()
+
+    assert marked(by_step.credited[0]) == b"The heart is enlarged. There is a fracture of a rib."
+    assert marked(by_step.credit[0] > 0) == b"The heart is enlarged."
+    assert marked(by_step.credit[0] < 0) == b"There is a fracture of a rib."
     whole = jax.device_get(score(RewardConfig(slots=16), tables, completion(), reference))
     np.testing.assert_array_equal(by_step.sequence, whole.sequence)
     assert not whole.credited.any()
 
 
-def test_a_wrong_step_is_credited_with_0_and_a_silent_or_trivial_one_not_at_all(tables):
-    """Of four steps only the two that the report speaks about take part in what the group is compared by."""
-    loaded = lexicon.load()
-    report = lexicon.reference(loaded, [["Cardiomegaly. No pleural effusion."]], [[]], ["A"], ["binary"], 16)
-    steps = ("The heart is enlarged.", "There is a pleural effusion.", "There is no pneumothorax.", "So it is (A).")
-    text = f"<think>{' '.join(steps)}</think><answer>A</answer>".encode()
-    ids = np.frombuffer(text, np.uint8).astype(np.int32)[None]
-    given = Completion(ids, np.array([ids.shape[1]], np.int32), np.zeros(1, np.int32))
-    scores = jax.device_get(score(RewardConfig(slots=16, credit="step"), tables, given, report))
-    credited = bytes(byte for byte, yes in zip(text, scores.credited[0], strict=True) if yes)
-    assert credited.strip() == b"The heart is enlarged. There is a pleural effusion."
-    right = bytes(byte for byte, value in zip(text, scores.credit[0], strict=True) if value > 0)
-    assert right.strip() == b"The heart is enlarged."
+STEPS = (
+    "The heart is enlarged.", "There is a small left pleural effusion.", "There is a right pleural effusion.",
+    "There is no pneumothorax.", "No edema or consolidation.", "There is a fracture of a rib.", "The heart is normal.",
+    "There may be a pneumothorax.", "Now the bones.", "The heart is large, and no pneumothorax is seen.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["binary", "temporal"])
+def test_step_credit_is_what_the_text_loses_without_the_sentence(tables, task):
+    """Against the reward of the text written anew without it, whatever the guards make of the rest."""
+    gold = lexicon.reference(lexicon.load(), [[REPORT]], [["The heart is enlarged. No edema."]], ["A"], [task], 16)
+    config = RewardConfig(slots=24, credit="step", completeness=1.5, effectiveness=0.5)
+    rng = np.random.default_rng(0)
+    chosen = [[STEPS[i] for i in rng.integers(len(STEPS), size=rng.integers(2, 8))] for _ in range(12)]
+    texts, cut, places = [], [], []
+    for steps in chosen:
+        at = int(rng.integers(len(steps)))
+        texts.append(f"<think>{' '.join(steps)}</think><answer>A</answer>")
+        cut.append(f"<think>{' '.join(steps[:at] + steps[at + 1 :])}</think><answer>A</answer>")
+        places.append(len("<think>") + len(" ".join([*steps[:at], "."])))
+    both = jax.device_get(score(config, tables, completion((*texts, *cut)), gold))
+    rows = np.arange(len(texts))
+    reward, credit = both.terms["process"], both.credit[rows, np.asarray(places) + 1]
+    share = config.process / (config.format + config.accuracy + config.process)
+    silent = ~both.credited[rows, np.asarray(places) + 1]
+    np.testing.assert_allclose(
+        credit, np.where(silent, 0.0, share * (reward[rows] - reward[rows + len(texts)])), atol=1e-6
+    )
+    assert (credit > 0).any()
+    assert (credit < 0).any()
 
 
 @pytest.mark.parametrize(

@@ -188,20 +188,20 @@ def test_a_group_of_one_has_no_advantage():
     np.testing.assert_array_equal(found, 0.0)
 
 
-def test_step_credit_is_normalised_within_its_group():
-    """Over the group's credited tokens: mean 0, deviation 1; outside of them the sequence's advantage alone."""
+def test_step_credit_is_scaled_within_its_group():
+    """Over the group's credited tokens its root mean square is 1 and its sign is kept; elsewhere there is none."""
     rng = np.random.default_rng(0)
     rewards = jnp.asarray(rng.normal(size=B), jnp.float32)
-    credit = jnp.asarray(rng.normal(3.0, 2.0, (B, L)), jnp.float32)
+    credit = jnp.asarray(rng.normal(0.3, 2.0, (B, L)), jnp.float32)
     credited = np.arange(L)[None] < rng.integers(1, L, B)[:, None]
     plain, _ = group_advantages(rewards, G, AdvantageConfig())
     found, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.5))
     added = np.asarray(found) - np.asarray(plain)[:, None]
     for start in (0, G):
         here = slice(start, start + G)
-        steps = added[here][credited[here]] / 0.5
         raw = np.asarray(credit)[here][credited[here]].astype(np.float64)
-        np.testing.assert_allclose(steps, (raw - raw.mean()) / raw.std(), rtol=1e-4, atol=1e-4)
+        wanted = raw / np.sqrt((raw**2).mean())
+        np.testing.assert_allclose(added[here][credited[here]] / 0.5, wanted, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(added[here][~credited[here]], 0.0, atol=1e-6)
     alone, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.0))
     np.testing.assert_array_equal(alone, np.broadcast_to(np.asarray(plain)[:, None], (B, L)))

@@ -23,6 +23,7 @@ from chestx_jax.lexicon.extract import rows
 from chestx_jax.lexicon.vocabulary import relations
 from chestx_jax.lexicon.words import words
 from chestx_jax.rewards import process, verify
+from chestx_jax.rewards.guarded import Guards
 from chestx_jax.types import LABELS, Findings, Reference
 
 POLARITIES = ("absent", "present")
@@ -121,7 +122,7 @@ class _Terms:
 
 def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Array, sentences: jax.Array):
     every = jnp.arange(word_count.shape[0])
-    judged = process.process(compiled, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), process.Guards())
+    judged = process.process(compiled, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), Guards())
     turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
     opposed = verify.stated(compiled, turned, gold.report)
     verdicts = judged.verdicts

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 from chestx_jax.errors import UserError
 from chestx_jax.lexicon import tags
 from chestx_jax.lexicon.vocabulary import Tables
-from chestx_jax.rewards import outcome, scan, scopes
-from chestx_jax.rewards.process import Guards, process
+from chestx_jax.rewards import guarded, outcome, scan, scopes
+from chestx_jax.rewards.guarded import Guards
+from chestx_jax.rewards.process import process
 from chestx_jax.rewards.scan import Words
 from chestx_jax.types import Completion, Findings, Reference, Scores
 
@@ -54,10 +55,9 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
 
     `sequence` is the weighted mean of the terms that apply (a sample without a report has no process term; its weight
     goes to the others). `terms`: format, accuracy, factuality, completeness, effectiveness, process (the guarded mix),
-    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit, `credit` holds the
-    score of each step of the think block that claims something, weighted, on the step's own tokens. The process term
-    stays in the sequence reward: what it says of the whole text (completeness, the guards) belongs to no step, and
-    without it the surest step is the only one worth writing.
+    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit, `credit` holds
+    what each step of the think block that claims something contributes to the process term, weighted, on the step's own
+    tokens. The process term stays in the sequence reward.
     """
     words = scan.words(tables, completion.ids, completion.length)
     found = scopes.matches(tables, words)
@@ -65,10 +65,9 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
     claims = _in_memory(claims)
     answer = outcome.read(tables, words, found)
     thinking = words.word & (words.zone == tags.THINK)
-    judged = process(
-        tables, claims, reference, completion.prompt, thinking.sum(0), (thinking & words.boundary).sum(0),
-        (config.factuality, config.completeness, config.effectiveness), config.guards,
-    )  # fmt: skip
+    mix = (config.factuality, config.completeness, config.effectiveness)
+    size = (thinking.sum(0), (thinking & words.boundary).sum(0))  # words and sentences
+    judged = process(tables, claims, reference, completion.prompt, *size, mix, config.guards)
     zone = tables.tag_zone[words.end]
     thought = (zone == tags.BETWEEN) | (zone == tags.ANSWER) | (zone == tags.AFTER)
     has_report = jnp.asarray(reference.has_report)[completion.prompt]
@@ -90,7 +89,9 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, referenc
     whole = jnp.maximum(jnp.stack([*weights.values()]).sum(0), 1e-6)
     sequence = jnp.stack([weights[name] * terms[name] for name in paid]).sum(0) / whole
     if config.credit == "step":
-        value, claiming = step_credit(words, claims.step, judged.creditable, judged.step_value, completion.ids.shape[1])
+        longs = jnp.take_along_axis(sentence_words(words, thinking), claims.step, 1)
+        value = guarded.contributions(judged.pairs, claims.step, longs, *size, mix, config.guards)
+        value, claiming = step_credit(words, claims.step, judged.verdicts.scored, value, completion.ids.shape[1])
         written = jnp.arange(completion.ids.shape[1])[None] < completion.length[:, None]
         credited = claiming & written & (has_report & thought)[:, None]
         credit = jnp.where(credited, value * (config.process / whole)[:, None], 0.0)
@@ -115,19 +116,27 @@ def _in_memory(claims: Findings) -> Findings:
     return jax.lax.while_loop(lambda state: state[0] < once, turn, (jnp.int32(0), claims))[1]
 
 
-def step_credit(
-    words: Words, step: Int[Array, "B M"], creditable: Bool[Array, "B M"], value: Float[Array, "B M"], width: int
-) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
-    """Each creditable claim's step value on all tokens of its sentence, and which tokens are of such a sentence.
+def sentence_words(words: Words, counts: Bool[Array, "T B"]) -> Int[Array, "B T"]:
+    """How many of the counted words each sentence has."""
+    sentence = jnp.maximum(scopes.totals(words.boundary.astype(jnp.int32)) - 1, 0).T
+    rows = jnp.broadcast_to(jnp.arange(sentence.shape[0])[:, None], sentence.shape)
+    return jnp.zeros(sentence.shape, jnp.int32).at[rows, sentence].add(counts.T.astype(jnp.int32))
 
-    Sentences that claim nothing are not credited: with a value of 0 they would count as wrong ones.
+
+def step_credit(
+    words: Words, step: Int[Array, "B M"], claims: Bool[Array, "B M"], value: Float[Array, "B M"], width: int
+) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
+    """Each claim's step value on all tokens of its sentence, and which tokens are of a sentence that claims something.
+
+    Claims of one sentence have one value.
     """
     rows = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
     starts = jnp.zeros((words.word.shape[1], width), jnp.int32)
     starts = starts.at[rows, jnp.where(words.boundary, words.first, width)].add(1, mode="drop")
     sentence = scopes.totals(starts.T).T - 1
-    values = jnp.full((sentence.shape[0], width + 2), -1.0, jnp.float32)
+    silent = jnp.float32(-jnp.inf)
+    values = jnp.full((sentence.shape[0], width + 2), silent)
     at = jnp.arange(sentence.shape[0])[:, None]
-    values = values.at[at, jnp.where(creditable, step, width + 2)].max(value, mode="drop")
-    credit = jnp.where(sentence >= 0, jnp.take_along_axis(values, jnp.clip(sentence, 0, width + 1), 1), -1.0)
-    return jnp.maximum(credit, 0.0), credit >= 0
+    values = values.at[at, jnp.where(claims, step, width + 2)].max(value, mode="drop")
+    credit = jnp.where(sentence >= 0, jnp.take_along_axis(values, jnp.clip(sentence, 0, width + 1), 1), silent)
+    return jnp.where(credit > silent, credit, 0.0), credit > silent

@@ -1,44 +1,29 @@
 """Process terms over the same findings: plain ones for evaluation, and the guarded reward for training.
 
-`factuality`, `completeness` and `effectiveness` follow the release's rules (RadRScore) without guards. The reward adds
-guards, each a factor in [0, 1] or a weight, so that text which games a plain term earns less than honest work does.
+`factuality`, `completeness` and `effectiveness` follow the release's rules (RadRScore) without guards; the reward is
+`guarded`'s.
 """
-
-from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.lexicon.vocabulary import Relations
-from chestx_jax.rewards import verify
+from chestx_jax.rewards import guarded, verify
+from chestx_jax.rewards.guarded import Guards, Relation, ratio
 from chestx_jax.rewards.verify import Verdicts
 from chestx_jax.types import TASKS, Findings, Reference
 
 
-@dataclass(frozen=True)
-class Guards:
-    """How strongly the reward is guarded. A guard is off at the value in brackets."""
-
-    trivial: float = 0.1  # weight of denials nobody asked for [1]
-    coverage: float = 0.6  # share at stake for unstated present findings [0]
-    repeats: float = 2.0  # free mentions of a claim [inf]
-    words_per_claim: float = 2.2  # below it, text is a list of keywords [0]
-    words: float = 12.0  # below it, text is no reasoning [0]
-    alarms: float = 2.0  # free wrong "present" claims; more of them is guessing [inf]
-    padding: float = 0.25  # least share of effective sentences [0]
-    contradictions: bool = True
-
-
 def factuality(verdicts: Verdicts) -> Float[Array, " B"]:
     """Mean correctness of the distinct claims; 0 where nothing is claimed."""
-    return _ratio((verdicts.weight * verdicts.correct).sum(1), verdicts.weight.sum(1))
+    return ratio((verdicts.weight * verdicts.correct).sum(1), verdicts.weight.sum(1))
 
 
 def completeness(tables: Relations, claims: Findings, wanted: Findings) -> Float[Array, " B"]:
     """Share of the distinct reference findings that the claims state with the same polarity; 0 without any."""
     weight = verify.share(wanted, verify.scored(tables, wanted))
-    return _ratio(jnp.where(verify.stated(tables, wanted, claims), weight, 0.0).sum(1), weight.sum(1))
+    return ratio(jnp.where(verify.stated(tables, wanted, claims), weight, 0.0).sum(1), weight.sum(1))
 
 
 def recall(tables: Relations, claims: Findings, wanted: Findings) -> Float[Array, " B"]:
@@ -69,11 +54,16 @@ def settled(tables: Relations, findings: Findings) -> Findings:
     )
 
 
-def effectiveness(claims: Findings, useful: Bool[Array, "B M"], sentences: Int[Array, " B"]) -> Float[Array, " B"]:
-    """Share of sentences with at least one useful finding (correct, and stated by the report or the reference steps)."""  # noqa: E501
+def effectiveness(first: Bool[Array, "B M"], sentences: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Share of sentences with at least one useful claim (correct, and stated by the report or the reference steps);
+    `first` marks one such claim a sentence."""
+    return jnp.minimum(ratio(first.sum(1).astype(jnp.float32), sentences.astype(jnp.float32)), 1.0)
+
+
+def first_of_step(claims: Findings, useful: Bool[Array, "B M"]) -> Bool[Array, "B M"]:
+    """The first useful claim of each sentence that has one."""
     same = (claims.step[:, :, None] == claims.step[:, None]) & useful[:, None] & useful[:, :, None]
-    first = useful & ~(same & _strictly_before(useful.shape[1])).any(2)
-    return jnp.minimum(_ratio(first.sum(1).astype(jnp.float32), sentences.astype(jnp.float32)), 1.0)
+    return useful & ~(same & _strictly_before(useful.shape[1])).any(2)
 
 
 def wanted(reference: Reference, rows: Int[Array, " B"]) -> Findings:
@@ -100,9 +90,8 @@ class Process:
     completeness: Float[Array, " B"]
     effectiveness: Float[Array, " B"]
     reward: Float[Array, " B"]  # the guarded mix
-    step_value: Float[Array, "B M"]  # mean guarded correctness of the claims of each claim's own sentence
-    creditable: Bool[Array, "B M"]  # scored claims that earn or lose credit: trivial denials do neither
     verdicts: Verdicts
+    pairs: Relation  # of the claims and what they are judged by
 
 
 def process(
@@ -115,62 +104,27 @@ def process(
     mix: tuple[float, float, float],
     guards: Guards,
 ) -> Process:
-    """Judge claims [B, M] by row `rows[b]` of the reference. `words`, `sentences`: of the think block.
-
-    The reward is the mix (factuality, completeness, effectiveness; weights need not sum to 1) with guarded factuality,
-    times the guards' factors.
-    """
+    """Judge claims [B, M] by row `rows[b]` of the reference. `words`, `sentences`: of the think block."""
     report, goal = take(reference.report, rows), wanted(reference, rows)
     verdicts = verify.verify(tables, claims, report)
     asked_for = verify.stated(tables, claims, goal)
     useful = verdicts.scored & (verdicts.correct > 0) & (verdicts.explicit | asked_for)
-    plain = factuality(verdicts)
-    complete = completeness(tables, claims, goal)
-    effective = effectiveness(claims, useful, sentences)
-
-    correct = verdicts.correct
-    if guards.contradictions:
-        two_films = jnp.asarray(reference.task)[rows] == TASKS.index("temporal")
-        correct = jnp.where(verify.contradictory(tables, claims, two_films), 0.0, correct)
-    trivial = (claims.polarity == 0) & ~verdicts.explicit & ~asked_for & (correct > 0)
-    weight = verdicts.weight * jnp.where(trivial, guards.trivial, 1.0)
-    guarded = _ratio((weight * correct).sum(1), weight.sum(1))
-
-    claim_count = verdicts.scored.sum(1).astype(jnp.float32)
-    distinct = verdicts.weight.sum(1)
-    factor = _covered(tables, claims, report, guards.coverage)
-    factor = factor * jnp.minimum(_ratio(distinct * guards.repeats, claim_count), 1.0)
-    spare = words.astype(jnp.float32) / jnp.maximum(claim_count, 1.0) - 1.2
-    factor = factor * jnp.clip(spare / max(guards.words_per_claim - 1.2, 1e-6), 0.0, 1.0)
-    factor = factor * jnp.minimum(words.astype(jnp.float32) / max(guards.words, 1e-6), 1.0)
-    alarms = jnp.where(verdicts.scored & (claims.polarity == 1) & (correct == 0), verdicts.weight, 0.0).sum(1)
-    factor = factor * jnp.minimum(guards.alarms / jnp.maximum(alarms, 1e-6), 1.0)
-    factor = factor * jnp.minimum(effective / max(guards.padding, 1e-6), 1.0)
-    total = sum(mix)
-    mixed = sum(share * term for share, term in zip(mix, (guarded, complete, effective), strict=True)) / max(
-        total, 1e-6
+    first = first_of_step(claims, useful)
+    two_films = jnp.asarray(reference.task)[rows] == TASKS.index("temporal")
+    pairs = guarded.relation(tables, claims, verdicts, report, goal, two_films, first)
+    whole = jnp.ones((*useful.shape, 1), jnp.float32)
+    paid = guarded.reward(
+        pairs, whole, words.astype(jnp.float32)[:, None], sentences.astype(jnp.float32)[:, None], mix, guards
     )
-
-    same_step = (
-        (claims.step[:, :, None] == claims.step[:, None]) & verdicts.scored[:, None] & verdicts.scored[:, :, None]
+    return Process(
+        factuality(verdicts),
+        completeness(tables, claims, goal),
+        effectiveness(first, sentences),
+        paid[:, 0],
+        verdicts,
+        pairs,
     )
-    value = _ratio(
-        jnp.where(same_step, (weight * correct)[:, None], 0.0).sum(2), jnp.where(same_step, weight[:, None], 0.0).sum(2)
-    )
-    return Process(plain, complete, effective, factor * mixed, value, verdicts.scored & ~trivial, verdicts)
-
-
-def _covered(tables: Relations, claims: Findings, report: Findings, stake: float) -> Float[Array, " B"]:
-    """1 less the stake's share of the report's present findings that the claims do not state (1 if it has none)."""
-    present = verify.scored(tables, report) & (report.polarity == 1) & (report.concept != verify.NO_FINDING)
-    weight = verify.share(report, present)
-    missed = _ratio(jnp.where(verify.stated(tables, report, claims), 0.0, weight).sum(1), weight.sum(1))
-    return 1.0 - stake * missed
 
 
 def _strictly_before(size: int) -> Bool[Array, "1 M M"]:
     return jnp.tril(jnp.ones((size, size), bool), -1)[None]
-
-
-def _ratio(top: Float[Array, "..."], bottom: Float[Array, "..."]) -> Float[Array, "..."]:
-    return jnp.where(bottom > 0, top / jnp.where(bottom > 0, bottom, 1.0), 0.0).astype(jnp.float32)

@@ -94,13 +94,23 @@ def relate(tables: Relations, a: Array, b: Array) -> tuple[Array, Array, Array, 
 
 def share(findings: Findings, valid: Bool[Array, "B M"]) -> Float[Array, "B M"]:
     """1 / number of valid slots with the same concept and polarity, so that each counts once in a sum."""
+    count = alike(findings, valid).sum(2)
+    return jnp.where(valid, 1.0 / jnp.maximum(count, 1).astype(jnp.float32), 0.0)
+
+
+def alike(findings: Findings, valid: Bool[Array, "B M"]) -> Bool[Array, "B M M"]:
+    """Which pairs of valid slots hold the same concept with the same polarity."""
     one, two = _pairs(findings, 2), _pairs(findings, 1)
-    same = (one.concept == two.concept) & (one.polarity == two.polarity) & valid[:, None] & valid[:, :, None]
-    return jnp.where(valid, 1.0 / jnp.maximum(same.sum(2), 1).astype(jnp.float32), 0.0)
+    return (one.concept == two.concept) & (one.polarity == two.polarity) & valid[:, None] & valid[:, :, None]
 
 
 def stated(tables: Relations, wanted: Findings, claims: Findings) -> Bool[Array, "B R"]:
-    """Which wanted findings [B, R] the claims [B, M] state with the same polarity (a broader denial states them too)."""  # noqa: E501
+    """Which wanted findings [B, R] any of the claims [B, M] states."""
+    return states(tables, wanted, claims).any(2)
+
+
+def states(tables: Relations, wanted: Findings, claims: Findings) -> Bool[Array, "B R M"]:
+    """Which claims state which wanted findings with the same polarity (a broader denial states them too)."""
     want, claim = _pairs(wanted, 2), _pairs(claims, 1)
     counts = scored(tables, claims)[:, None]
     same_side = (claim.side == 0) | (want.side == 0) | ((claim.side & want.side) != 0)
@@ -108,7 +118,7 @@ def stated(tables: Relations, wanted: Findings, claims: Findings) -> Bool[Array,
     present = (claim.polarity == 1) & below
     absent = ((claim.polarity == 0) & above) | ((claim.polarity == 1) & denies)
     matches = jnp.where(want.polarity == 1, present, absent)
-    return scored(tables, wanted) & (counts & same_side & matches).any(2)
+    return scored(tables, wanted)[:, :, None] & counts & same_side & matches
 
 
 def related(tables: Relations, findings: Findings) -> Bool[Array, "B M M"]:
@@ -118,8 +128,8 @@ def related(tables: Relations, findings: Findings) -> Bool[Array, "B M M"]:
     return (below | above) & one.valid & two.valid
 
 
-def contradictory(tables: Relations, claims: Findings, within_step: Bool[Array, " B"]) -> Bool[Array, "B M"]:
-    """Claims that another claim of the same text denies; only of the same step where `within_step` (two films)."""
+def clashes(tables: Relations, claims: Findings, within_step: Bool[Array, " B"]) -> Bool[Array, "B M M"]:
+    """Pairs of claims of a text that deny each other; only of the same step where `within_step` (two films)."""
     one, two = _pairs(claims, 2), _pairs(claims, 1)
     valid = scored(tables, claims)
     below, _, _, denied = relate(tables, one.concept, two.concept)
@@ -127,7 +137,7 @@ def contradictory(tables: Relations, claims: Findings, within_step: Bool[Array, 
     clash = clash | ((one.polarity == 1) & (two.polarity == 1) & denied)
     clash = clash & ((one.side == 0) | (two.side == 0) | ((one.side & two.side) != 0))
     clash = clash & valid[:, None] & valid[:, :, None] & ((one.step == two.step) | ~within_step[:, None, None])
-    return clash.any(2) | clash.any(1)
+    return clash | clash.swapaxes(1, 2)
 
 
 def _pairs(findings: Findings, axis: int) -> Findings:

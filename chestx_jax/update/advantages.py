@@ -16,7 +16,7 @@ class AdvantageConfig:
     baseline: Literal["group", "others"] = "group"  # "others": the mean of the other completions of the group
     scale: Literal["std", "none"] = "std"
     equal_groups: Literal["keep", "drop"] = "keep"  # drop: a group whose rewards are all equal leaves the loss (DAPO)
-    step_weight: float = 0.0  # how much of the per-token credit, normalised in the group, is added
+    step_weight: float = 0.0  # how much of the per-token credit, scaled in the group, is added
 
 
 def group_advantages(
@@ -44,16 +44,15 @@ def token_advantages(
     group: int,
     config: AdvantageConfig,
 ) -> tuple[Float[Array, "B L"], Bool[Array, " B"]]:
-    """The sequence's advantage on every token, plus the step credit normalised over the group's credited tokens."""
+    """The sequence's advantage on every token, plus the step credit over its root mean square in the group's credited
+    tokens. Nothing is subtracted from a credit: it is a difference from what the text earns without the step."""
     sequence_B, kept_B = group_advantages(rewards_B, group, config)
     advantages = jnp.broadcast_to(sequence_B[:, None], credit_BxL.shape)
     if not config.step_weight:
         return advantages, kept_B
     rows, length = credit_BxL.shape
-    credit = credit_BxL.reshape(-1, group * length)
-    mask = credited_BxL.reshape(-1, group * length).astype(jnp.float32)
-    count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1.0)
-    centred = (credit - jnp.sum(credit * mask, axis=1, keepdims=True) / count) * mask
-    spread = jnp.sqrt(jnp.sum(jnp.square(centred), axis=1, keepdims=True) / count)
-    steps = (centred / (spread + jnp.float32(EPSILON))).reshape(rows, length)
+    credit = jnp.where(credited_BxL, credit_BxL, 0.0).reshape(-1, group * length)
+    count = jnp.maximum(jnp.sum(credited_BxL.reshape(credit.shape), axis=1, keepdims=True), 1).astype(jnp.float32)
+    size = jnp.sqrt(jnp.sum(jnp.square(credit), axis=1, keepdims=True) / count)
+    steps = (credit / (size + jnp.float32(EPSILON))).reshape(rows, length)
     return advantages + jnp.float32(config.step_weight) * steps, kept_B

@@ -22,11 +22,11 @@ from chestx_jax.recipes import JobConfig
 from configs import rl
 
 COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")
-STEPS, STEP_WEIGHT = 90, 0.15  # of every arm; of the arm that is paid by step
+STEPS = 90  # of every arm; all else is the phantom job's
 ARMS = {  # fields of `grpo.rewards`
-    "outcome reward": {"process": 0.0, "completeness": 1.0, "credit": "sequence"},
-    "process reward, by sequence": {"completeness": 1.0, "credit": "sequence"},
-    "process reward, by step": {"completeness": 1.0, "credit": "step"},
+    "outcome reward": {"process": 0.0, "credit": "sequence"},
+    "process reward, by sequence": {"credit": "sequence"},
+    "process reward, by step": {"credit": "step"},
 }
 
 
@@ -37,8 +37,8 @@ def configuration(seed: int, data: Path, rewards: dict, init: str = ""):
     config.init.seed = config.init.init.seed = config.grpo.seed = seed
     config.grpo.rewards = {**config.grpo.rewards.to_dict(), **rewards}
     config.grpo.steps = STEPS
-    config.grpo.optimizer.rate, config.grpo.optimizer.schedule = 2e-4, "constant"
-    config.grpo.advantages.step_weight = STEP_WEIGHT if rewards["credit"] == "step" else 0.0
+    if rewards["credit"] != "step":
+        config.grpo.advantages.step_weight = 0.0
     config.evaluation.blind = False
     fields = config.to_dict()
     return to_dataclass(JobConfig, {**fields, "init": init} if init else fields)

@@ -15,15 +15,18 @@ _ORDER = ("Support Devices", *_LUNG, "Pleural Effusion", "Pneumothorax", "Cardio
 
 
 def binary_steps(findings: Sequence[Finding], label: str, rng: np.random.Generator) -> tuple[str, ...]:
-    """The asked finding, present or absent; then the rest of the film."""
+    """The asked finding, present or absent; then the rest of the film; the same words again and what follows from them.
+
+    The conclusion names the finding and its state as the check did, so that it is read off the check: a small model
+    that was to tell "shows" from "does not show" by what it wrote forty tokens before often contradicted itself.
+    """
     labels = [finding.label for finding in findings]
-    asked = f"Asked: {phrases.name(label)} {'present' if label in labels else 'absent'}."
+    state = f"{phrases.name(label)} {'present' if label in labels else 'absent'}"
     first = sorted(in_order(findings), key=lambda finding: finding.label != label)
     stated = [phrases.present(finding) for finding in first] or [_normal(labels)]
     negatives = phrases.absent(_absent(labels, 2, rng, but=label))
-    if label in labels:
-        return (asked, *stated, negatives, f"The film shows {phrases.name(label)}, so the answer is yes.")
-    return (asked, *stated, negatives, f"The film does not show {phrases.name(label)}, so the answer is no.")
+    answer = "yes" if label in labels else "no"
+    return (f"Asked: {state}.", *stated, negatives, f"With {state}, the answer is {answer}.")
 
 
 def choice_steps(findings: Sequence[Finding], options: Sequence[Sequence[str]], letter: str) -> tuple[str, ...]:
