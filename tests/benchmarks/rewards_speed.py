@@ -84,12 +84,13 @@ def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
     for count, width in shapes:
         slots = 64 if width > 128 else 24
         completion, reference = case(loaded, tokenizer, count, width, slots, rng)
-        config = RewardConfig(slots=slots)
+        config, by_step = RewardConfig(slots=slots), RewardConfig(slots=slots, credit="step")
         texts = [tokenizer.decode(row) for row in np.asarray(completion.ids)]
         patterns = [re.compile(rf"(?:\bno [^.]*)?\b{label.lower()}") for label in LABELS]
         timed = {
             "extraction": median_seconds(lambda: extract(tables, completion.ids, completion.length, slots=slots)),  # noqa: B023
             "reward (extraction + verification)": median_seconds(lambda: score(config, tables, completion, reference)),  # noqa: B023
+            "the same, paid by step": median_seconds(lambda: score(by_step, tables, completion, reference)),  # noqa: B023
             "plain regex labeller": median_seconds(lambda: [p.findall(x.lower()) for x in texts for p in patterns], 1),  # noqa: B023
             "plain Python reading": median_seconds(lambda: [plain(loaded, text) for text in texts], 1),  # noqa: B023
         }
