@@ -1,8 +1,9 @@
 """The offline judge: RadRScore from the lexicon's findings, no network, one verdict per finding.
 
-The terms are the reward's plain ones (`rewards.process`, the release's rules without the training guards), here over
-host-side readings, so that training and evaluation mean the same thing by a finding and by its truth. Completeness
-alone is `process.recall`: as the release's judge does, it also credits what the reasoning weighs without stating it.
+The terms rest on the reward's verdicts (`rewards.verify`, without the training guards), here over host-side readings,
+so that training and evaluation mean the same thing by a finding and by its truth. Factuality and completeness are
+summed up as the release's judge does it: `process.precision` goes by sentence and grants half of what only inference
+bears out, `process.recall` also credits what the reasoning weighs without stating it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -105,6 +106,7 @@ class _Relations:
     is_a: np.ndarray
     denies: np.ndarray
     counted: np.ndarray
+    region: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Arr
     turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
     opposed = verify.stated(compiled, turned, gold.report)
     verdicts = judged.verdicts
+    factual = process.precision(compiled, claims, gold.report, verdicts)
     complete = process.recall(compiled, claims, process.wanted(gold, every))
-    terms = (judged.factuality, complete, judged.effectiveness)
+    terms = (factual, complete, judged.effectiveness)
     return *terms, verdicts.scored, verdicts.correct > 0, opposed
 
 
