@@ -86,6 +86,13 @@ def test_precision_grants_what_the_report_says_and_half_of_what_follows():
     np.testing.assert_allclose(precision(relations, claims, evidence, verdicts), list(GRANTS.values()), atol=1e-6)
 
 
+def test_a_tube_of_any_kind_is_a_tube():
+    loaded, reports = lexicon.load(), ["PICC.", "Endotracheal tube.", "Chest tube.", "Pacemaker."]
+    claims, evidence = lexicon.findings(loaded, ["A catheter."] * 4, 2), lexicon.findings(loaded, reports, 2)
+    verdicts = verify.verify(Relations(**tables_of(loaded)), claims, evidence)
+    assert verdicts.correct[:, 0].tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
 def test_precision_doubts_normality_beside_a_finding():
     loaded, relations = lexicon.load(), Relations(**tables_of(lexicon.load()))
     reports = ["The heart is normal.", "There is a granuloma.", "There is a granuloma. No acute findings."]
