@@ -117,7 +117,7 @@ def parse(text: str) -> Lexicon:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The lexicon is not valid TOML ({error}): mend that line.") from error
-    regions = {name: region for region, members in data["regions"].items() for name in members}
+    regions = {name: region for region, members in data.get("regions", {}).items() for name in members}
     concepts = tuple(
         Concept(
             entry["name"], tuple(entry.get("parents", ())), tuple(entry.get("denies", ())),
