@@ -30,7 +30,9 @@ POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
 SIDES = ("", "left", "right", "both")
 LUNG_OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
-SUPPORTED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = "supported", "contradicted", "unsupported", "not scored"
+SUPPORTED, INFERRED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = (
+    "supported", "inferred", "contradicted", "unsupported", "not scored",
+)  # fmt: skip
 BLOCK = 256  # predictions judged at a time
 GOLD_SLOTS = 128  # findings of a report, and of the reference steps; no text of 2,000 words has had more
 
@@ -111,13 +113,14 @@ class _Relations:
 
 @dataclass(frozen=True)
 class _Terms:
-    """One row of what the jitted functions say: the three terms, and per slot whether it is scored, right, opposed."""
+    """One row of what the jitted functions say: the three terms, and what each slot is."""
 
     factuality: float
     completeness: float
     effectiveness: float
     scored: np.ndarray
     right: np.ndarray
+    inferred: np.ndarray
     opposed: np.ndarray
 
 
@@ -130,7 +133,8 @@ def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Arr
     factual = process.precision(compiled, claims, gold.report, verdicts)
     complete = process.recall(compiled, claims, process.wanted(gold, every))
     terms = (factual, complete, judged.effectiveness)
-    return *terms, verdicts.scored, verdicts.correct > 0, opposed
+    inferred = verify.inferred(compiled, claims, gold.report, verdicts)
+    return *terms, verdicts.scored, verdicts.correct > 0, inferred, opposed
 
 
 def _judge_block(
@@ -148,9 +152,9 @@ def _judge_block(
     )
     claims = rows([reading.findings for reading in readings] + [()] * short, slots)
     counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
-    factual, complete, effective, scored, right, opposed = (np.asarray(part) for part in judged(claims, gold, *counts))
+    factual, complete, effective, *slotwise = (np.asarray(part) for part in judged(claims, gold, *counts))
     return (
-        _Terms(float(factual[i]), float(complete[i]), float(effective[i]), scored[i], right[i], opposed[i])
+        _Terms(float(factual[i]), float(complete[i]), float(effective[i]), *(part[i] for part in slotwise))
         for i in range(len(block))
     )
 
@@ -181,7 +185,7 @@ def _verdict(finding: Finding, slot: int, terms: _Terms) -> str:
     if not terms.scored[slot]:
         return NOT_SCORED
     if terms.right[slot]:
-        return SUPPORTED
+        return INFERRED if terms.inferred[slot] else SUPPORTED
     return CONTRADICTED if terms.opposed[slot] or not finding.polarity else UNSUPPORTED
 
 
