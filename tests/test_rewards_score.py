@@ -11,9 +11,10 @@ from chestx_jax import lexicon
 from chestx_jax.errors import UserError
 from chestx_jax.lexicon.vocabulary import Relations
 from chestx_jax.lexicon.vocabulary import relations as tables_of
+from chestx_jax.rewards import verify
 from chestx_jax.rewards.combine import RewardConfig, score
 from chestx_jax.rewards.metrics import group_metrics
-from chestx_jax.rewards.process import recall
+from chestx_jax.rewards.process import precision, recall
 from chestx_jax.types import Completion, Reference, Scores
 
 WORDS = [bytes([byte]) for byte in range(256)]
@@ -60,6 +61,84 @@ def test_recall_credits_what_is_weighed():
     np.testing.assert_allclose(recall(relations, found, wanted), [1.0, 0.5, 0.5, 0.0])
     refused = lexicon.findings(loaded, ["No edema."] * 4, 4)  # weighed and never told: denied
     np.testing.assert_allclose(recall(relations, found, refused), [0.5, 1.0, 1.0, 0.0])
+
+
+GRANTS = {
+    "A nodule is seen.": 1.0,
+    "An opacity is seen.": 0.5,  # the report shows a kind of it
+    "There is no effusion.": 1.0,  # in the report's own words
+    "There is no fracture.": 1.0,  # it shows nothing there
+    "There is no fibrosis.": 0.5,  # it shows something else there
+    "A mass is seen.": 0.0,
+    "There is no nodule.": 0.0,
+    "The film is looked at.": 0.0,
+    "A nodule is seen. We see the nodule. No fibrosis, no fracture and no effusion.": (1 + 1 + 2.5 / 3) / 3,
+    "A nodule, a nodule and a mass are seen.": 0.5,
+}
+
+
+def test_precision_grants_what_the_report_says_and_half_of_what_follows():
+    loaded = lexicon.load()
+    claims = lexicon.findings(loaded, list(GRANTS), 8)
+    evidence = lexicon.findings(loaded, ["There is a nodule. No effusion."] * len(GRANTS), 8)
+    relations = Relations(**tables_of(loaded))
+    verdicts = verify.verify(relations, claims, evidence)
+    np.testing.assert_allclose(precision(relations, claims, evidence, verdicts), list(GRANTS.values()), atol=1e-6)
+
+
+def test_a_tube_of_any_kind_is_a_tube():
+    loaded, reports = lexicon.load(), ["PICC.", "Endotracheal tube.", "Chest tube.", "Pacemaker."]
+    claims, evidence = lexicon.findings(loaded, ["A catheter."] * 4, 2), lexicon.findings(loaded, reports, 2)
+    verdicts = verify.verify(Relations(**tables_of(loaded)), claims, evidence)
+    assert verdicts.correct[:, 0].tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_precision_doubts_normality_beside_a_finding():
+    loaded, relations = lexicon.load(), Relations(**tables_of(lexicon.load()))
+    reports = ["The heart is normal.", "There is a granuloma.", "There is a granuloma. No acute findings."]
+    claims, evidence = lexicon.findings(loaded, ["Normal chest."] * 3, 2), lexicon.findings(loaded, reports, 4)
+    verdicts = verify.verify(relations, claims, evidence)
+    np.testing.assert_allclose(precision(relations, claims, evidence, verdicts), [1.0, 0.5, 1.0])
+
+
+def plain_precision(relations, claims, evidence, verdicts, row) -> float:
+    """The same rule, one claim after the other."""
+    sentences: dict[int, dict[tuple[int, int], list[float]]] = {}
+    shown = [slot for slot in range(evidence.valid.shape[1]) if verify.scored(relations, evidence)[row, slot]]
+    for slot in np.flatnonzero(verdicts.scored[row]):
+        concept, polarity = int(claims.concept[row, slot]), int(claims.polarity[row, slot])
+        none = concept == verify.NO_FINDING
+        named = any((evidence.concept[row, s], evidence.polarity[row, s]) == (concept, polarity) for s in shown)
+        found = [int(evidence.concept[row, s]) for s in shown if evidence.polarity[row, s]]
+        near = [
+            c for c in found if c != verify.NO_FINDING and (none or relations.region[c] == relations.region[concept])
+        ]
+        doubted = not named and (bool(near) if (polarity == 0) != none else not none)
+        kinds = sentences.setdefault(int(claims.step[row, slot]), {})
+        kinds.setdefault((concept, polarity), []).append(verdicts.correct[row, slot] * (0.5 if doubted else 1.0))
+    return np.mean([np.mean([np.mean(each) for each in kinds.values()]) for kinds in sentences.values()] or [0.0])
+
+
+def test_precision_in_jit_is_the_plain_rule():
+    loaded, random = lexicon.load(), np.random.default_rng(0)
+    relations = Relations(**tables_of(loaded))
+
+    def drawn(rows: int, slots: int):
+        found = lexicon.findings(loaded, [""] * rows, slots)
+        few = random.choice(len(loaded.concepts), 12, replace=False)
+        few[0] = verify.NO_FINDING
+        ends = {"polarity": 2, "certainty": 3, "side": 4, "step": 4}
+        fields = {name: random.integers(0, end, (rows, slots)).astype(np.int32) for name, end in ends.items()}
+        concept = random.choice(few, (rows, slots)).astype(np.int32)
+        return found.replace(**fields, concept=concept, valid=random.random((rows, slots)) < 0.8)
+
+    for _ in range(3):
+        claims, evidence = drawn(16, 10), drawn(16, 6)
+        evidence = evidence.replace(concept=np.where(evidence.step > 1, claims.concept[:, :6], evidence.concept))
+        verdicts = jax.device_get(verify.verify(relations, claims, evidence))
+        found = jax.jit(precision)(relations, claims, evidence, verdicts)
+        wanted = [plain_precision(relations, claims, evidence, verdicts, row) for row in range(16)]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_without_a_report_the_weight_goes_to_the_other_terms(tables, reference):

@@ -1,8 +1,9 @@
 """The offline judge: RadRScore from the lexicon's findings, no network, one verdict per finding.
 
-The terms are the reward's plain ones (`rewards.process`, the release's rules without the training guards), here over
-host-side readings, so that training and evaluation mean the same thing by a finding and by its truth. Completeness
-alone is `process.recall`: as the release's judge does, it also credits what the reasoning weighs without stating it.
+The terms rest on the reward's verdicts (`rewards.verify`, without the training guards), here over host-side readings,
+so that training and evaluation mean the same thing by a finding and by its truth. Factuality and completeness are
+summed up as the release's judge does it: `process.precision` goes by sentence and grants half of what only inference
+bears out, `process.recall` also credits what the reasoning weighs without stating it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,9 @@ POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
 SIDES = ("", "left", "right", "both")
 LUNG_OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
-SUPPORTED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = "supported", "contradicted", "unsupported", "not scored"
+SUPPORTED, INFERRED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = (
+    "supported", "inferred", "contradicted", "unsupported", "not scored",
+)  # fmt: skip
 BLOCK = 256  # predictions judged at a time
 GOLD_SLOTS = 128  # findings of a report, and of the reference steps; no text of 2,000 words has had more
 
@@ -106,17 +109,19 @@ class _Relations:
     is_a: np.ndarray
     denies: np.ndarray
     counted: np.ndarray
+    region: np.ndarray
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """One row of what the jitted functions say: the three terms, and per slot whether it is scored, right, opposed."""
+    """One row of what the jitted functions say: the three terms, and what each slot is."""
 
     factuality: float
     completeness: float
     effectiveness: float
     scored: np.ndarray
     right: np.ndarray
+    inferred: np.ndarray
     opposed: np.ndarray
 
 
@@ -126,9 +131,11 @@ def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Arr
     turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
     opposed = verify.stated(compiled, turned, gold.report)
     verdicts = judged.verdicts
+    factual = process.precision(compiled, claims, gold.report, verdicts)
     complete = process.recall(compiled, claims, process.wanted(gold, every))
-    terms = (judged.factuality, complete, judged.effectiveness)
-    return *terms, verdicts.scored, verdicts.correct > 0, opposed
+    terms = (factual, complete, judged.effectiveness)
+    inferred = verify.inferred(compiled, claims, gold.report, verdicts)
+    return *terms, verdicts.scored, verdicts.correct > 0, inferred, opposed
 
 
 def _judge_block(
@@ -146,9 +153,9 @@ def _judge_block(
     )
     claims = rows([reading.findings for reading in readings] + [()] * short, slots)
     counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
-    factual, complete, effective, scored, right, opposed = (np.asarray(part) for part in judged(claims, gold, *counts))
+    factual, complete, effective, *slotwise = (np.asarray(part) for part in judged(claims, gold, *counts))
     return (
-        _Terms(float(factual[i]), float(complete[i]), float(effective[i]), scored[i], right[i], opposed[i])
+        _Terms(float(factual[i]), float(complete[i]), float(effective[i]), *(part[i] for part in slotwise))
         for i in range(len(block))
     )
 
@@ -179,7 +186,7 @@ def _verdict(finding: Finding, slot: int, terms: _Terms) -> str:
     if not terms.scored[slot]:
         return NOT_SCORED
     if terms.right[slot]:
-        return SUPPORTED
+        return INFERRED if terms.inferred[slot] else SUPPORTED
     return CONTRADICTED if terms.opposed[slot] or not finding.polarity else UNSUPPORTED
 
 

@@ -7,8 +7,13 @@ from chestx_jax.types import LABELS
 
 
 def problems(lexicon: Lexicon) -> list[str]:
-    """One line for each clash: unreachable phrases, concepts without phrases, cycles, self-denials, unused names."""
-    return [*_unreachable(lexicon), *_silent_concepts(lexicon), *_graph(lexicon), *_unused(lexicon)]
+    """One line for each clash: unreachable phrases, concepts without phrase or region, cycles, self-denials, unused names."""  # noqa: E501
+    found = [*_unreachable(lexicon), *_silent_concepts(lexicon), *_graph(lexicon), *_unused(lexicon)]
+    return found + [
+        f"the concept {c.name!r} is in no region"
+        for c in lexicon.concepts
+        if not (c.region or c.general or c.name == "No Finding")
+    ]
 
 
 def _unreachable(lexicon: Lexicon) -> list[str]:

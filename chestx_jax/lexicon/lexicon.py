@@ -65,6 +65,7 @@ class Concept:
     parents: tuple[str, ...] = ()
     denies: tuple[str, ...] = ()
     general: bool = False  # a catch-all: read, but not counted as coverage
+    region: str = ""  # where it is looked for; "": everywhere
 
 
 @dataclass(frozen=True)
@@ -116,18 +117,22 @@ def parse(text: str) -> Lexicon:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The lexicon is not valid TOML ({error}): mend that line.") from error
+    regions = {name: region for region, members in data.get("regions", {}).items() for name in members}
     concepts = tuple(
         Concept(
-            entry["name"], tuple(entry.get("parents", ())), tuple(entry.get("denies", ())), entry.get("general", False)
+            entry["name"], tuple(entry.get("parents", ())), tuple(entry.get("denies", ())),
+            entry.get("general", False), regions.get(entry["name"], ""),
         )
         for entry in data["concept"]
-    )
+    )  # fmt: skip
     names = [concept.name for concept in concepts]
     if tuple(names[: len(LABELS)]) != LABELS:
         raise UserError(f"The lexicon's first concepts must be the labels {', '.join(LABELS)}, in this order.")
     for concept in concepts:
         for other in concept.parents + concept.denies:
             _number(names, other, f"concept {concept.name}")
+    for name, region in regions.items():
+        _number(names, name, f"region {region}")
     entities = [entry["name"] for entry in data["entity"]]
     predicates = [entry["name"] for entry in data["predicate"]]
     sites = tuple(dict.fromkeys(entry["site"] for entry in data["cue"] if "site" in entry))

@@ -36,6 +36,7 @@ class Relations:
     is_a: Bool[np.ndarray, "C C"]  # is_a[a, b]: a is a kind of b (or b itself)
     denies: Bool[np.ndarray, "C C"]  # the presence of a rules out b
     counted: Bool[np.ndarray, " C"]  # False for catch-alls, which no reward counts
+    region: Int[np.ndarray, " C"]  # where a concept is looked for, from 1; 0: everywhere
 
 
 @struct.dataclass
@@ -313,7 +314,7 @@ def _pairs(lexicon: Lexicon) -> np.ndarray:
 
 
 def relations(lexicon: Lexicon) -> dict[str, np.ndarray]:
-    """`is_a` (transitive, reflexive), `denies` (closed under is_a) and `counted`, over the lexicon's concepts."""
+    """`is_a` (transitive, reflexive), `denies` (closed under is_a), `counted` and `region` of the concepts."""
     count = len(lexicon.concepts)
     is_a = np.eye(count, dtype=bool)
     denies = np.zeros((count, count), bool)
@@ -325,8 +326,10 @@ def relations(lexicon: Lexicon) -> dict[str, np.ndarray]:
     for _ in range(count.bit_length()):
         is_a = is_a @ is_a
     denies = denies @ is_a.T | denies  # what rules out an opacity rules out edema
+    regions = ["", *dict.fromkeys(concept.region for concept in lexicon.concepts if concept.region)]
     return {
         "is_a": is_a,
         "denies": denies,
         "counted": np.asarray([not concept.general for concept in lexicon.concepts]),
+        "region": np.asarray([regions.index(concept.region) for concept in lexicon.concepts], np.int32),
     }

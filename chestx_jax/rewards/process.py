@@ -1,7 +1,7 @@
 """Process terms over the same findings: plain ones for evaluation, and the guarded reward for training.
 
-`factuality`, `completeness` and `effectiveness` follow the release's rules (RadRScore) without guards; the reward is
-`guarded`'s.
+`factuality`, `completeness` and `effectiveness` follow the release's rules (RadRScore) without guards; `precision` and
+`recall` are the first two as the release's judge applies them, for evaluation. The reward is `guarded`'s.
 """
 
 import jax.numpy as jnp
@@ -18,6 +18,22 @@ from chestx_jax.types import TASKS, Findings, Reference
 def factuality(verdicts: Verdicts) -> Float[Array, " B"]:
     """Mean correctness of the distinct claims; 0 where nothing is claimed."""
     return ratio((verdicts.weight * verdicts.correct).sum(1), verdicts.weight.sum(1))
+
+
+def precision(tables: Relations, claims: Findings, evidence: Findings, verdicts: Verdicts) -> Float[Array, " B"]:
+    """Factuality as a reader of the whole reasoning judges it (evaluation only); 0 where nothing is claimed.
+
+    The mean over the sentences that claim something of the mean correctness of each one's distinct claims: the
+    release's judge takes its observations from the text statement by statement, and a statement made again is taken
+    again. Of a claim that only inference bears out (`verify.inferred`) half is granted: that judge calls an
+    unmentioned denial right beside a normal report, and doubts it where the report finds something there.
+    """
+    granted = verdicts.correct * jnp.where(verify.inferred(tables, claims, evidence, verdicts), 0.5, 1.0)
+    both = verdicts.scored[:, None] & verdicts.scored[:, :, None] & (claims.step[:, :, None] == claims.step[:, None])
+    same = both & verify.alike(claims, verdicts.scored)
+    share = ratio(verdicts.scored.astype(jnp.float32), same.sum(2).astype(jnp.float32))
+    weight = ratio(share, jnp.where(both, share[:, None], 0.0).sum(2))
+    return ratio((weight * granted).sum(1), weight.sum(1))
 
 
 def completeness(tables: Relations, claims: Findings, wanted: Findings) -> Float[Array, " B"]:

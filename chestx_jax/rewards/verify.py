@@ -140,6 +140,23 @@ def clashes(tables: Relations, claims: Findings, within_step: Bool[Array, " B"])
     return clash | clash.swapaxes(1, 2)
 
 
+def inferred(tables: Relations, claims: Findings, evidence: Findings, verdicts: Verdicts) -> Bool[Array, "B M"]:
+    """Right claims [B, M] that the evidence [B, R] does not make itself: a reader infers them, and may not.
+
+    A presence of which the evidence shows only a kind ("an opacity", of a nodule); and a denial, "no finding" among
+    them, where the evidence shows something in the region denied ("no fibrosis", beside a granuloma).
+    """
+    claim, proof = _pairs(claims, 2), _pairs(evidence, 1)
+    counts, region = scored(tables, evidence)[:, None], jnp.asarray(tables.region)
+    same = counts & (claim.concept == proof.concept) & (claim.polarity == proof.polarity)
+    near = (region[claim.concept] == region[proof.concept]) | (claim.concept == NO_FINDING)
+    shows = counts & near & (proof.polarity == 1) & (proof.concept != NO_FINDING)
+    named, troubled = _anywhere(same, shows)
+    is_none = claims.concept == NO_FINDING
+    denial = (claims.polarity == 0) != is_none
+    return (verdicts.correct > 0) & ~named & jnp.where(denial, troubled, ~is_none)
+
+
 def _pairs(findings: Findings, axis: int) -> Findings:
     """The fields with an axis inserted, for relations between slots."""
     overflow = findings.overflow

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,9 @@ def correlate(lexicon, items) -> None:
     slots = 96
     claims, evidence, goal = (findings(lexicon, list(values), slots) for values in (texts, reports, steps))
     tables = Relations(**relations(lexicon))
-    factual = np.asarray(process.factuality(verify.verify(tables, claims, evidence)))
+    verdicts = verify.verify(tables, claims, evidence)
+    factual = np.asarray(process.precision(tables, claims, evidence, verdicts))
+    plain = np.asarray(process.factuality(verdicts))
     complete = np.asarray(process.recall(tables, claims, goal))
     stated = np.asarray(process.completeness(tables, claims, goal))
     rouge_p = [rouge_l(text, report)[0] for text, report in zip(texts, reports, strict=True)]
@@ -191,16 +194,22 @@ def correlate(lexicon, items) -> None:
             f"  bag of concepts {spearman(np.asarray(bag), judge[name]):.4f}"
         )
     print(
-        f"completeness by statements alone (the training term): Spearman {spearman(stated, judge['completeness']):.4f}"
+        f"the training terms: factuality of distinct claims {spearman(plain, judge['factuality']):.4f}, "
+        f"completeness by statements alone {spearman(stated, judge['completeness']):.4f}"
     )
     own = [
-        [f for o, s in observations(record, "pred_key_finding") for f in extract(lexicon, f"{o}: {s}")]
+        [
+            replace(f, step=number)
+            for number, (o, s) in enumerate(observations(record, "pred_key_finding"))
+            for f in extract(lexicon, f"{o}: {s}")
+        ]
         for _, record, _ in kept
     ]
-    listed = np.asarray(process.factuality(verify.verify(tables, rows(own, slots), evidence)))
+    listed = rows(own, slots)
+    verdicts = verify.verify(tables, listed, evidence)
     print(
         "the judge's own observations, verified by the same rules: factuality Spearman "
-        f"{spearman(listed, judge['factuality']):.4f}"
+        f"{spearman(process.precision(tables, listed, evidence, verdicts), judge['factuality']):.4f}"
     )
     for group in sorted({name for name, _, _ in kept}):
         mine = np.asarray([name == group for name, _, _ in kept])
