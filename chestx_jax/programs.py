@@ -217,7 +217,9 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         old=per_token if stage.updates > 1 else None,
     )
     return {
-        "grpo/rollout": generation(model, stage.rows, stage.prompts, sampling, stage.seed, mesh),
+        "grpo/rollout": generation(
+            model, stage.rows, stage.prompts, sampling, stage.seed, mesh, tensor=stage.rollout_tensor
+        ),
         "grpo/score": Program(
             _on(mesh, score),
             (tables, reference, rollout),
@@ -254,8 +256,10 @@ def generation(
     seed: int,
     mesh,
     emit: Callable | None = None,
+    tensor: int = 0,
 ) -> Program:
-    """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine."""
+    """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine. With
+    `tensor`, the copy of the weights that decodes is split over so many chips, whatever the parameters' own mesh."""
     model = resolved(model, mesh)
     prompts = prompt_shapes(model, rows, count)
     words, words_at = _vocabulary(model, mesh)
@@ -269,7 +273,7 @@ def generation(
         return generate(model, sampling, params, prompts, words, states.key_at(seed, step, ROLLOUT_STREAM), emit)
 
     return Program(
-        _on(mesh, run),
+        _on(sharding.regrouped(mesh, tensor) if tensor else mesh, run),
         (qwen_vl.shapes(model), prompts, words, step),
         (
             qwen_vl.shardings(model, mesh),
