@@ -9,7 +9,7 @@ from chestx_jax.planning.planner import Plan
 from chestx_jax.planning.stages import Planned
 
 _COLUMNS = (
-    "program", "fits", "args", "temps", "peak GiB", "TFLOP", "HBM GB", "ICI GB", "DCN GB", "compute s", "memory s",
+    "program", "fits", "args", "temps", "beside", "peak GiB", "TFLOP", "HBM GB", "ICI GB", "DCN GB", "compute s", "memory s",
     "links s", "bound", "predicted s", "MFU", "tokens/s",
 )  # fmt: skip
 
@@ -23,7 +23,7 @@ def _row(plan: Plan, name: str, planned: Planned) -> tuple[str, ...]:
     memory, cost = planned.compiled.memory, planned.cost
     sizes = (
         name, "yes" if planned.fits else "NO", f"{memory.arguments / GIB:.2f}", f"{memory.temporaries / GIB:.2f}",
-        f"{memory.peak / GIB:.2f}",
+        f"{planned.resident / GIB:.2f}", f"{planned.peak / GIB:.2f}",
     )  # fmt: skip
     if cost is None:
         return (*sizes, *("–",) * (len(_COLUMNS) - len(sizes)))
@@ -105,7 +105,10 @@ def _planned(plan: Plan, planned: Planned) -> dict[str, Any]:
     compiled, cost = planned.compiled, planned.cost
     found: dict[str, Any] = {
         "fits": planned.fits,
-        "memory": {**vars(compiled.memory), "peak": compiled.memory.peak, "limit": room(plan.topology.chip)},
+        "memory": {
+            **vars(compiled.memory), "resident": planned.resident, "peak": planned.peak,
+            "limit": room(plan.topology.chip),
+        },
         "held": dict(compiled.held),
         "compile_seconds": round(compiled.seconds, 1),
     }
