@@ -33,8 +33,8 @@ class ComputeConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "layer", "dots", "offload"] = (
-        "layer"  # what backward recomputes: nothing, each layer, all but its matmuls; "offload": the decoder's MLPs and
-    )  # scores, what its attention's maps read and write going to the host's memory and back
+        "layer"  # what backward recomputes: nothing, each layer, all but its matmuls; "offload": the decoder's MLPs and  # scores, what its attention's maps read and write going to the host's memory and back
+    )
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     unroll: int = 1  # layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
     head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row

@@ -31,7 +31,9 @@ def advice(job: JobConfig, planned: Planned, chip: Chip, sizes: dict[str, int]) 
 def _for_state(name: str, sizes: dict[str, int], share: float) -> list[str]:
     stage = name.split("/")[0]
     chips = sizes["data"] * sizes["fsdp"] * sizes["tensor"]
-    ways = [f"keep moments in bf16 ({stage}.optimizer.moments=bfloat16) or on the host ({stage}.optimizer.offload=True)"]
+    ways = [
+        f"keep moments in bf16 ({stage}.optimizer.moments=bfloat16) or on the host ({stage}.optimizer.offload=True)"
+    ]
     if sizes["data"] > 1:
         return [f"set mesh.fsdp={sizes['fsdp'] * sizes['data']} and mesh.data=1", *ways]
     return [f"take a slice of at least {_power_above(chips / share)} chips", *ways]

@@ -51,7 +51,7 @@ def plan(
         compiled = compile_program(name, program, keep)
         beside = resident(found, name)
         fits = not compiled.refused and compiled.memory.peak + beside <= room(topology.chip)
-        priced = None if compiled.refused else cost(compiled.work, place)
+        priced = None if compiled.refused else cost(compiled.work, place, compiled.memory.fresh)
         planned[name] = Planned(compiled, priced, expected_of(job, name, mesh), fits, beside)
         if not fits:
             said.append(advice(job, planned[name], topology.chip, sizes))

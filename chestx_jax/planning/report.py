@@ -106,7 +106,9 @@ def _planned(plan: Plan, planned: Planned) -> dict[str, Any]:
     found: dict[str, Any] = {
         "fits": planned.fits,
         "memory": {
-            **vars(compiled.memory), "resident": planned.resident, "peak": planned.peak,
+            **vars(compiled.memory),
+            "resident": planned.resident,
+            "peak": planned.peak,
             "limit": room(plan.topology.chip),
         },
         "held": dict(compiled.held),

@@ -22,7 +22,7 @@ from chestx_jax.planning.walk import Work
 
 # What libtpu's own cost model says an 8,192³ bf16 product reaches of the peak (estimated cycles of that product
 # compiled alone, at the clock in `chips`); tests/benchmarks/planning.py prints them.
-MATRIX_SHARE = {"TPU v5e": 0.88, "TPU v5p": 0.90, "TPU v6e": 0.70}
+MATRIX_SHARE = {"TPU v5e": 0.88, "TPU v5p": 0.90, "TPU v6e": 0.70, "CPU": 1.0}  # a CPU's FLOP/s are measured ones
 WAITING = "host transfers not covered"
 KERNEL_SHARE = 0.5  # of a matrix product's speed that a fused attention kernel reaches: softmax runs on vector units
 
@@ -50,8 +50,8 @@ class Cost:
         return max(times, key=lambda name: times[name])
 
 
-def cost(work: Sequence[Work], place: Slice) -> Cost:
-    """The cost of a program whose mesh sits at `place`."""
+def cost(work: Sequence[Work], place: Slice, fresh: float = 0.0) -> Cost:
+    """The cost of a program whose mesh sits at `place` and whose run takes `fresh` bytes of memory from the system."""
     chip = place.chip
     share = MATRIX_SHARE.get(chip.name, 0.8)
     kinds: dict[str, float] = defaultdict(float)
@@ -84,12 +84,13 @@ def cost(work: Sequence[Work], place: Slice) -> Cost:
     exposed = open_time + sum(max(0.0, over) for over in uncovered.values()) + max(0.0, hidden[outermost] - spare)
     spent["collectives not covered"] = exposed
     spent[WAITING] += link.rest
+    spent["memory from the system"] = taken = fresh / chip.fresh_rate if chip.fresh_rate else 0.0
     total = lambda field: sum(item.trips * getattr(item, field) for item in work)  # noqa: E731
     flops, hbm, host = total("flops"), total("hbm"), total("host")
     return Cost(
         flops, hbm, host, ici, dcn, tuple(sorted(kinds.items(), key=lambda kind: -kind[1])),
         flops / chip.flops, max(hbm / chip.hbm_rate, host / chip.host_rate), interconnect, exposed,
-        sum(busy.values()) + exposed + spent[WAITING], tuple(sorted(spent.items(), key=lambda part: -part[1])),
+        sum(busy.values()) + exposed + spent[WAITING] + taken, tuple(sorted(spent.items(), key=lambda part: -part[1])),
     )  # fmt: skip
 
 
