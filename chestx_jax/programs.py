@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding
 
 from chestx_jax import lexicon, sharding
 from chestx_jax.data.packing import RowsConfig
+from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig, computed
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
@@ -259,8 +260,13 @@ def generation(
     tensor: int = 0,
 ) -> Program:
     """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine. With
-    `tensor`, the copy of the weights that decodes is split over so many chips, whatever the parameters' own mesh."""
+    `tensor`, the copy of the weights that decodes is split over so many chips, whatever the parameters' own mesh.
+
+    Raises UserError where the prompts do not divide into the parts that the model prefills one after the other.
+    """
     model = resolved(model, mesh)
+    if count % model.compute.prefill_parts:
+        raise UserError(f"{count} prompts do not divide into prefill_parts={model.compute.prefill_parts} parts")
     prompts = prompt_shapes(model, rows, count)
     words, words_at = _vocabulary(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)

@@ -15,7 +15,7 @@ from chestx_jax import lexicon, sharding
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.errors import UserError
-from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.model.config import ModelConfig, VisionConfig, computed
 from chestx_jax.planning import hlo
 from chestx_jax.planning.walk import walk
 from chestx_jax.programs import (
@@ -87,18 +87,21 @@ def test_decoding_writes_its_cache_in_place():
 
 
 def test_the_weights_that_sample_may_be_split_another_way():
-    """Parameters split over eight devices, sampled from by four pairs that hold the weights between them: the same
-    completions, and no device ever holds a whole matrix."""
+    """Parameters split over eight devices, sampled from by four pairs that hold the weights between them, the prompts
+    prefilled in two parts: the same completions, and no device ever holds a whole matrix."""
     mesh, found = make_mesh(MeshConfig(1, 8, 1)), {}
-    for tensor in (0, 2):
-        sampling = replace(JOB.grpo.sampling, temperature=0.0)
-        job = replace(JOB, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor))
+    for tensor, parts in ((0, 1), (2, 2)):
+        sampling, model = replace(JOB.grpo.sampling, temperature=0.0), computed(JOB.model, prefill_parts=parts)
+        job = replace(JOB, model=model, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor))
         program = programs(job, mesh)["grpo/rollout"]
         arguments = (
             mesh_run.begun(initial(JOB, 0, mesh).jit()()), tiny_rows.laid_out([*tiny_rows.asked()] * 2),
             tiny_rows.vocabulary(), np.int32(0),
         )  # fmt: skip
-        placed = (arguments[0], *(sharding.put(x, at) for x, at in zip(arguments[1:], program.in_shardings[1:])))
+        placed = (
+            arguments[0],
+            *(sharding.put(x, at) for x, at in zip(arguments[1:], program.in_shardings[1:], strict=True)),
+        )
         executable = program.jit().lower(*program.arguments).compile()
         found[tensor] = jax.device_get(executable(*placed))
         whole = f"[{JOB.model.width},{JOB.model.hidden}]"

@@ -7,10 +7,10 @@ Three bounds of the whole program, each as if the other two were free:
     interconnect  sum over collectives of the time on their links (`links`)
 
 and a prediction, which runs the schedule one instruction after the other: each takes the longer of its FLOPs at
-`MATRIX_SHARE` of the peak and its HBM bytes. A transfer to or from the host's memory waits for those before it on the
-link and runs beside what the schedule puts between its start and its end; what is left then is waited for. A collective that the compiler set beside computation costs only what
+`MATRIX_SHARE` of the peak and its HBM bytes. A collective that the compiler set beside computation costs only what
 computation does not cover: that of its loop, or of the whole program where it starts outside loops; any other costs its
-whole time.
+whole time. A transfer to or from the host's memory takes its turn on that link and runs beside what the schedule has
+between its start and its end; the rest is waited for.
 """
 
 from collections import defaultdict
