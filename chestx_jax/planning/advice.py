@@ -2,7 +2,7 @@
 
 from chestx_jax.planning.chips import GIB, Chip
 from chestx_jax.planning.stages import Planned, stages
-from chestx_jax.recipes import JobConfig
+from chestx_jax.recipes import EvaluationConfig, JobConfig
 
 
 def room(chip: Chip) -> float:
@@ -50,16 +50,23 @@ def _for_the_rest(job: JobConfig, name: str, sizes: dict[str, int]) -> list[str]
         shared = next((size for size in (8, 4, 2) if job.model.kv_heads % size == 0 and _splits(sizes, size)), 0)
         if kind == "rollout" and job.model.compute.decoding == "gathered" and shared > _shared(job, sizes):
             ways.append(f"set {stage}.rollout_tensor={shared}, so that {shared} chips share a copy of the weights")
-        ways.append("sample for fewer prompts at once")
+        parts = 4 * job.model.compute.prefill_parts
+        ways.append(f"set model.compute.prefill_parts={parts}, so that a part of the prompts is prefilled at a time")
+        ways.append("sample for fewer prompts")
     else:
         ways.append("use fewer prompts or rows at once")
-    if kind != "step" and stage in stages(job):
+    if kind in ("rollout", "reference", "logprobs", "validate") and not _offloads(job, stage):
         ways.append(f"keep moments on the host ({stage}.optimizer.offload=True)")
     if job.model.compute.head_parts < 16:
         ways.append("set model.compute.head_parts=16, so that scores exist for a part of the vocabulary at a time")
-    if sizes["tensor"] == 1 and job.model.kv_heads % 2 == 0:
+    if kind != "rollout" and sizes["tensor"] == 1 and job.model.kv_heads % 2 == 0:
         ways.append("set mesh.tensor=2")
     return ways
+
+
+def _offloads(job: JobConfig, name: str) -> bool:
+    stage = stages(job)[name]
+    return isinstance(stage, EvaluationConfig) or stage.optimizer.offload
 
 
 def _shared(job: JobConfig, sizes: dict[str, int]) -> int:
