@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import pathlib
+import re
 from dataclasses import replace
 
 import planned_job
 import pytest
 
 from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.model import qwen_vl
 from chestx_jax.planning import budget, topology
 from chestx_jax.planning.compiling import compile_program
 from chestx_jax.planning.planner import Plan, plan
@@ -80,6 +82,14 @@ def test_the_7b_training_steps_compile_for_a_small_slice(config, name, overrides
         one.name for one in program.compiled.arguments if "params" in one.name and not one.reused and one.bytes > 1e6
     ]
     assert kept == []
+
+
+def test_a_constraint_less_is_named(planned, monkeypatch):
+    """Activations left to the compiler's choice: the message names the program and the arrays that are moved."""
+    monkeypatch.setattr(qwen_vl, "constrain", lambda x, *axes: x)
+    found = plan(planned_job.JOB, topology.find("v5e:2x4"), ["sft/step"])
+    lines = budget.differences("v5e:2x4", {"sft/step": ALLOWED["v5e:2x4"]["sft/step"]}, budget.measured(found))
+    assert any(re.search(r"sft/step: all-to-all .*\w+\[[\d,]+\] of ", line) for line in lines), lines
 
 
 def test_a_buffer_less_donated_is_named(planned):

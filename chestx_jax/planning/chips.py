@@ -35,10 +35,10 @@ class Chip:
         return next((rate for size, rate in self.caches if touched <= size), self.hbm_rate)
 
 
-V5E = Chip("TPU v5e", 197e12, 16 * GIB, 819e9, 45e9, 2, 16, 3.1e9, 8e9, 1.5e9)
-V5P = Chip("TPU v5p", 459e12, 95 * GIB, 2765e9, 90e9, 3, 4, 6.2e9, 16e9, 1.75e9)
-V6E = Chip("TPU v6e", 918e12, 32 * GIB, 1640e9, 90e9, 2, 16, 12.5e9, 16e9, 1.75e9)
-V4 = Chip("TPU v4", 275e12, 32 * GIB, 1228e9, 45e9, 3, 4, 6.2e9, 16e9, 1.05e9)
+V5E = Chip("TPU v5e", 197e12, 16 * GIB, 819e9, 45e9, 2, 16, 3.1e9, 15e9, 1.5e9)
+V5P = Chip("TPU v5p", 459e12, 95 * GIB, 2765e9, 90e9, 3, 4, 6.2e9, 15e9, 1.75e9)
+V6E = Chip("TPU v6e", 918e12, 32 * GIB, 1640e9, 90e9, 2, 16, 12.5e9, 32e9, 1.75e9)
+V4 = Chip("TPU v4", 275e12, 32 * GIB, 1228e9, 45e9, 3, 4, 6.2e9, 15e9, 1.05e9)
 H200 = Chip("NVIDIA H200", 989e12, 141e9, 4800e9, 450e9, 1, 1, 50e9, 64e9, 0.0)
 A100 = Chip("NVIDIA A100 80GB", 312e12, 80e9, 2039e9, 300e9, 1, 1, 25e9, 32e9, 0.0)
 

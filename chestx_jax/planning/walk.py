@@ -44,6 +44,7 @@ class Collective:
     size: float
     groups: str  # the attribute's text: read it with `chestx_jax.planning.links.members`
     hidden: bool  # runs beside computation
+    array: str = ""  # the largest that comes out of it: bf16[152064,112]
 
 
 def walk(module: Module) -> list[Work]:
@@ -138,7 +139,8 @@ def _collective(kind: str, instruction: Instruction, computation: Computation, h
         r"constrain|channel|opcode)|$)",
         instruction.attributes,
     )
-    return Collective(kind, size, groups.group(1) if groups else "", hidden)
+    largest = max(arrays, key=lambda array: array.bytes, default=None)
+    return Collective(kind, size, groups.group(1) if groups else "", hidden, largest.spelled if largest else "")
 
 
 def _shapes(computation: Computation, name: str) -> list[Array]:
