@@ -71,8 +71,8 @@ def _visit(module: Module, computation: Computation, trips: float, known: dict[i
             for name in _branches(instruction)[-1:]:  # both rarely cost alike: the last is the one that acts
                 _visit(module, module.computations[name], trips, {}, found)
         elif opcode.endswith("-done") and instruction.operands[0] in transfers:
-            start = instruction.operands[0]
-            found.append(Work(instruction.name, opcode, "", trips, computation.name, 0.0, 0.0, 0.0, 0.0, waits=start))
+            began = instruction.operands[0]
+            found.append(Work(instruction.name, opcode, "", trips, computation.name, 0.0, 0.0, 0.0, 0.0, waits=began))
         elif opcode not in _FREE and not opcode.endswith(("-done", "-update")):
             found.append(_work(module, computation, instruction, trips, channels))
             if opcode.endswith("-start") and found[-1].host:
@@ -194,7 +194,8 @@ def traffic(module: Module, computation: Computation, instruction: Instruction) 
         pairs = [pair for shape, size in zip(outer, read, strict=True) for pair in _spaces(shape, size)] + written
     else:
         shapes = [(computation.instructions[name].shape) for name in instruction.operands]
-        started = instruction.shape[1] if kind.endswith("-start") and isinstance(instruction.shape, tuple) else None
+        parts = instruction.shape if isinstance(instruction.shape, tuple) else ()
+        started = parts[1] if kind.endswith("-start") and len(parts) > 1 else None
         if kind.removesuffix("-start") in ("dynamic-slice", "slice", "gather"):
             taken = list(leaves(instruction.shape if started is None else started))
             source = next(leaves(shapes[0])).space
@@ -203,7 +204,7 @@ def traffic(module: Module, computation: Computation, instruction: Instruction) 
             target = next(leaves(shapes[0])).space
             pairs = [(space, array.bytes) for array in leaves(shapes[1]) for space in (array.space, target)]
         else:
-            shapes = list(instruction.shape[:2]) if kind == "copy-start" and started else [*shapes, instruction.shape]
+            shapes = list(parts[:2]) if kind == "copy-start" and started else [*shapes, instruction.shape]
             pairs = [(array.space, array.bytes) for shape in shapes for array in leaves(shape)]
     return (
         sum(size for space, size in pairs if space == HBM),
