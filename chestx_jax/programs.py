@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding
 
 from chestx_jax import lexicon, sharding
 from chestx_jax.data.packing import RowsConfig
+from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig, computed
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
@@ -217,7 +218,9 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         old=per_token if stage.updates > 1 else None,
     )
     return {
-        "grpo/rollout": generation(model, stage.rows, stage.prompts, sampling, stage.seed, mesh),
+        "grpo/rollout": generation(
+            model, stage.rows, stage.prompts, sampling, stage.seed, mesh, tensor=stage.rollout_tensor
+        ),
         "grpo/score": Program(
             _on(mesh, score),
             (tables, reference, rollout),
@@ -254,9 +257,16 @@ def generation(
     seed: int,
     mesh,
     emit: Callable | None = None,
+    tensor: int = 0,
 ) -> Program:
-    """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine."""
+    """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine. With
+    `tensor`, the copy of the weights that decodes is split over so many chips, whatever the parameters' own mesh.
+
+    Raises UserError where the prompts do not divide into the parts that the model prefills one after the other.
+    """
     model = resolved(model, mesh)
+    if count % model.compute.prefill_parts:
+        raise UserError(f"{count} prompts do not divide into prefill_parts={model.compute.prefill_parts} parts")
     prompts = prompt_shapes(model, rows, count)
     words, words_at = _vocabulary(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)
@@ -269,7 +279,7 @@ def generation(
         return generate(model, sampling, params, prompts, words, states.key_at(seed, step, ROLLOUT_STREAM), emit)
 
     return Program(
-        _on(mesh, run),
+        _on(sharding.regrouped(mesh, tensor) if tensor else mesh, run),
         (qwen_vl.shapes(model), prompts, words, step),
         (
             qwen_vl.shardings(model, mesh),

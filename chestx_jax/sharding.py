@@ -55,6 +55,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def regrouped(mesh: Mesh, tensor: int) -> Mesh:
+    """The same devices in the same order as groups of `tensor`, each with all of the weights: how sampling wants them.
+
+    Raises UserError where the devices do not make such groups.
+    """
+    if mesh.devices.size % tensor:
+        raise UserError(f"rollout_tensor={tensor} does not divide {mesh.devices.size} devices: choose a divisor")
+    return Mesh(mesh.devices.reshape(-1, 1, tensor), AXES, axis_types=mesh.axis_types)
+
+
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh) -> PartitionSpec:
     """The partition of an array of `shape` whose dimensions have the logical names `axes` (None: replicated)."""
     taken: set[str] = set()

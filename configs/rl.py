@@ -42,6 +42,7 @@ def paper() -> ConfigDict:
         "overlong": {"rule": "keep", "buffer": 0, "penalty": 1.0},
         "updates": 1,
         "micro_batches": 8,
+        "rollout_tensor": 0,  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
         "steps": 150,
         "optimizer": {
             "rate": 5e-7,

@@ -13,10 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chestx_jax.errors import UserError
-from chestx_jax.planning import budget, chips, hlo, links, planner, report, roofline, sweep, topology
-from chestx_jax.planning.stages import stages
+from chestx_jax.planning import (
+    budget,
+    chips,
+    compiling,
+    hlo,
+    links,
+    planner,
+    report,
+    resident,
+    roofline,
+    sweep,
+    topology,
+)  # fmt: skip
+from chestx_jax.planning.advice import advice
+from chestx_jax.planning.stages import Planned, stages
 from chestx_jax.planning.walk import Collective, walk
-from chestx_jax.sharding import MeshConfig
+from chestx_jax.programs import programs
+from chestx_jax.sharding import MeshConfig, make_mesh
 
 
 def counted(function, *shapes):
@@ -130,6 +144,68 @@ calls=%fused
 """
     (work,) = walk(hlo.parse(text))
     assert work.hbm == 8 * 4 + 4  # the row and the scalar that says where; not the 64 rows
+
+
+TRANSFER = """HloModule m
+
+ENTRY %e (a: bf16[4096,4096], b: bf16[8,4096,4096], i: s32[]) -> (bf16[4096,4096], bf16[8,4096,4096]) {
+  %a = bf16[4096,4096]{1,0} parameter(0)
+  %b = bf16[8,4096,4096]{2,1,0:S(5)} parameter(1)
+  %i = s32[] parameter(2)
+  %row = bf16[1,4096,4096]{2,1,0} bitcast(%a)
+  %s = ((bf16[8,4096,4096]{2,1,0:S(5)}, bf16[1,4096,4096]{2,1,0}, s32[], s32[], s32[]), bf16[8,4096,4096]{2,1,0:S(5)}, \
+u32[]{:S(2)}) dynamic-update-slice-start(%b, %row, %i, %i, %i)
+  BETWEEN
+  %d = bf16[8,4096,4096]{2,1,0:S(5)} dynamic-update-slice-done(%s)
+  ROOT %t = (bf16[4096,4096]{1,0}, bf16[8,4096,4096]{2,1,0:S(5)}) tuple(%a, %d)
+}
+"""
+PRODUCT = "%p{i} = bf16[4096,4096]{{1,0}} dot(%a, %a), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}"
+
+
+@pytest.mark.parametrize("products", [0, 1, 4])
+def test_what_computing_leaves_of_a_transfer_to_the_host_is_waited_for(products):
+    """32 MB over the host's link, of which each product covers its own time."""
+    between = "\n  ".join(PRODUCT.format(i=i) for i in range(products))
+    work = walk(hlo.parse(TRANSFER.replace("\\\n", "").replace("BETWEEN", between)))
+    assert sum(item.host for item in work) == 2 * 4096**2
+    found = roofline.cost(work, slice_of(chips.V5E, 1, 1))
+    link, product = 2 * 4096**2 / chips.V5E.host_rate, 2 * 4096**3 / chips.V5E.flops / 0.88
+    copied = 2 * 4096**2 / chips.V5E.hbm_rate  # the read on this side
+    waited = dict(found.spent)[roofline.WAITING]
+    assert waited == pytest.approx(max(0.0, link - products * product), rel=1e-3)
+    assert found.predicted == pytest.approx(copied + products * product + waited, rel=1e-3)
+
+
+def test_memory_from_the_system_takes_its_time_where_it_is_not_kept():
+    """On CPUs; a TPU's memory is its own."""
+    plain, faulting = chips.cpu(1e11, 1e10), chips.cpu(1e11, 1e10, fresh_rate=2e9)
+    assert roofline.cost([], slice_of(plain, 1), 4e9).predicted == 0.0
+    assert roofline.cost([], slice_of(faulting, 1), 4e9).predicted == pytest.approx(2.0)
+
+
+def test_what_stays_on_the_devices_beside_a_program():
+    """The moments while the policy samples; the reference lies on the host here; eight devices share each part."""
+    found = programs(mesh_run.JOB, make_mesh(MeshConfig(1, 8, 1)))
+    held = resident.layout(found, "grpo")
+    assert held.host["reference"] > 0
+    assert held.device["reference"] == held.host["params"] == 0
+    assert held.whole["moments"] == pytest.approx(2 * held.whole["params"], rel=1e-3)
+    assert held.whole["params"] / 8 <= held.device["params"] < held.whole["params"] / 4  # vectors are not split
+    assert resident.resident(found, "grpo/rollout") == held.device["moments"]
+    assert resident.resident(found, "grpo/score") == held.device["moments"] + held.device["params"]
+    assert resident.resident(found, "grpo/step") == resident.resident(found, "test/generate") == 0
+
+
+def test_advice_for_a_rollout_names_what_helps():
+    job, machine = replace(mesh_run.JOB, mesh=MeshConfig(1, 8, 1)), topology.find("cpu:8", cores=2)
+    memory = compiling.Memory(arguments=2e9, outputs=0.0, aliased=0.0, temporaries=30e9)
+    compiled = compiling.Compiled("grpo/rollout", memory, (), (), (), (), (), "", 0.0)
+    said = advice(job, Planned(compiled, None, None, False, 1e9), machine.chip, {"data": 1, "fsdp": 8, "tensor": 1})
+    assert said.startswith("grpo/rollout needs 30.7 of 16.0 GiB")
+    assert "grpo.rollout_tensor=2" in said
+    assert "prefill_parts" in said
+    assert "grpo.optimizer.offload=True" in said
 
 
 GROUPS = ["{{0,1,2,3},{4,5,6,7}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}", "mesh['a'=2,'b'=2,'c'=2] {'b','c'}"]

@@ -2,17 +2,22 @@
 
 import importlib.util
 import json
+import pathlib
+import re
 from dataclasses import replace
 
 import planned_job
 import pytest
 
+from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.model import qwen_vl
 from chestx_jax.planning import budget, topology
 from chestx_jax.planning.compiling import compile_program
 from chestx_jax.planning.planner import Plan, plan
 from chestx_jax.planning.roofline import cost
 from chestx_jax.planning.stages import Planned
 from chestx_jax.programs import programs
+from chestx_jax.recipes import JobConfig
 from chestx_jax.sharding import make_mesh
 
 pytestmark = pytest.mark.skipif(
@@ -58,6 +63,33 @@ def test_scores_over_the_whole_vocabulary_never_exist(planned):
             assert all(
                 str(job.model.vocab_size) not in one.shape for one in program.compiled.temporaries if one.bytes >= most
             )
+
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+SHARED = ("mesh.fsdp=16", "mesh.tensor=2", "grpo.micro_batches=16", "grpo.optimizer.offload=True")
+
+
+@pytest.mark.parametrize(("config", "name", "overrides"), [("sft.py", "sft/step", ()), ("rl.py", "grpo/step", SHARED)])
+def test_the_7b_training_steps_compile_for_a_small_slice(config, name, overrides):
+    """The paper's recipe on 32 v5e chips of 16 GB: it fits, runs the FLOPs that it should, and updates its weights in
+    place."""
+    job = to_dataclass(JobConfig, load_config(str(CONFIGS / config), overrides))
+    made = plan(job, topology.find("v5e:4x8"), [name])
+    program = made.programs[name]
+    assert program.fits, made.advice
+    assert program.cost.flops * made.topology.count == pytest.approx(program.expected.executed, rel=0.03)
+    kept = [
+        one.name for one in program.compiled.arguments if "params" in one.name and not one.reused and one.bytes > 1e6
+    ]
+    assert kept == []
+
+
+def test_a_constraint_less_is_named(planned, monkeypatch):
+    """Activations left to the compiler's choice: the message names the program and the arrays that are moved."""
+    monkeypatch.setattr(qwen_vl, "constrain", lambda x, *axes: x)
+    found = plan(planned_job.JOB, topology.find("v5e:2x4"), ["sft/step"])
+    lines = budget.differences("v5e:2x4", {"sft/step": ALLOWED["v5e:2x4"]["sft/step"]}, budget.measured(found))
+    assert any(re.search(r"sft/step: all-to-all .*\w+\[[\d,]+\] of ", line) for line in lines), lines
 
 
 def test_a_buffer_less_donated_is_named(planned):

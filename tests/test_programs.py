@@ -14,7 +14,8 @@ from tiny_models import VOCABULARY
 from chestx_jax import lexicon, sharding
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
-from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.errors import UserError
+from chestx_jax.model.config import ModelConfig, VisionConfig, computed
 from chestx_jax.planning import hlo
 from chestx_jax.planning.walk import walk
 from chestx_jax.programs import (
@@ -83,6 +84,32 @@ def test_decoding_writes_its_cache_in_place():
     held = cached * JOB.grpo.prompts * sampling.group
     work = walk(hlo.parse(rollout.jit().lower(*rollout.arguments).compile().as_text()))
     assert [item.name for item in work if item.trips > 1 and item.opcode == "copy" and item.hbm == 2 * held] == []
+
+
+def test_the_weights_that_sample_may_be_split_another_way():
+    """Parameters split over eight devices, sampled from by four pairs that hold the weights between them, the prompts
+    prefilled in two parts: the same completions, and no device ever holds a whole matrix."""
+    mesh, found = make_mesh(MeshConfig(1, 8, 1)), {}
+    for tensor, parts in ((0, 1), (2, 2)):
+        sampling, model = replace(JOB.grpo.sampling, temperature=0.0), computed(JOB.model, prefill_parts=parts)
+        job = replace(JOB, model=model, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor))
+        program = programs(job, mesh)["grpo/rollout"]
+        arguments = (
+            mesh_run.begun(initial(JOB, 0, mesh).jit()()), tiny_rows.laid_out([*tiny_rows.asked()] * 2),
+            tiny_rows.vocabulary(), np.int32(0),
+        )  # fmt: skip
+        placed = (
+            arguments[0],
+            *(sharding.put(x, at) for x, at in zip(arguments[1:], program.in_shardings[1:], strict=True)),
+        )
+        executable = program.jit().lower(*program.arguments).compile()
+        found[tensor] = jax.device_get(executable(*placed))
+        whole = f"[{JOB.model.width},{JOB.model.hidden}]"
+        assert (whole in executable.as_text()) == (tensor == 0)
+    np.testing.assert_array_equal(found[0].ids, found[2].ids)
+    np.testing.assert_allclose(found[0].logprobs, found[2].logprobs, atol=1e-5)
+    with pytest.raises(UserError, match="rollout_tensor=3 does not divide 8"):
+        sharding.regrouped(mesh, 3)
 
 
 def deleted(tree):

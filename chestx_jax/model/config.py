@@ -32,15 +32,16 @@ class ComputeConfig:
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "layer", "dots"] = (
-        "layer"  # what backward recomputes: nothing, each layer, all but its matmuls
-    )
+    # What backward recomputes: nothing; each layer; all but its matmuls; the decoder's MLPs and scores only, what its
+    # attention's maps read and write going to the host's memory and back.
+    remat: Literal["none", "layer", "dots", "offload"] = "layer"
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     unroll: int = 1  # layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
     head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row
     decoding: Literal["gathered", "split"] = (
         "gathered"  # weights while sampling: a copy in `dtype`, whole over fsdp, made once; or fetched for every token
     )
+    prefill_parts: int = 1  # parts of a rollout's prompts that are prefilled one after the other: less memory at once
     head_parts: int = 0  # parts of the vocabulary whose logits exist at once, in place of head_chunk; 0: all of it
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.model.attention import Keys, among, attend
@@ -35,9 +36,9 @@ class DecoderAttention(nn.Module):
         config = self.config
         rows, length, _ = x.shape
         heads, kv_heads, width = config.heads, config.kv_heads, config.head_width
-        q = Linear(heads * width, ("embed", "heads"), config, bias=True, name="q")(x)
-        k = Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="k")(x)
-        v = Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="v")(x)
+        q = checkpoint_name(Linear(heads * width, ("embed", "heads"), config, bias=True, name="q")(x), "query")
+        k = checkpoint_name(Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="k")(x), "key")
+        v = checkpoint_name(Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="v")(x), "value")
         q = rotate(constrain(q.reshape(rows, length, heads, width), "batch", None, "heads", None), tables)
         k = rotate(k.reshape(rows, length, kv_heads, width), tables)
         k, v = (jnp.swapaxes(x, 1, 2) for x in (k, v.reshape(rows, length, kv_heads, width)))
@@ -67,9 +68,10 @@ class DecoderLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Array, past, masks, tables):
         config = self.config
+        x = checkpoint_name(x, "layer_input")  # names that remat="offload" keeps (`layers.KEPT`)
         normed = RMSNorm(config.norm_eps, config, name="attention_norm")(x)
         attended, keys = DecoderAttention(config, name="attention")(normed, past, masks, tables)
-        x = x + attended
+        x = x + checkpoint_name(attended, "attended")
         x = x + DecoderMlp(config, name="mlp")(RMSNorm(config.norm_eps, config, name="mlp_norm")(x))
         return constrain(x, "batch", None, None), keys
 

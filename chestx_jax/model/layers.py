@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from chestx_jax.model import lora
 from chestx_jax.model.config import ModelConfig
+from chestx_jax.sharding import HOST
 
 
 def declared(init: Callable, axes: tuple[str | None, ...]) -> Callable:
@@ -93,9 +94,19 @@ def quick_gelu(x: Array) -> Array:
     return x * jax.nn.sigmoid(x * jnp.asarray(1.702, x.dtype))
 
 
+KEPT = ("layer_input", "query", "key", "value", "attended")  # of a decoder's layer, in the host's memory
+
+
 def remat(layer: type[nn.Module], config: ModelConfig) -> type[nn.Module]:
     """The layer class, recomputed in the backward pass as the configuration says."""
     if config.compute.remat == "none":
         return layer
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.compute.remat == "dots" else None
+    policies = jax.checkpoint_policies
+    policy = {
+        "layer": None,
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "offload": policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[], names_which_can_be_offloaded=list(KEPT), offload_src="device", offload_dst=HOST
+        ),
+    }[config.compute.remat]
     return nn.remat(layer, policy=policy, prevent_cse=False)  # inside a scan CSE cannot undo the rematerialisation

@@ -20,6 +20,7 @@ class Forward:
     """FLOPs of one forward pass over all rows, by part. The products that backward need not redo are told apart."""
 
     maps: float = 0.0  # linear maps of the layers, without those that write the MLP's output
+    kept: float = 0.0  # of `maps`, those of the decoder's attention, whose results remat="offload" keeps
     down: float = 0.0  # those
     squares: float = 0.0  # attention, whole squares
     run: float = 0.0  # attention, what the kernel computes of them
@@ -37,12 +38,14 @@ class Forward:
 def decoder(model: ModelConfig, tokens: float, length: int, past: int = 0, head: float = 0.0) -> Forward:
     """`tokens` tokens in rows of `length` after `past` cached ones; `head` tokens are scored over the vocabulary."""
     wide, own = model.heads * model.head_width, model.kv_heads * model.head_width
-    maps = 2 * (2 * model.width * wide + 2 * model.width * own + 2 * model.width * model.hidden)
+    kept = 2 * (2 * model.width * wide + 2 * model.width * own)
+    maps = kept + 4 * model.width * model.hidden
     squares = model.layers * tokens * (length + past) * 4 * wide
     splash = model.compute.attention == "splash" and takes(length, length) and (not past or takes(length, past))
     run = squares * computed_share(length, length + past, past, causal=True) if splash else squares
     return Forward(
         maps=model.layers * tokens * maps,
+        kept=model.layers * tokens * kept,
         down=model.layers * tokens * 2 * model.width * model.hidden,
         squares=squares,
         run=run,
@@ -85,6 +88,8 @@ def executed(model: ModelConfig, forward: Forward, trained: bool, positions: int
         again = forward.maps + forward.run
     elif model.compute.remat == "dots":
         again = forward.run
+    elif model.compute.remat == "offload":
+        again = forward.maps - forward.kept + forward.run
     chunked = model.compute.head_chunk and model.compute.head_chunk < positions
     if chunked or model.compute.head_parts > 1:
         again += forward.head

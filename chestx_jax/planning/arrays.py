@@ -4,7 +4,7 @@ temporaries."""
 import re
 from dataclasses import dataclass
 
-from chestx_jax.planning.hlo import HBM, Array, Module, leaves
+from chestx_jax.planning.hlo import HBM, Module, leaves
 
 _VIEWS = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call")
 
@@ -36,7 +36,7 @@ def arguments(module: Module, text: str) -> tuple[Argument, ...]:
     entry = module.computations[module.entry]
     known = sorted(entry.parameters.items())
     return tuple(
-        Argument(one.scope, spelled(array), array.bytes, number in reused)
+        Argument(one.scope, array.spelled, array.bytes, number in reused)
         for number, one in known
         for array in leaves(one.shape)
     )
@@ -54,11 +54,6 @@ def temporaries(module: Module, most: int = 8) -> tuple[Temporary, ...]:
                 continue
             for array in leaves(instruction.shape):
                 if array.space == HBM and array.bytes:
-                    one = Temporary(spelled(array), array.bytes, instruction.scope)
+                    one = Temporary(array.spelled, array.bytes, instruction.scope)
                     found.setdefault((one.shape, one.scope), one)
     return tuple(sorted(found.values(), key=lambda one: -one.bytes)[:most])
-
-
-def spelled(array: Array) -> str:
-    """`bf16[4,128]`."""
-    return f"{array.dtype}[{','.join(map(str, array.dims))}]"

@@ -1,12 +1,14 @@
 """What the programs may take: a file of memory, FLOPs and collective bytes by program, and what differs from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chestx_jax.planning.planner import Plan
+from chestx_jax.planning.walk import Work
 
 TOLERANCE = {"peak": 0.03, "flops": 0.01, "collectives": 0.05}
 SMALL = 64 * 1024  # bytes: what is less does not matter
+MOVED = 12  # arrays listed by kind of collective
 
 
 def measured(plan: Plan) -> dict[str, Any]:
@@ -21,6 +23,7 @@ def measured(plan: Plan) -> dict[str, Any]:
             "peak": compiled.memory.peak,
             "flops": planned.cost.flops,
             "collectives": dict(planned.cost.kinds),
+            "moved": _moved(compiled.work),
             "in_place": {one.name: one.bytes for one in compiled.arguments if one.reused and one.bytes >= SMALL},
             "largest": [[one.shape, one.bytes, one.scope] for one in compiled.temporaries if one.bytes >= SMALL],
         }
@@ -53,7 +56,7 @@ def _program(allowed: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     for kind in sorted(allowed["collectives"].keys() | found["collectives"].keys()):
         before, after = (one["collectives"].get(kind, 0.0) for one in (allowed, found))
         if max(before, after) >= SMALL and _off(before, after, TOLERANCE["collectives"]):
-            lines.append(f"{kind} {_size(before)} → {_size(after)}{_arrays(allowed, found)}")
+            lines.append(f"{kind} {_size(before)} → {_size(after)}{_moves(allowed, found, kind)}")
     return lines
 
 
@@ -67,6 +70,34 @@ def _arrays(allowed: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     new = [(shape, size, scope) for shape, size, scope in found["largest"] if shape not in known]
     listed = "; ".join(f"{shape} ({_size(size)}) of {_tail(scope)}" for shape, size, scope in new[:2])
     return f", new among the largest arrays: {listed}" if listed else ""
+
+
+def _moved(work: Sequence[Work]) -> dict[str, list]:
+    """By kind of collective the arrays that take most of its bytes, loops multiplied out: array, bytes, where."""
+    totals: dict[tuple[str, str, str], float] = {}
+    for item in work:
+        if item.collective is not None:
+            key = item.collective.kind, item.collective.array, item.scope
+            totals[key] = totals.get(key, 0.0) + item.trips * item.collective.size
+    found: dict[str, list] = {}
+    for (kind, array, scope), size in sorted(totals.items(), key=lambda pair: -pair[1]):
+        if size >= SMALL and len(found.setdefault(kind, [])) < MOVED:
+            found[kind].append([array, size, scope])
+    return found
+
+
+def _moves(allowed: Mapping[str, Any], found: Mapping[str, Any], kind: str) -> str:
+    """The arrays of a kind of collective that come or go, the largest first."""
+    before, after = (
+        {(array, _tail(scope)): size for array, size, scope in one.get("moved", {}).get(kind, [])}
+        for one in (allowed, found)
+    )
+    changed = {key: after.get(key, 0.0) - before.get(key, 0.0) for key in before | after}
+    largest = sorted(((abs(by), by, key) for key, by in changed.items() if abs(by) >= SMALL), reverse=True)[:2]
+    listed = "; ".join(
+        f"{array} of {scope} {'+' if by > 0 else '-'}{_size(abs(by))}" for _, by, (array, scope) in largest
+    )
+    return f": {listed}" if listed else ""
 
 
 def _tail(scope: str) -> str:

@@ -26,7 +26,12 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        return self.arguments + self.outputs - self.aliased + self.temporaries
+        return self.arguments + self.fresh
+
+    @property
+    def fresh(self) -> float:
+        """What a run takes beside its arguments."""
+        return self.outputs - self.aliased + self.temporaries
 
 
 @dataclass(frozen=True)

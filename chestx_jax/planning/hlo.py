@@ -32,6 +32,11 @@ class Array:
     def bytes(self) -> float:
         return self.size * BITS.get(self.dtype, 0) / 8
 
+    @property
+    def spelled(self) -> str:
+        """`bf16[4,128]`."""
+        return f"{self.dtype}[{','.join(map(str, self.dims))}]"
+
 
 Shape = Union[Array, tuple["Shape", ...]]  # noqa: UP007 - a name that names itself
 

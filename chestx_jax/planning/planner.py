@@ -7,6 +7,7 @@ from chestx_jax.config import choose
 from chestx_jax.errors import UserError
 from chestx_jax.planning.advice import advice, room
 from chestx_jax.planning.compiling import compile_program
+from chestx_jax.planning.resident import Layout, layout, resident
 from chestx_jax.planning.roofline import cost
 from chestx_jax.planning.stages import Planned, Stage, expected_of, stages, step_seconds
 from chestx_jax.planning.topology import Topology
@@ -17,13 +18,15 @@ from chestx_jax.sharding import MeshConfig, make_mesh
 
 @dataclass(frozen=True)
 class Plan:
-    """A job on a topology. `sizes` are the mesh's axes; `hours` are chip-hours of each training stage."""
+    """A job on a topology. `sizes` are the mesh's axes; `hours` are chip-hours and `layouts` the state of each training
+    stage."""
 
     topology: Topology
     sizes: dict[str, int]
     programs: dict[str, Planned]
     steps: dict[str, float]  # predicted seconds of one step, by stage
     hours: dict[str, float]
+    layouts: dict[str, Layout]
     advice: tuple[str, ...]
 
 
@@ -48,19 +51,20 @@ def plan(
     for name, program in wanted.items():
         tell(f"compiling {name} for {topology.name} …")
         compiled = compile_program(name, program, keep)
-        fits = not compiled.refused and compiled.memory.peak <= room(topology.chip)
-        planned[name] = Planned(
-            compiled, None if compiled.refused else cost(compiled.work, place), expected_of(job, name, mesh), fits
-        )
+        beside = resident(found, name)
+        fits = not compiled.refused and compiled.memory.peak + beside <= room(topology.chip)
+        priced = None if compiled.refused else cost(compiled.work, place, compiled.memory.fresh)
+        planned[name] = Planned(compiled, priced, expected_of(job, name, mesh), fits, beside)
         if not fits:
-            said.append(advice(job, compiled, topology.chip, sizes))
+            said.append(advice(job, planned[name], topology.chip, sizes))
     steps = {name: step_seconds(stage, planned) for name, stage in stages(job).items()}
     known = {name: seconds for name, seconds in steps.items() if seconds is not None}
     trained = {name: stage for name, stage in stages(job).items() if not isinstance(stage, EvaluationConfig)}
     hours = {
         name: known[name] * stage.steps * topology.count / 3600 for name, stage in trained.items() if name in known
     }
-    return Plan(topology, sizes, planned, known, hours, tuple(said))
+    layouts = {name: held for name in trained if (held := layout(found, name))}
+    return Plan(topology, sizes, planned, known, hours, layouts, tuple(said))
 
 
 def undivided(found: dict[str, Stage], sizes: dict[str, int]) -> list[str]:

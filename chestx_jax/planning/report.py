@@ -6,11 +6,12 @@ from typing import Any
 from chestx_jax.planning.advice import room
 from chestx_jax.planning.chips import GIB
 from chestx_jax.planning.planner import Plan
+from chestx_jax.planning.resident import Layout
 from chestx_jax.planning.stages import Planned
 
 _COLUMNS = (
-    "program", "fits", "args", "temps", "peak GiB", "TFLOP", "HBM GB", "ICI GB", "DCN GB", "compute s", "memory s",
-    "links s", "bound", "predicted s", "MFU", "tokens/s",
+    "program", "fits", "args", "temps", "beside", "peak GiB", "TFLOP", "HBM GB", "ICI GB", "DCN GB", "compute s",
+    "memory s", "links s", "bound", "predicted s", "MFU", "tokens/s",
 )  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def _row(plan: Plan, name: str, planned: Planned) -> tuple[str, ...]:
     memory, cost = planned.compiled.memory, planned.cost
     sizes = (
         name, "yes" if planned.fits else "NO", f"{memory.arguments / GIB:.2f}", f"{memory.temporaries / GIB:.2f}",
-        f"{memory.peak / GIB:.2f}",
+        f"{planned.resident / GIB:.2f}", f"{planned.peak / GIB:.2f}",
     )  # fmt: skip
     if cost is None:
         return (*sizes, *("–",) * (len(_COLUMNS) - len(sizes)))
@@ -53,12 +54,21 @@ def text(plan: Plan) -> str:
     for name, seconds in plan.steps.items():
         hours = f", {plan.hours[name]:,.0f} chip-hours in all" if name in plan.hours else ""
         lines.append(f"{name}: {seconds:.3g} s a step{hours}")
+    lines += [_held(name, layout) for name, layout in plan.layouts.items()]
     lines += [
         "predicted s: every instruction at the slower of its FLOPs and its HBM bytes, plus collectives that no "
         "computation covers (chestx_jax/planning/roofline.py); completions at their longest",
         *plan.advice,
     ]
     return "\n".join(lines)
+
+
+def _held(stage: str, layout: Layout) -> str:
+    """What a stage's checkpoint holds and where it is restored to."""
+    sizes = lambda parts: ", ".join(f"{part} {size / GIB:.2f}" for part, size in parts.items() if size)  # noqa: E731
+    device, host = sizes(layout.device), sizes(layout.host)
+    kept = f"from step to step a chip holds {device} GiB" + (f", its host {host} GiB" if host else "")
+    return f"{stage}: a checkpoint of {layout.checkpoint / GIB:.1f} GiB; {kept}"
 
 
 def spent(planned: Planned) -> str:
@@ -97,6 +107,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "programs": {name: _planned(plan, planned) for name, planned in plan.programs.items()},
         "step_seconds": plan.steps,
         "chip_hours": plan.hours,
+        "layouts": {name: vars(layout) for name, layout in plan.layouts.items()},
         "advice": list(plan.advice),
     }
 
@@ -105,7 +116,12 @@ def _planned(plan: Plan, planned: Planned) -> dict[str, Any]:
     compiled, cost = planned.compiled, planned.cost
     found: dict[str, Any] = {
         "fits": planned.fits,
-        "memory": {**vars(compiled.memory), "peak": compiled.memory.peak, "limit": room(plan.topology.chip)},
+        "memory": {
+            **vars(compiled.memory),
+            "resident": planned.resident,
+            "peak": planned.peak,
+            "limit": room(plan.topology.chip),
+        },
         "held": dict(compiled.held),
         "compile_seconds": round(compiled.seconds, 1),
     }

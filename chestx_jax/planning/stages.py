@@ -21,6 +21,12 @@ class Planned:
     cost: Cost | None  # None where the compiler refused it
     expected: Expected | None
     fits: bool
+    resident: float = 0.0  # bytes that stay on a device beside the program's own (`resident`)
+
+    @property
+    def peak(self) -> float:
+        """Bytes that a device holds at most while the program runs."""
+        return self.compiled.memory.peak + self.resident
 
     def mfu(self, chips: int, peak: float) -> float:
         """Share of the chips' peak that the model's useful FLOPs would reach in the predicted time."""

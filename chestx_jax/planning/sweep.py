@@ -61,7 +61,7 @@ def sweep(
 
 def _rank(planned: Plan, name: str) -> tuple[bool, float]:
     program = planned.programs[name]
-    return not program.fits, program.cost.predicted if program.cost else program.compiled.memory.peak
+    return not program.fits, program.cost.predicted if program.cost else program.peak
 
 
 def _trained(job: JobConfig):
@@ -78,7 +78,7 @@ def text(plans: list[Plan]) -> str:
         ((name, program),) = planned.programs.items()
         cost, chip = program.cost, planned.topology.chip
         row: tuple[str, ...] = (name, " × ".join(map(str, planned.sizes.values())), "yes" if program.fits else "NO")
-        row += (f"{program.compiled.memory.peak / GIB:.1f}",)
+        row += (f"{program.peak / GIB:.1f}",)
         if cost:
             row += (f"{cost.predicted:.3g}", cost.bound, f"{program.mfu(planned.topology.count, chip.flops):.1%}")
         body.append(row if cost else (*row, "–", "–", "–"))

@@ -32,6 +32,7 @@ class Work:
     host: float  # bytes that cross to or from the host's memory
     cycles: float  # the compiler's estimate; 0: it gives none
     collective: "Collective | None" = None
+    waits: str = ""  # the transfer from or to the host that ends here, by the name of the work that started it
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Collective:
     size: float
     groups: str  # the attribute's text: read it with `chestx_jax.planning.links.members`
     hidden: bool  # runs beside computation
+    array: str = ""  # the largest that comes out of it: bf16[152064,112]
 
 
 def walk(module: Module) -> list[Work]:
@@ -54,6 +56,7 @@ def walk(module: Module) -> list[Work]:
 
 def _visit(module: Module, computation: Computation, trips: float, known: dict[int, int], found: list[Work]) -> None:
     channels: set[str] = set()
+    transfers: set[str] = set()  # between host and device, started and not ended
     for instruction in computation.instructions.values():
         opcode = instruction.opcode
         if opcode == "while":
@@ -67,8 +70,13 @@ def _visit(module: Module, computation: Computation, trips: float, known: dict[i
         elif opcode == "conditional":
             for name in _branches(instruction)[-1:]:  # both rarely cost alike: the last is the one that acts
                 _visit(module, module.computations[name], trips, {}, found)
+        elif opcode.endswith("-done") and instruction.operands[0] in transfers:
+            began = instruction.operands[0]
+            found.append(Work(instruction.name, opcode, "", trips, computation.name, 0.0, 0.0, 0.0, 0.0, waits=began))
         elif opcode not in _FREE and not opcode.endswith(("-done", "-update")):
             found.append(_work(module, computation, instruction, trips, channels))
+            if opcode.endswith("-start") and found[-1].host:
+                transfers.add(instruction.name)
             found.extend(_inner_collectives(module, computation, instruction, trips, channels))
 
 
@@ -131,7 +139,8 @@ def _collective(kind: str, instruction: Instruction, computation: Computation, h
         r"constrain|channel|opcode)|$)",
         instruction.attributes,
     )
-    return Collective(kind, size, groups.group(1) if groups else "", hidden)
+    largest = max(arrays, key=lambda array: array.bytes, default=None)
+    return Collective(kind, size, groups.group(1) if groups else "", hidden, largest.spelled if largest else "")
 
 
 def _shapes(computation: Computation, name: str) -> list[Array]:
@@ -185,15 +194,18 @@ def traffic(module: Module, computation: Computation, instruction: Instruction) 
         pairs = [pair for shape, size in zip(outer, read, strict=True) for pair in _spaces(shape, size)] + written
     else:
         shapes = [(computation.instructions[name].shape) for name in instruction.operands]
-        if kind in ("dynamic-slice", "slice", "gather", "slice-start", "dynamic-slice-start"):
-            shapes = [instruction.shape, instruction.shape] if isinstance(instruction.shape, Array) else shapes[:1]
-        elif kind == "dynamic-update-slice":
-            shapes = [shapes[1], shapes[1]]
-        elif kind == "copy-start":
-            shapes = list(instruction.shape[:2]) if isinstance(instruction.shape, tuple) else shapes
+        parts = instruction.shape if isinstance(instruction.shape, tuple) else ()
+        started = parts[1] if kind.endswith("-start") and len(parts) > 1 else None
+        if kind.removesuffix("-start") in ("dynamic-slice", "slice", "gather"):
+            taken = list(leaves(instruction.shape if started is None else started))
+            source = next(leaves(shapes[0])).space
+            pairs = [(space, array.bytes) for array in taken for space in (source, array.space)]
+        elif kind.removesuffix("-start") == "dynamic-update-slice":
+            target = next(leaves(shapes[0])).space
+            pairs = [(space, array.bytes) for array in leaves(shapes[1]) for space in (array.space, target)]
         else:
-            shapes.append(instruction.shape)
-        pairs = [(array.space, array.bytes) for shape in shapes for array in leaves(shape)]
+            shapes = list(parts[:2]) if kind == "copy-start" and started else [*shapes, instruction.shape]
+            pairs = [(array.space, array.bytes) for shape in shapes for array in leaves(shape)]
     return (
         sum(size for space, size in pairs if space == HBM),
         sum(size for space, size in pairs if space == HOST),

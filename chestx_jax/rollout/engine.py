@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
@@ -40,9 +40,9 @@ def generate(
     `key`. `emit`, where given, is called on the host with each column of ids as it is sampled (for showing them;
     training has none).
     """
-    hidden_NxLxD, shared = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
+    last_NxD, shared = _prefilled(config, params, prompts)
     group, length = sampling.group, sampling.length
-    rows = hidden_NxLxD.shape[0] * group
+    rows = last_NxD.shape[0] * group
     start_B = jnp.repeat(next_position(prompts), group)
 
     def drawn(hidden_Bx1xD: Array, step: Array) -> tuple[Array, Array]:
@@ -78,7 +78,6 @@ def generate(
         )
         return write(state._replace(own=own), *drawn(hidden, state.step))
 
-    last_NxD = jnp.take_along_axis(hidden_NxLxD, last_index(prompts)[:, None, None], axis=1)
     empty = _State(
         step=jnp.int32(0),
         ids=jnp.full((rows, length), vocabulary.ends[0], jnp.int32),
@@ -90,6 +89,37 @@ def generate(
     first = write(empty, *drawn(jnp.repeat(last_NxD, group, axis=0), jnp.int32(0)))
     final = jax.lax.while_loop(lambda s: (s.step < length) & ~jnp.all(s.done), decode, first)
     return Rollout(ids=final.ids, length=final.length, logprobs=final.logprobs, finished=final.done)
+
+
+def _prefilled(config: ModelConfig, params, prompts: Prompts) -> tuple[Float[Array, "N 1 D"], Cache]:
+    """The hidden state at each prompt's last token, and the prompts' cache, `compute.prefill_parts` parts of the
+    prompts one after the other. Part i takes every so-manieth prompt from the i-th, so that all devices work on each.
+    """
+
+    def prefilled(prompts: Prompts) -> tuple[Array, Cache]:
+        hidden_NxLxD, cache = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
+        return jnp.take_along_axis(hidden_NxLxD, last_index(prompts)[:, None, None], axis=1), cache
+
+    def split(x: Array) -> Array:
+        x = jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+        return constrain(x, None, "batch", *(None,) * (x.ndim - 2))
+
+    def add(held: tuple[Array, Array], turn: tuple[Array, Prompts]) -> tuple[tuple[Array, Array], Array]:
+        number, part = turn
+        last, cache = prefilled(part)
+        put = jax.lax.dynamic_update_slice_in_dim
+        k, v = (put(x, new[:, :, None], number, axis=2) for x, new in zip(held, (cache.k, cache.v), strict=True))
+        return (k, v), last
+
+    parts, (count, length) = config.compute.prefill_parts, prompts.tokens.ids.shape
+    if parts == 1:
+        return prefilled(prompts)
+    shape = (config.layers, count // parts, parts, config.kv_heads, length, config.head_width)
+    empty = constrain(jnp.zeros(shape, config.compute.dtype), None, "batch", None, "kv_heads", None, None)
+    turns = jnp.arange(parts, dtype=jnp.int32), jax.tree.map(split, prompts)
+    (k, v), last = jax.lax.scan(add, (empty, empty), turns)
+    k, v = (x.reshape(config.layers, count, *x.shape[3:]) for x in (k, v))
+    return jnp.swapaxes(last, 0, 1).reshape(count, 1, -1), Cache(k, v, prompts.tokens.segments != 0)
 
 
 def _read_before(at: Array, hidden_Bx1xD: Array) -> Array:
