@@ -93,7 +93,7 @@ def generate(
 
 def _prefilled(config: ModelConfig, params, prompts: Prompts) -> tuple[Float[Array, "N 1 D"], Cache]:
     """The hidden state at each prompt's last token, and the prompts' cache, `compute.prefill_parts` parts of the
-    prompts one after the other. Part i takes every so-manieth prompt from the i-th, so that all devices work on each.
+    prompts one after the other. Part i of k takes every k-th prompt from the i-th on, so that all devices work on each.
     """
 
     def prefilled(prompts: Prompts) -> tuple[Array, Cache]:
