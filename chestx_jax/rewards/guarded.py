@@ -94,7 +94,7 @@ def reward(
     factual = ratio((weight * correct).sum(1), weight.sum(1))
     complete = _share(pairs.recalls, pairs.wanted, kept, 0.0)
     effective = jnp.minimum(ratio(jnp.where(pairs.first_useful[..., None], kept, 0.0).sum(1), sentences), 1.0)
-    mixed = sum(share * term for share, term in zip(mix, (factual, complete, effective), strict=True))
+    mixed = mix[0] * factual + mix[1] * complete + mix[2] * effective
 
     claimed = jnp.maximum(kept.sum(1), 1.0)
     spare = words / claimed - 1.2
