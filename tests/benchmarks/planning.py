@@ -1,7 +1,7 @@
 """The planner against what others measured, and what it rests on.
 
     python tests/benchmarks/planning.py share                what the compiler's cost model gives a large product
-    python tests/benchmarks/planning.py published [NUMBER]   published TPU training runs, predicted from their settings
+    python tests/benchmarks/planning.py published [NUMBER [REMAT]]  published TPU training runs, predicted
     python tests/benchmarks/planning.py table FILE...        a Markdown table of plans that `plan --json` wrote
     python tests/benchmarks/planning.py check                the 7B programs that the tests leave out compile
     python tests/benchmarks/planning.py measured             the phantom's programs, predicted and timed on this machine
@@ -71,7 +71,7 @@ RUNS = (
 )
 
 
-def job_of(run: Published, chips: int) -> JobConfig:
+def job_of(run: Published, chips: int, remat: str) -> JobConfig:
     """The run in this project's programs: its decoder on text, with a tower of next to nothing."""
     model = ModelConfig(
         vocab_size=run.vocabulary,
@@ -81,19 +81,19 @@ def job_of(run: Published, chips: int) -> JobConfig:
         kv_heads=run.kv_heads,
         hidden=run.hidden,
         vision=VisionConfig(layers=1, width=64, heads=2, hidden=64),
-        compute=ComputeConfig(head_parts=16, remat="offload"),
+        compute=ComputeConfig(head_parts=16, remat=remat),
     )
     stage = SftConfig(rows=RowsConfig(8192, 1, 128), batch=run.rows * chips, steps=10, init="random")
     return JobConfig(init=stage, model=model, mesh=MeshConfig(1, -1, 1))
 
 
-def published(only: str | None) -> None:
-    """One line a run: MFU as they count it."""
+def published(only: str | None, remat: str = "offload") -> None:
+    """One line a run: MFU as they count it. With another `remat` than theirs, more is recomputed or kept."""
     for number, run in enumerate(RUNS):
         if only is not None and int(only) != number:
             continue
         machine = topology.find(run.topology)
-        made = plan(job_of(run, machine.count), machine, ["sft/step"])
+        made = plan(job_of(run, machine.count, remat), machine, ["sft/step"])
         program = made.programs["sft/step"]
         if program.cost is None:
             print(f"{run.model} on {run.topology}: {program.compiled.refused}", flush=True)
@@ -254,6 +254,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["share"]:
             share()
+        case ["published", number, remat]:
+            published(number, remat)
         case ["published", *only]:
             published(only[0] if only else None)
         case ["table", *files]:
