@@ -79,7 +79,7 @@ def phantom() -> ConfigDict:
         "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "length": 112, "group": 8},
         "rewards": {
             "format": 1.0,
-            "accuracy": 3.0,
+            "accuracy": 1.0,
             "process": 3.0,
             "factuality": 1.0,
             "completeness": 1.3,
@@ -101,7 +101,7 @@ def phantom() -> ConfigDict:
         "updates": 1,
         "micro_batches": 1,
         "steps": 120,
-        "optimizer": {"rate": 3e-4, "schedule": "cosine", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
+        "optimizer": {"rate": 2.5e-4, "schedule": "cosine", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
         "seed": 0,
         "cadence": {"log": 5, "save": 50, "samples": 50, "keep": 1},
     }
