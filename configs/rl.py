@@ -100,7 +100,7 @@ def phantom() -> ConfigDict:
         "overlong": {"rule": "keep", "buffer": 0, "penalty": 1.0},
         "updates": 1,
         "micro_batches": 1,
-        "steps": 120,
+        "steps": 90,
         "optimizer": {"rate": 2.5e-4, "schedule": "cosine", "warmup": 0.02, "weight_decay": 0.0, "clip": 1.0},
         "seed": 0,
         "cadence": {"log": 5, "save": 50, "samples": 50, "keep": 1},

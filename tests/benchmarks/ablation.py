@@ -22,7 +22,7 @@ from chestx_jax.recipes import JobConfig
 from configs import rl
 
 COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")
-STEPS = 60  # of every arm, half of the phantom job's; all else is the job's
+STEPS = 90  # of every arm, as the phantom job's; all else is the job's, too
 ARMS = {  # fields of `grpo.rewards`
     "outcome reward": {"process": 0.0, "credit": "sequence"},
     "process reward, by sequence": {"credit": "sequence"},
