@@ -55,17 +55,17 @@ def relation(
     report: Findings,
     goal: Findings,
     two_films: Bool[Array, " B"],
-    first_useful: Bool[Array, "B M"],
 ) -> Relation:
     """The relations between the claims, the report and the goal (what a reasoning should state)."""
     found = verify.scored(tables, report) & (report.polarity == 1) & (report.concept != verify.NO_FINDING)
     asked_for = verify.stated(tables, claims, goal)
+    useful = verdicts.scored & (verdicts.correct > 0) & (verdicts.explicit | asked_for)
     return Relation(
         correct=verdicts.correct,
         scored=verdicts.scored,
         alarm=verdicts.scored & (claims.polarity == 1),
         trivial=(claims.polarity == 0) & ~verdicts.explicit & ~asked_for,
-        first_useful=first_useful,
+        first_useful=_first_of_step(claims, useful),
         alike=verify.alike(claims, verdicts.scored),
         clash=verify.clashes(tables, claims, two_films),
         recalls=verify.states(tables, goal, claims),
@@ -138,6 +138,13 @@ def contributions(
 def ratio(top: Float[Array, "..."], bottom: Float[Array, "..."]) -> Float[Array, "..."]:
     """top / bottom in fp32, 0 where bottom is not above 0."""
     return jnp.where(bottom > 0, top / jnp.where(bottom > 0, bottom, 1.0), 0.0).astype(jnp.float32)
+
+
+def _first_of_step(claims: Findings, marked: Bool[Array, "B M"]) -> Bool[Array, "B M"]:
+    """The first marked claim of each sentence that has one."""
+    same = (claims.step[:, :, None] == claims.step[:, None]) & marked[:, None] & marked[:, :, None]
+    before = jnp.tril(jnp.ones((marked.shape[1], marked.shape[1]), bool), -1)
+    return marked & ~(same & before[None]).any(2)
 
 
 def _count(pairs: Bool[Array, "B X M"], kept: Float[Array, "B M K"]) -> Float[Array, "B X K"]:

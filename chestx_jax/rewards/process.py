@@ -76,12 +76,6 @@ def effectiveness(first: Bool[Array, "B M"], sentences: Int[Array, " B"]) -> Flo
     return jnp.minimum(ratio(first.sum(1).astype(jnp.float32), sentences.astype(jnp.float32)), 1.0)
 
 
-def first_of_step(claims: Findings, useful: Bool[Array, "B M"]) -> Bool[Array, "B M"]:
-    """The first useful claim of each sentence that has one."""
-    same = (claims.step[:, :, None] == claims.step[:, None]) & useful[:, None] & useful[:, :, None]
-    return useful & ~(same & _strictly_before(useful.shape[1])).any(2)
-
-
 def wanted(reference: Reference, rows: Int[Array, " B"]) -> Findings:
     """The findings a reasoning should state: of the reference steps, or of the report where there are none."""
     steps, report = take(reference.steps, rows), take(reference.report, rows)
@@ -123,24 +117,17 @@ def process(
     """Judge claims [B, M] by row `rows[b]` of the reference. `words`, `sentences`: of the think block."""
     report, goal = take(reference.report, rows), wanted(reference, rows)
     verdicts = verify.verify(tables, claims, report)
-    asked_for = verify.stated(tables, claims, goal)
-    useful = verdicts.scored & (verdicts.correct > 0) & (verdicts.explicit | asked_for)
-    first = first_of_step(claims, useful)
     two_films = jnp.asarray(reference.task)[rows] == TASKS.index("temporal")
-    pairs = guarded.relation(tables, claims, verdicts, report, goal, two_films, first)
-    whole = jnp.ones((*useful.shape, 1), jnp.float32)
+    pairs = guarded.relation(tables, claims, verdicts, report, goal, two_films)
+    whole = jnp.ones((*verdicts.scored.shape, 1), jnp.float32)
     paid = guarded.reward(
         pairs, whole, words.astype(jnp.float32)[:, None], sentences.astype(jnp.float32)[:, None], mix, guards
     )
     return Process(
         factuality(verdicts),
         completeness(tables, claims, goal),
-        effectiveness(first, sentences),
+        effectiveness(pairs.first_useful, sentences),
         paid[:, 0],
         verdicts,
         pairs,
     )
-
-
-def _strictly_before(size: int) -> Bool[Array, "1 M M"]:
-    return jnp.tril(jnp.ones((size, size), bool), -1)[None]
