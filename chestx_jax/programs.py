@@ -219,7 +219,15 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
     )
     return {
         "grpo/rollout": generation(
-            model, stage.rows, stage.prompts, sampling, stage.seed, mesh, tensor=stage.rollout_tensor
+            model,
+            stage.rows,
+            stage.prompts,
+            sampling,
+            stage.seed,
+            mesh,
+            None,
+            stage.rollout_tensor,
+            stage.rollout_parts,
         ),
         "grpo/score": Program(
             _on(mesh, score),
@@ -258,15 +266,17 @@ def generation(
     mesh,
     emit: Callable | None = None,
     tensor: int = 0,
+    parts: int = 1,
 ) -> Program:
     """Completions of `count` prompts: (parameters, prompts, vocabulary, step) → rollout; `emit` as in the engine. With
-    `tensor`, the copy of the weights that decodes is split over so many chips, whatever the parameters' own mesh.
+    `tensor`, the copy of the weights that decodes is split over so many chips, whatever the parameters' own mesh; with
+    `parts`, the prompts' completions are sampled in so many parts, one after the other.
 
-    Raises UserError where the prompts do not divide into the parts that the model prefills one after the other.
+    Raises UserError where the prompts do not divide into parts.
     """
     model = resolved(model, mesh)
-    if count % model.compute.prefill_parts:
-        raise UserError(f"{count} prompts do not divide into prefill_parts={model.compute.prefill_parts} parts")
+    if count % parts:
+        raise UserError(f"{count} prompts do not divide into rollout_parts={parts} parts: choose a divisor")
     prompts = prompt_shapes(model, rows, count)
     words, words_at = _vocabulary(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)
@@ -276,7 +286,8 @@ def generation(
 
     def run(params, prompts: Prompts, words: Vocabulary, step):
         params = qwen_vl.gathered(model, params, axes) if model.compute.decoding == "gathered" else params
-        return generate(model, sampling, params, prompts, words, states.key_at(seed, step, ROLLOUT_STREAM), emit)
+        key = states.key_at(seed, step, ROLLOUT_STREAM)
+        return generate(model, sampling, params, prompts, words, key, emit, parts)
 
     return Program(
         _on(sharding.regrouped(mesh, tensor) if tensor else mesh, run),

@@ -87,6 +87,7 @@ class GrpoConfig:
     updates: int = ranged(1, min=1)  # optimizer steps on one batch of completions
     micro_batches: int = ranged(1, min=1)
     rollout_tensor: int = ranged(0, min=0)  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
+    rollout_parts: int = ranged(1, min=1)  # parts of the prompts that are sampled one after the other: less memory
     steps: int = ranged(150, min=1)
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(rate=5e-7, schedule="constant", warmup=0.0, weight_decay=0.01)

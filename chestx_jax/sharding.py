@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -128,6 +129,21 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Fixes the layout of an activation by logical axes; outside of `on` it does nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+
+
+def dealt(x: jax.Array, parts: int, group: int = 1) -> jax.Array:
+    """The rows of `x` [B, …] as parts [P, B / P, …]. Rows that follow each other in a `group` stay together, and part
+    i takes every P-th group from the i-th on, so that all devices have their share of each part."""
+    x = jnp.swapaxes(x.reshape(-1, parts, group, *x.shape[1:]), 0, 1)
+    x = x.reshape(parts, -1, *x.shape[3:])
+    return constrain(x, None, "batch", *(None,) * (x.ndim - 2))
+
+
+def collected(x: jax.Array, group: int = 1) -> jax.Array:
+    """The rows [B, …] that `dealt` gave out as parts [P, B / P, …], in their first order."""
+    x = jnp.swapaxes(x.reshape(x.shape[0], -1, group, *x.shape[2:]), 0, 1)
+    x = x.reshape(-1, *x.shape[3:])
+    return constrain(x, "batch", *(None,) * (x.ndim - 1))
 
 
 def parts(name: str, size: int) -> int:

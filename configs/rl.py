@@ -43,6 +43,7 @@ def paper() -> ConfigDict:
         "updates": 1,
         "micro_batches": 8,
         "rollout_tensor": 0,  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
+        "rollout_parts": 1,  # parts of the prompts that are sampled one after the other: less memory, more reading
         "steps": 150,
         "optimizer": {
             "rate": 5e-7,

@@ -61,7 +61,6 @@ def paper() -> ConfigDict:
                     "param_dtype": "float32",
                     "remat": "layer",
                     "head_parts": 16,
-                    "prefill_parts": 1,
                 },
             },
             "image": {"height": 448, "width": 448},

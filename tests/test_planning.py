@@ -204,7 +204,7 @@ def test_advice_for_a_rollout_names_what_helps():
     said = advice(job, Planned(compiled, None, None, False, 1e9), machine.chip, {"data": 1, "fsdp": 8, "tensor": 1})
     assert said.startswith("grpo/rollout needs 30.7 of 16.0 GiB")
     assert "grpo.rollout_tensor=2" in said
-    assert "prefill_parts" in said
+    assert "grpo.rollout_parts=2" in said
     assert "grpo.optimizer.offload=True" in said
 
 

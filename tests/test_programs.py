@@ -9,13 +9,15 @@ import mesh_run
 import numpy as np
 import pytest
 import tiny_rows
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import VOCABULARY
 
 from chestx_jax import lexicon, sharding
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.errors import UserError
-from chestx_jax.model.config import ModelConfig, VisionConfig, computed
+from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.planning import hlo
 from chestx_jax.planning.walk import walk
 from chestx_jax.programs import (
@@ -88,11 +90,11 @@ def test_decoding_writes_its_cache_in_place():
 
 def test_the_weights_that_sample_may_be_split_another_way():
     """Parameters split over eight devices, sampled from by four pairs that hold the weights between them, the prompts
-    prefilled in two parts: the same completions, and no device ever holds a whole matrix."""
+    in two parts, one after the other: the same completions, and no device ever holds a whole matrix."""
     mesh, found = make_mesh(MeshConfig(1, 8, 1)), {}
     for tensor, parts in ((0, 1), (2, 2)):
-        sampling, model = replace(JOB.grpo.sampling, temperature=0.0), computed(JOB.model, prefill_parts=parts)
-        job = replace(JOB, model=model, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor))
+        sampling = replace(JOB.grpo.sampling, temperature=0.0)
+        job = replace(JOB, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor, rollout_parts=parts))
         program = programs(job, mesh)["grpo/rollout"]
         arguments = (
             mesh_run.begun(initial(JOB, 0, mesh).jit()()), tiny_rows.laid_out([*tiny_rows.asked()] * 2),
@@ -110,6 +112,17 @@ def test_the_weights_that_sample_may_be_split_another_way():
     np.testing.assert_allclose(found[0].logprobs, found[2].logprobs, atol=1e-5)
     with pytest.raises(UserError, match="rollout_tensor=3 does not divide 8"):
         sharding.regrouped(mesh, 3)
+    with pytest.raises(UserError, match="do not divide into rollout_parts=3 parts"):
+        programs(replace(JOB, grpo=replace(JOB.grpo, rollout_parts=3)), mesh)
+
+
+@given(groups=st.integers(1, 4), parts=st.integers(1, 4), group=st.integers(1, 3))
+def test_rows_dealt_into_parts_come_back_in_order(groups, parts, group):
+    rows = np.arange(groups * parts * group * 2).reshape(-1, 2)
+    dealt = sharding.dealt(rows, parts, group)
+    assert dealt.shape == (parts, groups * group, 2)
+    np.testing.assert_array_equal(sharding.collected(dealt, group), rows)
+    np.testing.assert_array_equal(dealt[-1, :group], rows[(parts - 1) * group : parts * group])
 
 
 def deleted(tree):

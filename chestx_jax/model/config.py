@@ -41,7 +41,6 @@ class ComputeConfig:
     decoding: Literal["gathered", "split"] = (
         "gathered"  # weights while sampling: a copy in `dtype`, whole over fsdp, made once; or fetched for every token
     )
-    prefill_parts: int = 1  # parts of a rollout's prompts that are prefilled one after the other: less memory at once
     head_parts: int = 0  # parts of the vocabulary whose logits exist at once, in place of head_chunk; 0: all of it
 
 

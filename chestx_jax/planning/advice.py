@@ -50,8 +50,9 @@ def _for_the_rest(job: JobConfig, name: str, sizes: dict[str, int]) -> list[str]
         shared = next((size for size in (8, 4, 2) if job.model.kv_heads % size == 0 and _splits(sizes, size)), 0)
         if kind == "rollout" and job.model.compute.decoding == "gathered" and shared > _shared(job, sizes):
             ways.append(f"set {stage}.rollout_tensor={shared}, so that {shared} chips share a copy of the weights")
-        parts = 4 * job.model.compute.prefill_parts
-        ways.append(f"set model.compute.prefill_parts={parts}, so that a part of the prompts is prefilled at a time")
+        if kind == "rollout" and job.grpo is not None:
+            parts = 2 * job.grpo.rollout_parts
+            ways.append(f"set {stage}.rollout_parts={parts}, so that a part of the prompts is sampled at a time")
         ways.append("sample for fewer prompts")
     else:
         ways.append("use fewer prompts or rows at once")

@@ -11,7 +11,7 @@ from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary, distribution, sample
-from chestx_jax.sharding import constrain
+from chestx_jax.sharding import collected, constrain, dealt
 from chestx_jax.types import Prompts, Rollout
 
 
@@ -32,14 +32,20 @@ def generate(
     vocabulary: Vocabulary,
     key: Array,
     emit: Callable | None = None,
+    parts: int = 1,
 ) -> Rollout:
     """Samples `sampling.group` completions per prompt, completion b from prompt b // G.
 
     A row ends with the first id in `vocabulary.ends` (kept, counted in `length`); places after it hold the first end.
     `logprobs` are fp32, of the distribution in `rollout.sampling.distribution`, 0 after the end. Deterministic in
     `key`. `emit`, where given, is called on the host with each column of ids as it is sampled (for showing them;
-    training has none).
+    training has none). With `parts`, so many parts of the prompts have their completions one after the other, each
+    with a key of its own: the caches are smaller by as much, and the weights are read as many times more.
     """
+    if parts > 1:
+        turns = jax.tree.map(lambda x: dealt(x, parts), prompts), jax.random.split(key, parts)
+        found = jax.lax.map(lambda turn: generate(config, sampling, params, turn[0], vocabulary, turn[1], emit), turns)
+        return jax.tree.map(lambda x: collected(x, sampling.group), found)
     last_NxD, shared = _prefilled(config, params, prompts)
     group, length = sampling.group, sampling.length
     rows = last_NxD.shape[0] * group
@@ -92,34 +98,9 @@ def generate(
 
 
 def _prefilled(config: ModelConfig, params, prompts: Prompts) -> tuple[Float[Array, "N 1 D"], Cache]:
-    """The hidden state at each prompt's last token, and the prompts' cache, `compute.prefill_parts` parts of the
-    prompts one after the other. Part i of k takes every k-th prompt from the i-th on, so that all devices work on each.
-    """
-
-    def prefilled(prompts: Prompts) -> tuple[Array, Cache]:
-        hidden_NxLxD, cache = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
-        return jnp.take_along_axis(hidden_NxLxD, last_index(prompts)[:, None, None], axis=1), cache
-
-    def split(x: Array) -> Array:
-        x = jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
-        return constrain(x, None, "batch", *(None,) * (x.ndim - 2))
-
-    def add(held: tuple[Array, Array], turn: tuple[Array, Prompts]) -> tuple[tuple[Array, Array], Array]:
-        number, part = turn
-        last, cache = prefilled(part)
-        put = jax.lax.dynamic_update_slice_in_dim
-        k, v = (put(x, new[:, :, None], number, axis=2) for x, new in zip(held, (cache.k, cache.v), strict=True))
-        return (k, v), last
-
-    parts, (count, length) = config.compute.prefill_parts, prompts.tokens.ids.shape
-    if parts == 1:
-        return prefilled(prompts)
-    shape = (config.layers, count // parts, parts, config.kv_heads, length, config.head_width)
-    empty = constrain(jnp.zeros(shape, config.compute.dtype), None, "batch", None, "kv_heads", None, None)
-    turns = jnp.arange(parts, dtype=jnp.int32), jax.tree.map(split, prompts)
-    (k, v), last = jax.lax.scan(add, (empty, empty), turns)
-    k, v = (x.reshape(config.layers, count, *x.shape[3:]) for x in (k, v))
-    return jnp.swapaxes(last, 0, 1).reshape(count, 1, -1), Cache(k, v, prompts.tokens.segments != 0)
+    """The hidden state at each prompt's last token, and the prompts' cache."""
+    hidden_NxLxD, cache = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
+    return jnp.take_along_axis(hidden_NxLxD, last_index(prompts)[:, None, None], axis=1), cache
 
 
 def _read_before(at: Array, hidden_Bx1xD: Array) -> Array:

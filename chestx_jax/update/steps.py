@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.sharding import constrain
+from chestx_jax.sharding import dealt
 from chestx_jax.types import Batch, Prompts, Rollout
 from chestx_jax.update.logprobs import completion_stats, token_stats
 from chestx_jax.update.losses import PolicyConfig, kl_estimate, policy_terms, supervised_loss, token_weights
@@ -141,13 +141,7 @@ def accumulated(loss, params, batch, micro_batches: int):
         return differentiate(params, batch)
     prompts = min(leaf.shape[0] for leaf in jax.tree.leaves(batch))
 
-    def split(x: Array) -> Array:
-        per_prompt = x.shape[0] // prompts
-        x = x.reshape(prompts // micro_batches, micro_batches, per_prompt, *x.shape[1:])
-        x = jnp.moveaxis(x, 1, 0).reshape(micro_batches, -1, *x.shape[3:])
-        return constrain(x, None, "batch", *(None,) * (x.ndim - 2))
-
-    micro = jax.tree.map(split, batch)
+    micro = jax.tree.map(lambda x: dealt(x, micro_batches, x.shape[0] // prompts), batch)
     zeros = jax.eval_shape(differentiate, params, jax.tree.map(lambda x: x[0], micro))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
     add = lambda total, part: (jax.tree.map(jnp.add, total, differentiate(params, part)), None)  # noqa: E731
