@@ -17,13 +17,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from chestx_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
+SHARED = ("data", "fsdp", "share", "tensor")  # of `regrouped` meshes: "share" is what sampling takes from fsdp
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "embed": ("fsdp",),
-    "vocab": ("tensor",),
-    "heads": ("tensor",),
-    "kv_heads": ("tensor",),
-    "mlp": ("tensor",),
+    "vocab": ("tensor", "share"),
+    "heads": ("tensor", "share"),
+    "kv_heads": ("tensor", "share"),
+    "mlp": ("tensor", "share"),
 }  # a logical axis that is not listed is replicated
 HOST = "pinned_host"  # jax's name for the host memory that devices reach
 
@@ -58,12 +59,17 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 def regrouped(mesh: Mesh, tensor: int) -> Mesh:
     """The same devices in the same order as groups of `tensor`, each with all of the weights: how sampling wants them.
+    A chip's part in its group is a part of what it holds of the mesh's own tensor axis, so no chip ever needs more.
 
     Raises UserError where the devices do not make such groups.
     """
-    if mesh.devices.size % tensor:
-        raise UserError(f"rollout_tensor={tensor} does not divide {mesh.devices.size} devices: choose a divisor")
-    return Mesh(mesh.devices.reshape(-1, 1, tensor), AXES, axis_types=mesh.axis_types)
+    data, fsdp, kept = (mesh.shape[axis] for axis in AXES)
+    share, rest = divmod(tensor, kept)
+    if rest or share == 0 or fsdp % share:
+        choices = [kept * size for size in range(1, fsdp + 1) if fsdp % size == 0]
+        raise UserError(f"rollout_tensor={tensor} does not group fsdp={fsdp} × tensor={kept} devices: choose {choices}")
+    devices = mesh.devices.reshape(data, fsdp // share, share, kept)
+    return Mesh(devices, SHARED, axis_types=(AxisType.Auto,) * len(SHARED))
 
 
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh) -> PartitionSpec:
@@ -71,7 +77,7 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh) -> PartitionSpe
     taken: set[str] = set()
     parts = []
     for name, size in zip(axes, shape, strict=True):
-        wanted = tuple(axis for axis in RULES.get(name or "", ()) if mesh.shape[axis] > 1)
+        wanted = tuple(axis for axis in RULES.get(name or "", ()) if mesh.shape.get(axis, 1) > 1)
         if taken.intersection(wanted):
             raise ValueError(f"logical axes {tuple(axes)} ask for mesh axis {wanted} twice")
         fits = wanted and size % math.prod(mesh.shape[axis] for axis in wanted) == 0
@@ -151,7 +157,7 @@ def parts(name: str, size: int) -> int:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or spec((name,), (size,), mesh)[0] is None:
         return 1
-    return math.prod(mesh.shape[axis] for axis in RULES[name])
+    return math.prod(mesh.shape.get(axis, 1) for axis in RULES[name])
 
 
 def mapped(function: Callable, axes: Sequence[tuple[str | None, ...]], *arrays: jax.Array) -> jax.Array:

@@ -110,7 +110,7 @@ def test_the_weights_that_sample_may_be_split_another_way():
         assert (whole in executable.as_text()) == (tensor == 0)
     np.testing.assert_array_equal(found[0].ids, found[2].ids)
     np.testing.assert_allclose(found[0].logprobs, found[2].logprobs, atol=1e-5)
-    with pytest.raises(UserError, match="rollout_tensor=3 does not divide 8"):
+    with pytest.raises(UserError, match=r"rollout_tensor=3 does not group fsdp=8 .* choose \[1, 2, 4, 8\]"):
         sharding.regrouped(mesh, 3)
     with pytest.raises(UserError, match="do not divide into rollout_parts=3 parts"):
         programs(replace(JOB, grpo=replace(JOB.grpo, rollout_parts=3)), mesh)

@@ -113,11 +113,15 @@ def axes(config: ModelConfig):
 
 def gathered(config: ModelConfig, params, axes):
     """A copy of the parameters for decoding: matrices in the dtype of computing and no longer split over fsdp, so that
-    they are fetched from other chips once and not for every token. `axes` are those of the function of that name."""
+    they are fetched from other chips once and not for every token. `axes` are those of the function of that name.
+
+    Two steps, because from one the compiler gathers whole matrices on every chip: chips that will share a copy swap
+    parts first, then each gathers its own."""
 
     def copied(path, x, names):
         vector = jax.tree_util.keystr(path[-1:]).strip("[']") in ("bias", "scale")  # norms compute with theirs in fp32
         x = x if vector else x.astype(config.compute.dtype)
+        x = constrain(x, *names)
         return constrain(x, *(None if name == "embed" else name for name in names))
 
     return jax.tree_util.tree_map_with_path(copied, params, axes)

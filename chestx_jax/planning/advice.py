@@ -76,7 +76,7 @@ def _shared(job: JobConfig, sizes: dict[str, int]) -> int:
 
 
 def _splits(sizes: dict[str, int], size: int) -> bool:
-    return sizes["data"] * sizes["fsdp"] * sizes["tensor"] % size == 0
+    return size % sizes["tensor"] == 0 and sizes["fsdp"] % (size // sizes["tensor"]) == 0
 
 
 def _power_above(count: float) -> int:
