@@ -1,6 +1,7 @@
-"""Orbax checkpoints: the train state and the data iterator's place, saved together, asynchronously, atomically.
+"""Orbax checkpoints: the train state and the place of each process's data iterator, saved together, asynchronously,
+atomically.
 
-Restore order: the newest complete checkpoint is chosen; its state goes straight into sharded arrays; then the
+Restore order: the newest complete checkpoint is chosen; its state goes straight into sharded arrays; the
 iterator is set to the place saved with it; then the caller drops metrics later than that step. A checkpoint that a
 kill left half-written is never chosen (Orbax renames it into place when it is complete).
 """
@@ -13,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from chestx_jax import hosts
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
@@ -33,7 +36,7 @@ def manager(folder: str | Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
     )
-    handlers = {"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
+    handlers = {"state": ocp.StandardCheckpointHandler(), "data": grain.checkpoint.CheckpointHandler()}
     with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_handlers=handlers) as checkpoints:
         yield checkpoints
 
@@ -45,10 +48,11 @@ def _best(metrics: Mapping[str, float]) -> float:
 def save(
     checkpoints: ocp.CheckpointManager, state: TrainState, data: Any, step: int, metrics: Mapping[str, float] | None
 ) -> None:
-    """Saves `state` and the iterator `data` as of `step` in the background; a step already saved is left alone."""
+    """Saves `state` as of `step` in the background, and at once each process's place in `data`; a step already saved is
+    left alone."""
     if step in checkpoints.all_steps():
         return
-    place = ocp.args.JsonSave({"iterator": json.dumps(data.get_state())})
+    place = grain.checkpoint.CheckpointSave(data)
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=place)
     checkpoints.save(step, args=items, metrics=dict(metrics) if metrics else None)
 
@@ -63,10 +67,10 @@ def restore(
     target = _placed(shapes, shardings)
     # Before Orbax starts reading: what it has begun when it finds a difference goes on failing behind our back.
     _check_shapes(checkpoints.item_metadata(step).state, target, checkpoints.directory)
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore())
-    restored = _explained(lambda: checkpoints.restore(step, args=items), checkpoints.directory)
+    items = {"state": ocp.args.StandardRestore(target)}
     if data is not None:
-        data.set_state(json.loads(restored.data["iterator"]))
+        items["data"] = grain.checkpoint.CheckpointRestore(data)
+    restored = _explained(lambda: checkpoints.restore(step, args=ocp.args.Composite(**items)), checkpoints.directory)
     return restored.state
 
 
@@ -74,14 +78,18 @@ def save_params(folder: str | Path, params, model: dict) -> None:
     """Parameters alone with the model's configuration (plain JSON values), replacing `folder` in one rename."""
     folder = Path(folder).absolute()
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    if hosts.first():
+        shutil.rmtree(partial, ignore_errors=True)
+    hosts.meet("parameters")
     pieces = [_bytes(leaf, leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(params)]
     with _checkpointer(max(pieces)) as checkpointer:
         checkpointer.save(partial / "params", params)
         checkpointer.wait_until_finished()
-    (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    if hosts.first():
+        (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    hosts.meet("parameters saved")
 
 
 def load_params(folder: str | Path, model: ModelConfig, mesh):

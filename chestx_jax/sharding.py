@@ -171,7 +171,11 @@ def mapped(function: Callable, axes: Sequence[tuple[str | None, ...]], *arrays: 
 
 
 def put(tree, shardings):
-    """Host arrays of this process's share of the batch as global arrays (the whole array on a single process)."""
-    return jax.tree.map(
-        lambda x, sharding: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree, shardings
-    )
+    """Host arrays of this process's share of the batch as global arrays (the whole array on a single process).
+
+    The way onto the devices: allowed where the transfer guard forbids what happens unasked.
+    """
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.tree.map(
+            lambda x, sharding: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree, shardings
+        )

@@ -34,10 +34,9 @@ from chestx_jax.export import export_model
 from chestx_jax.lexicon import load
 from chestx_jax.loops.held import trained_in
 from chestx_jax.loops.predict import answer_probability, name_of
-from chestx_jax.loops.together import asked_of, largest, own_rows
+from chestx_jax.loops.together import asked_of
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.recipes import JobConfig
-from chestx_jax.sharding import MeshConfig, batched, make_mesh
 from chestx_jax.tokens.image import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from configs import eval as eval_config
@@ -142,12 +141,9 @@ def test_the_run_that_a_checkpoint_comes_from(workdir, tmp_path):
         trained_in(tmp_path / "sft" / "params")
 
 
-def test_rows_of_a_process_and_who_is_asked():
-    mesh = make_mesh(MeshConfig(4, 1, 2))
-    assert own_rows(batched(mesh, jax.ShapeDtypeStruct((8,), int)), 8) == list(range(8))
+def test_who_is_asked():
     samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in (0, 1, 2, 1)]
     assert asked_of(samples, samples[1:2]).tolist() == [False, True, False, True]
-    assert largest((3, 1)) == (3, 1)
 
 
 @pytest.mark.parametrize(

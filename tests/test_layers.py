@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = "chestx_jax"
 
 # From the bottom up. Rooms of one layer are siblings and do not import each other; the ground may use itself.
-GROUND = ("types", "errors", "config", "sharding", "progress", "metrics", "door")
+GROUND = ("types", "errors", "config", "sharding", "hosts", "progress", "metrics", "door")
 LAYERS = (
     GROUND,
     ("lexicon", "tokens", "model"),

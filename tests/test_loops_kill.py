@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import hosts
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from chestx_jax import metrics
 
@@ -18,12 +21,20 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 300  # seconds for a step to appear on a busy machine
 
 
+def command(workdir: Path, preset: str = "") -> list[str]:
+    """The real command on the small job."""
+    return [sys.executable, "-m", "chestx_jax.train", f"--config=tests/tiny_job.py:{preset}", f"--workdir={workdir}"]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Compiled programs are kept between runs."""
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONWARNINGS": "", **kept}
+
+
 def started(workdir: Path, cache: Path) -> subprocess.Popen:
-    """The real command on the small job, with compiled programs kept between runs."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "XLA_FLAGS": "", "PYTHONWARNINGS": ""}
-    command = [sys.executable, "-m", "chestx_jax.train", "--config=tests/tiny_job.py", f"--workdir={workdir}"]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command(workdir), cwd=ROOT, env=environment(cache), **pipes)
 
 
 def finished(process: subprocess.Popen) -> str:
@@ -33,7 +44,12 @@ def finished(process: subprocess.Popen) -> str:
 
 
 def killed_at(process: subprocess.Popen, records: Path, step: int, how: signal.Signals) -> None:
-    """Waits until the stage has logged `step`, then sends the signal a random moment later."""
+    """Waits until the stage has logged `step`, sends the signal a random moment later, and waits for the end."""
+    signalled_at(process, records, step, how)
+    process.communicate(timeout=60)
+
+
+def signalled_at(process: subprocess.Popen, records: Path, step: int, how: signal.Signals) -> None:
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         if records.exists() and any(line["step"] >= step for line in metrics.read(records)):
@@ -41,12 +57,15 @@ def killed_at(process: subprocess.Popen, records: Path, step: int, how: signal.S
             process.send_signal(how)
             break
         time.sleep(0.02)
-    process.communicate(timeout=60)
 
 
 def parameters(workdir: Path, stage: str) -> list[bytes]:
+    """A stage's final parameters, on whatever devices they were saved from."""
+    folder, here = (workdir / stage / "params" / "params").absolute(), SingleDeviceSharding(jax.devices()[0])
     with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.restore((workdir / stage / "params" / "params").absolute())
+        saved = checkpointer.metadata(folder).item_metadata.tree
+        wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
+        tree = checkpointer.restore(folder, wanted)
     return [np.asarray(leaf).tobytes() for leaf in _leaves(tree)]
 
 
@@ -86,11 +105,24 @@ def test_sigterm_saves_and_exits_with_0(undisturbed, tmp_path):
     finished(started(workdir, cache))
 
 
+def test_two_hosts_train_stop_together_and_go_on(tmp_path):
+    """Both stages on two processes that share a workdir; SIGTERM reaches the one that writes no metrics."""
+    joined = lambda name: [*command(tmp_path / name, "train"), "--distributed"]  # noqa: E731
+    options = {"cwd": ROOT, "env": environment(tmp_path / "cache")}
+    hosts.run(joined("whole"), (0, 0), **options)
+    processes = hosts.started(joined("stopped"), 2, **options)
+    signalled_at(processes[1], tmp_path / "stopped" / "sft" / "sft.jsonl", 2, signal.SIGTERM)
+    said = hosts.finished(processes, (0, 0))
+    assert all("run the same command to go on" in each for each in said)
+    assert not (tmp_path / "stopped" / "sft" / "params").exists()
+    hosts.run(joined("stopped"), (0, 0), **options)
+    for stage in ("sft", "grpo"):
+        assert parameters(tmp_path / "stopped", stage) == parameters(tmp_path / "whole", stage)
+
+
 def test_a_workdir_belongs_to_one_configuration(undisturbed):
     whole, cache = undisturbed
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "XLA_FLAGS": ""}
-    command = [sys.executable, "-m", "chestx_jax.train", "--config=tests/tiny_job.py", f"--workdir={whole}"]
-    again = [*command, "--config.grpo.optimizer.rate=0.5"]
-    found = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    again = [*command(whole), "--config.grpo.optimizer.rate=0.5"]
+    found = subprocess.run(again, cwd=ROOT, env=environment(cache), capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert "config.grpo.optimizer.rate was" in found.stderr

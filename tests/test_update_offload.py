@@ -5,6 +5,7 @@ The whole steps run this way in `tiny_job` (moments) and in test_programs (refer
 
 from dataclasses import replace
 
+import grain
 import jax
 import jax.numpy as jnp
 import mesh_run
@@ -95,18 +96,11 @@ def test_offloaded_steps_equal_plain_ones(mesh, params, offloaded):
 def test_offloaded_moments_are_saved_and_come_back_to_the_host(offloaded, tmp_path):
     state, _ = offloaded
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
-
-    class Iterator:
-        def get_state(self):
-            return {}
-
-        def set_state(self, _):
-            pass
-
+    data = iter(grain.MapDataset.range(3).to_iter_dataset())
     with checkpoint.manager(tmp_path, 1) as checkpoints:
-        checkpoint.save(checkpoints, state, Iterator(), 3, None)
+        checkpoint.save(checkpoints, state, data, 3, None)
         checkpoints.wait_until_finished()
-        back = checkpoint.restore(checkpoints, shapes, jax.tree.map(lambda x: x.sharding, state), Iterator())
+        back = checkpoint.restore(checkpoints, shapes, jax.tree.map(lambda x: x.sharding, state), data)
     assert back is not None
     assert_same(state, back)
     assert kinds(moments(back)) == {"pinned_host"}

@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 from configs import rl
 
 
-def get_config() -> ConfigDict:
-    """Two short stages and a test of each, in well under a minute once compiled."""
+def get_config(preset: str = "") -> ConfigDict:
+    """Two short stages and a test of each, in well under a minute once compiled; with "train" no tests."""
     config = rl.phantom()
     small = {"patients": 20, "follow_ups": 15, "per_task": 4}
     config.phantom = {"seed": 1, "train": small, "rl": small, "validation": small, "test": small}
@@ -27,4 +27,6 @@ def get_config() -> ConfigDict:
     config.grpo.cadence.update({"log": 1, "save": 2, "samples": 4})
     config.evaluation.update({"batch": 4, "length": 16, "limit": 2, "blind": False})
     config.evaluation.rows.length = 192
+    if preset == "train":
+        config.evaluation = None
     return config

@@ -7,8 +7,8 @@ import numpy as np
 from chestx_jax import sharding
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.records import Prediction, from_sample
+from chestx_jax.hosts import everywhere, own_rows
 from chestx_jax.loops.setting import Setting, on_devices
-from chestx_jax.loops.together import everywhere, own_rows
 from chestx_jax.recipes import EvaluationConfig
 
 

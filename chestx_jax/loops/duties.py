@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
+from chestx_jax import hosts
 from chestx_jax.errors import UserError
 
 
@@ -19,15 +21,23 @@ class Stopped(Exception):
 
 
 @contextlib.contextmanager
-def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM has come. (Preempted TPU VMs get it half a minute ahead.)"""
+def stop_on_sigterm() -> Iterator[Callable[[int], bool]]:
+    """Yields a function of the step that says whether to stop after it, since SIGTERM has come. (Preempted TPU VMs get
+    it half a minute ahead.)
+
+    Processes that work together stop after the same step, wherever the signal came first: JAX's preemption service,
+    which hears it in their place, agrees on one.
+    """
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield lambda step: asked.is_set()
         return
     before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
     try:
-        yield asked.is_set
+        yield lambda step: asked.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -47,8 +57,9 @@ def landed(flight: Flight, workdir: str | Path) -> dict[str, float]:
     """
     metrics = {name: float(value) for name, value in jax.device_get(flight.metrics).items()}
     if not math.isfinite(metrics["loss"]):
-        path = Path(workdir, f"bad_batch_{flight.step}.npz")
-        leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(flight.batch))[0]
+        part = f"_of_process_{jax.process_index()}" if jax.process_count() > 1 else ""
+        path = Path(workdir, f"bad_batch_{flight.step}{part}.npz")
+        leaves = jax.tree_util.tree_flatten_with_path(hosts.held(flight.batch))[0]
         np.savez(path, **{jax.tree_util.keystr(name).strip("."): leaf for name, leaf in leaves})
         raise UserError(
             f"the loss of step {flight.step} is {metrics['loss']}: its batch is in {path}; the last checkpoint "

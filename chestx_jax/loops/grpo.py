@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from chestx_jax import checkpoint, metrics, sharding
+from chestx_jax import checkpoint, hosts, metrics, sharding
 from chestx_jax.loops.duties import Flight, Stopped, landed, stop_on_sigterm
 from chestx_jax.loops.setting import Setting
 from chestx_jax.programs import fresh_state, kept_reference
@@ -57,12 +57,12 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
                     state, measured = functions["grpo/step"](state, experience, words)
                 if flight:
                     report(write, setting, stage, flight, folder)  # the step before, while this one runs
-                flight = Flight(step, {**summary, **measured}, (experience, asked, scores))
-                if step == stage.steps or step % stage.cadence.save == 0 or stopped():
+                flight, stop = Flight(step, {**summary, **measured}, (experience, asked, scores)), stopped(step)
+                if step == stage.steps or step % stage.cadence.save == 0 or stop:
                     report(write, setting, stage, flight, folder)  # nothing is saved that a non-finite step made
                     flight = None
                     checkpoint.save(checkpoints, state, data, step, None)
-                if stopped() and step < stage.steps:
+                if stop and step < stage.steps:
                     checkpoints.wait_until_finished()
                     raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
     return state.params
@@ -84,7 +84,7 @@ def sample_rows(setting: Setting, stage: GrpoConfig, flight: Flight) -> list[met
     """The first prompt's completions with their rewards, for reading along."""
     experience, asked, scores = flight.batch
     group = stage.sampling.group
-    take = lambda tree: jax.tree.map(lambda x: jax.device_get(x)[:group], tree)  # noqa: E731
+    take = lambda tree: jax.tree.map(lambda x: x[:group], hosts.held(tree))  # noqa: E731
     rollout, terms, total = take(experience.rollout), take(scores.terms), take(scores.sequence)
     sample = asked.samples[0]
     return [

@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jax
-
-from chestx_jax import checkpoint
+from chestx_jax import checkpoint, hosts
 from chestx_jax.config import to_dict
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.data.phantom.write import write_phantom
@@ -36,8 +34,11 @@ def run(job: JobConfig, workdir: Path) -> None:
     """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
+    if hosts.first():
+        same_configuration(job, workdir)
+        prepare(job, workdir)
+    hosts.meet("prepared")
     same_configuration(job, workdir)
-    prepare(job, workdir)
     setting = make_setting(job, workdir)
     first = supervised(setting, job.init)
     tested: dict[str, list[Prediction]] = {}
@@ -50,7 +51,7 @@ def run(job: JobConfig, workdir: Path) -> None:
     if job.evaluation and job.grpo:
         tested["GRPO"] = answered_test(setting, "GRPO", last)
     export(setting, last)
-    if job.evaluation and jax.process_index() == 0:
+    if job.evaluation and hosts.first():
         seen = [sample for source in training_sources(job) for sample in setting.samples(source)]
         asked = limited(setting.samples(job.evaluation.source), job.evaluation.limit)
         print(conclude(workdir, tested, seen, asked, setting.lexicon), flush=True)
@@ -68,14 +69,14 @@ def same_configuration(job: JobConfig, workdir: Path) -> None:
                 f"{workdir} holds a run in which config.{differ[0]} was {before.get(differ[0])!r}, now it is "
                 f"{now.get(differ[0])!r}: use another workdir, or the old value to go on"
             )
-    elif jax.process_index() == 0:
+    else:
         path.write_text(json.dumps(to_dict(job), indent=2) + "\n")
 
 
 def prepare(job: JobConfig, workdir: Path) -> None:
     """Draws the phantom and trains its tokenizer where the job has one and they are not there yet."""
     root = Path(job.data_root) if job.data_root else workdir / "data"
-    if job.phantom is None or jax.process_index() != 0:
+    if job.phantom is None:
         return
     if not root.exists():
         write_phantom(root, job.phantom)

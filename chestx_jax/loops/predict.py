@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from chestx_jax import sharding
+from chestx_jax import hosts, sharding
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
@@ -19,10 +19,11 @@ from chestx_jax.eval.records import Prediction, from_sample
 from chestx_jax.eval.running import Predict
 from chestx_jax.eval.session import evaluate, wanted
 from chestx_jax.eval.settings import EvalConfig
+from chestx_jax.hosts import everywhere, largest, own_rows
 from chestx_jax.lexicon import load
 from chestx_jax.loops.ask import Question, bucket, prepare
 from chestx_jax.loops.held import Held, hold
-from chestx_jax.loops.together import everywhere, following, largest, leading, own_rows
+from chestx_jax.loops.together import following, leading
 from chestx_jax.programs import Program, generation
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -113,7 +114,7 @@ def _readable(held: Held, blind: bool, samples: Mapping[int, Sample], say: Calla
 
 def run(config: EvalConfig, model: str, out: Path) -> int:
     """Evaluates `model` into `out`: an endpoint, or a checkpoint held on the devices of all processes."""
-    first = jax.process_index() == 0
+    first = hosts.first()
     say: Callable[[str], None] = print if first else lambda text: None
     samples = wanted(config, say)
     if model.startswith("openai:"):

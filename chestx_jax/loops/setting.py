@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from chestx_jax import lexicon, sharding
+from chestx_jax import hosts, lexicon, sharding
 from chestx_jax.config import to_dict
 from chestx_jax.data import pipeline
 from chestx_jax.data.mixture import SourceConfig, read_source
@@ -46,34 +46,36 @@ class Setting:
         return {
             "wandb_mode": self.job.wandb,
             "config": to_dict(self.job),
-            "primary": jax.process_index() == 0,
+            "primary": hosts.first(),
         }
 
     def training_batches(self, stage: SftConfig, blind: bool) -> grain.DatasetIterator:
         """The stage's packed batches: this process's rows."""
         sources = [read_source(source, self.root) for source in stage.sources]
+        count, part = self._share(stage.batch)
         return pipeline.supervised_batches(
             sources,
             self._encoder(blind),
-            self._share(stage.batch),
+            count,
             stage.rows,
             stage.seed,
             pipeline.BadRecords(self.job.max_bad),
-            _shard(),
+            part,
         )
 
     def validation_loss(self, stage: SftConfig, params, blind: bool) -> float:
         """Nats per target token over a fixed set of batches of the validation source."""
         assert stage.validation is not None
         name = f"{stage.name}/validate"
+        count, part = self._share(stage.batch)
         batches = pipeline.supervised_batches(
             [read_source(stage.validation, self.root)],
             self._encoder(blind),
-            self._share(stage.batch),
+            count,
             stage.rows,
             0,
             pipeline.BadRecords(self.job.max_bad),
-            _shard(),
+            part,
         )
         measured = []
         for _ in range(stage.validation_batches):
@@ -84,15 +86,16 @@ class Setting:
 
     def prompt_batches(self, stage: GrpoConfig) -> grain.DatasetIterator:
         """The stage's prompts with their references: this process's rows."""
+        count, part = self._share(stage.prompts)
         return pipeline.prompt_batches(
             read_source(stage.source, self.root).samples,
             self._encoder(False),
-            self._share(stage.prompts),
+            count,
             stage.rows,
             stage.seed,
             pipeline.BadRecords(self.job.max_bad),
             lambda samples: self.reference(samples, stage.rewards.slots),
-            _shard(),
+            part,
         )
 
     def prompts_once(
@@ -132,10 +135,16 @@ class Setting:
     def _encoder(self, blind: bool) -> pipeline.Encoder:
         return pipeline.Encoder(self.tokenizer, self.special, self.job.image, blind)
 
-    def _share(self, count: int) -> int:
-        if count % jax.process_count():
-            raise UserError(f"a batch of {count} rows does not divide among {jax.process_count()} processes: change it")
-        return count // jax.process_count()
+    def _share(self, count: int) -> tuple[int, tuple[int, int]]:
+        """How many rows of a batch of `count` this process makes, and from which part of the data."""
+        at = sharding.batched(self.mesh, jax.ShapeDtypeStruct((count,), jnp.int32))
+        part = hosts.share(at, count)
+        if jax.process_count() > 1 and part[1] * len(hosts.own_rows(at, count)) != count:
+            raise UserError(
+                f"a batch of {count} rows does not divide among {jax.process_count()} processes on a mesh of "
+                f"{dict(self.mesh.shape)}: change one of them"
+            )
+        return len(hosts.own_rows(at, count)), part
 
 
 def make_setting(job: JobConfig, workdir: Path) -> Setting:
@@ -173,7 +182,3 @@ def on_devices(setting: Setting, number: int):
     """A step number as a replicated array."""
     value = jnp.int32(number)
     return jax.device_put(value, sharding.replicated(setting.mesh, value))
-
-
-def _shard() -> tuple[int, int]:
-    return jax.process_index(), jax.process_count()

@@ -44,16 +44,16 @@ def train(setting: Setting, stage: SftConfig, folder: Path, initial: Callable[[]
                 state, measured = step_fn(state, batch, setting.vocabulary)
                 if flight:
                     report(landed(flight, folder), flight.step)  # of the step before, while this one runs
-                flight = Flight(step, measured, batch)
+                flight, stop = Flight(step, measured, batch), stopped(step)
                 last = step == stage.steps
-                if last or step % stage.cadence.save == 0 or stopped():
+                if last or step % stage.cadence.save == 0 or stop:
                     report(landed(flight, folder), step)  # nothing is saved that a non-finite step made
                     flight, loss = None, None
                     if stage.validation and (last or step % stage.cadence.validate == 0):
                         loss = {"validation_loss": setting.validation_loss(stage, state.params, blind)}
                         write(step, loss)
                     checkpoint.save(checkpoints, state, data, step, loss)
-                if stopped() and step < stage.steps:
+                if stop and step < stage.steps:
                     checkpoints.wait_until_finished()
                     raise Stopped(
                         f"{stage.name} stopped at step {step} of {stage.steps}; run the same command to go on"

@@ -6,34 +6,15 @@ file of predictions, tells the others which samples it lacks. On a single proces
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from chestx_jax import hosts
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.records import Prediction
 from chestx_jax.eval.running import Predict, answered
-
-
-def own_rows(sharding: jax.sharding.Sharding, count: int) -> list[int]:
-    """The rows of a batch of `count` that this process's devices hold, ascending: what `sharding.put` takes from it."""
-    held = sharding.addressable_devices_indices_map((count,)).values()
-    return sorted({row for index in held if index for row in range(*index[0].indices(count))})
-
-
-def everywhere(tree: Any) -> Any:
-    """Global arrays as whole numpy arrays, on every process."""
-    return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
-
-
-def largest(numbers: Sequence[int]) -> tuple[int, ...]:
-    """The greatest of each number over all processes."""
-    if jax.process_count() == 1:
-        return tuple(numbers)
-    found = multihost_utils.process_allgather(np.asarray(numbers, np.int32))
-    return tuple(int(number) for number in found.max(axis=0))
 
 
 def leading(samples: Sequence[Sample], predict: Predict) -> Predict:
@@ -64,6 +45,6 @@ def answered_together(
     path: str | Path, samples: Sequence[Sample], predict: Predict, say: Callable[[str], None]
 ) -> list[Prediction]:
     """`eval.running.answered` on the first process; the others help, and get what was still to answer."""
-    if jax.process_index() == 0:
+    if hosts.first():
         return answered(path, samples, leading(samples, predict), say)
     return following(samples, predict)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from chestx_jax import hosts
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora, safetensors
 from chestx_jax.model.config import ComputeConfig, ModelConfig
@@ -81,7 +82,7 @@ def save(
     several processes all call it and the first one writes.
     """
     folder = Path(folder).absolute()
-    writes = jax.process_index() == 0
+    writes = hosts.first()
     if writes:
         _mend(folder)
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
