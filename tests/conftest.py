@@ -1,7 +1,10 @@
 """Every test runs on eight CPU devices, with promotions that numpy would make in silence raised as errors."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
 # Read by XLA when jax is first imported, and inherited by the processes that tests start.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -11,12 +14,16 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # No test touches the network: whatever tries to reach a hub or a metrics server fails at once instead of waiting.
 os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"})
+# What one test has compiled, others and the commands that they start need not compile again.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import arrays
 import hypothesis
 import jax
 import pytest
 
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 arrays.install()  # before the package is imported
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -106,18 +106,20 @@ def test_sigterm_saves_and_exits_with_0(undisturbed, tmp_path):
 
 
 def test_two_hosts_train_stop_together_and_go_on(tmp_path):
-    """Both stages on two processes that share a workdir; SIGTERM reaches the one that writes no metrics."""
-    joined = lambda name: [*command(tmp_path / name, "train"), "--distributed"]  # noqa: E731
+    """Two processes that share a workdir. SIGTERM in the first stage reaches the one that writes no metrics; resumed,
+    the stage ends with the bytes of one that was left alone, and the second stage follows."""
+    joined = lambda name, preset="train": [*command(tmp_path / name, preset), "--distributed"]  # noqa: E731
     options = {"cwd": ROOT, "env": environment(tmp_path / "cache")}
-    hosts.run(joined("whole"), (0, 0), **options)
+    hosts.run(joined("whole", "sft"), (0, 0), **options)
     processes = hosts.started(joined("stopped"), 2, **options)
     signalled_at(processes[1], tmp_path / "stopped" / "sft" / "sft.jsonl", 2, signal.SIGTERM)
     said = hosts.finished(processes, (0, 0))
     assert all("run the same command to go on" in each for each in said)
     assert not (tmp_path / "stopped" / "sft" / "params").exists()
     hosts.run(joined("stopped"), (0, 0), **options)
-    for stage in ("sft", "grpo"):
-        assert parameters(tmp_path / "stopped", stage) == parameters(tmp_path / "whole", stage)
+    assert parameters(tmp_path / "stopped", "sft") == parameters(tmp_path / "whole", "sft")
+    samples = metrics.read(tmp_path / "stopped" / "grpo" / "grpo.samples.jsonl")
+    assert {line["step"] for line in samples} == {4, 8}
 
 
 def test_a_workdir_belongs_to_one_configuration(undisturbed):

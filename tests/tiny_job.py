@@ -6,7 +6,8 @@ from configs import rl
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """Two short stages and a test of each, in well under a minute once compiled; with "train" no tests."""
+    """Two short stages and a test of each, in well under a minute once compiled; with "train" no tests, with "sft" the
+    first alone and no test."""
     config = rl.phantom()
     small = {"patients": 20, "follow_ups": 15, "per_task": 4}
     config.phantom = {"seed": 1, "train": small, "rl": small, "validation": small, "test": small}
@@ -27,6 +28,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.grpo.cadence.update({"log": 1, "save": 2, "samples": 4})
     config.evaluation.update({"batch": 4, "length": 16, "limit": 2, "blind": False})
     config.evaluation.rows.length = 192
-    if preset == "train":
+    if preset:
         config.evaluation = None
+    if preset == "sft":
+        config.grpo = None
     return config

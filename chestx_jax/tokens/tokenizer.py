@@ -1,6 +1,7 @@
 """Tokenizers: load a Hugging Face folder, train a small one, and see the bytes behind every id."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def load_tokenizer(folder: str | Path) -> Any:
     )
     if not has_files:
         raise UserError(f"{folder} holds no tokenizer: put tokenizer.json, or vocab.json and merges.txt, into it.")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise torch, which nothing here uses
     from transformers import AutoTokenizer  # seconds to import
 
     try:

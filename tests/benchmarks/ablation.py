@@ -23,22 +23,21 @@ from configs import rl
 
 COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")
 STEPS = 90  # of every arm, as the phantom job's; all else is the job's, too
-ARMS = {  # fields of `grpo.rewards`
-    "outcome reward": {"process": 0.0, "credit": "sequence"},
-    "process reward, by sequence": {"credit": "sequence"},
-    "process reward, by step": {"credit": "step"},
+ARMS = {  # fields of `grpo.rewards`, and the weight of what a step earns beside what its sequence does
+    "outcome reward": ({"process": 0.0, "credit": "sequence"}, 0.0),
+    "process reward, by sequence": ({"credit": "sequence"}, 0.0),
+    "process reward, by step": ({"credit": "step"}, 0.5),
 }
 
 
-def configuration(seed: int, data: Path, rewards: dict, init: str = ""):
+def configuration(seed: int, data: Path, arm: str, init: str = ""):
     """The phantom job with one seed throughout; from `init` where given, else from nothing."""
     config = rl.phantom()
     config.data_root = str(data)
     config.init.seed = config.init.init.seed = config.grpo.seed = seed
+    rewards, config.grpo.advantages.step_weight = ARMS[arm]
     config.grpo.rewards = {**config.grpo.rewards.to_dict(), **rewards}
     config.grpo.steps = STEPS
-    if rewards["credit"] != "step":
-        config.grpo.advantages.step_weight = 0.0
     config.evaluation.blind = False
     fields = config.to_dict()
     return to_dataclass(JobConfig, {**fields, "init": init} if init else fields)
@@ -48,9 +47,9 @@ def arms(seed: int, out: Path, data: Path) -> dict[str, dict]:
     """The scored rows of a seed's arms. The last arm trains the supervised weights that the others start from."""
     *others, whole = ARMS
     folder = {name: out / f"seed{seed}_{name.replace(', ', '_').replace(' ', '_')}" for name in ARMS}
-    job.run(configuration(seed, data, ARMS[whole]), folder[whole])
+    job.run(configuration(seed, data, whole), folder[whole])
     for name in others:
-        job.run(configuration(seed, data, ARMS[name], f"orbax:{folder[whole]}/sft/params"), folder[name])
+        job.run(configuration(seed, data, name, f"orbax:{folder[whole]}/sft/params"), folder[name])
     scores = {name: json.loads((folder[name] / "scores.json").read_text())["models"] for name in ARMS}
     found = {"SFT": scores[whole]["SFT"]["tasks"]}
     return found | {f"GRPO, {name}": scores[name]["GRPO"]["tasks"] for name in ARMS}
