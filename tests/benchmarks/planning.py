@@ -136,11 +136,12 @@ def table(files: list[str]) -> None:
             if priced is None:
                 body.append((*row, program["refused"], "", "", ""))
                 continue
-            agreed = priced["flops"] * made["chips"] / program["expected"]["executed"]
+            counted, done = program.get("expected"), priced["flops"] * made["chips"]
+            agreed = f"{done / counted['executed']:.3f}" if counted else ""
+            mfu = f"{program['mfu']:.0%}" if program.get("mfu") else ""
             body.append(
                 (
-                    *row, program["bound"], f"{priced['predicted']:.2f}", f"{program['mfu']:.0%}",
-                    f"{agreed:.3f}",
+                    *row, program["bound"], f"{priced['predicted']:.2f}", mfu, agreed,
                 )
             )  # fmt: skip
     header = ("topology", "program", "fits", "peak GiB", "bound", "predicted s", "MFU", "FLOPs ÷ analytic")
