@@ -28,9 +28,9 @@ def own_rows(sharding: jax.sharding.Sharding, count: int) -> list[int]:
 def share(sharding: jax.sharding.Sharding, count: int) -> tuple[int, int]:
     """Which part of the data this process reads, and of how many: processes whose devices hold the same rows of a batch
     of `count` (a tensor axis that spans them) read the same part."""
-    held = _rows_by_process(sharding, count)
-    parts = sorted(set(held.values()))
-    return parts.index(held[jax.process_index()]), len(parts)
+    rows = _rows_by_process(sharding, count)
+    parts = sorted(set(rows.values()))
+    return parts.index(rows[jax.process_index()]), len(parts)
 
 
 def _rows_by_process(sharding: jax.sharding.Sharding, count: int) -> dict[int, tuple[int, ...]]:
@@ -38,7 +38,7 @@ def _rows_by_process(sharding: jax.sharding.Sharding, count: int) -> dict[int, t
     where: Mapping[Any, Any] = sharding.devices_indices_map((count,))
     for device, index in where.items():
         rows.setdefault(device.process_index, set()).update(range(*index[0].indices(count)))
-    return {process: tuple(sorted(held)) for process, held in rows.items()}
+    return {process: tuple(sorted(numbers)) for process, numbers in rows.items()}
 
 
 def held(tree: Any) -> Any:
