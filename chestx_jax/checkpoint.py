@@ -19,7 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from chestx_jax import hosts
+from chestx_jax import multihost
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
@@ -78,18 +78,18 @@ def save_params(folder: str | Path, params, model: dict) -> None:
     """Parameters alone with the model's configuration (plain JSON values), replacing `folder` in one rename."""
     folder = Path(folder).absolute()
     partial = folder.with_name(folder.name + ".partial")
-    if hosts.first():
+    if multihost.first():
         shutil.rmtree(partial, ignore_errors=True)
-    hosts.meet("parameters")
+    multihost.meet("parameters")
     pieces = [_bytes(leaf, leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(params)]
     with _checkpointer(max(pieces)) as checkpointer:
         checkpointer.save(partial / "params", params)
         checkpointer.wait_until_finished()
-    if hosts.first():
+    if multihost.first():
         (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    hosts.meet("parameters saved")
+    multihost.meet("parameters saved")
 
 
 def load_params(folder: str | Path, model: ModelConfig, mesh):

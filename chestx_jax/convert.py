@@ -12,14 +12,14 @@ from pathlib import Path
 import jax
 from absl import flags, logging
 
-from chestx_jax import checkpoint, door
+from chestx_jax import checkpoint, cli
 from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
-from chestx_jax.loops.held import COMPANIONS, companions, model_config, source
+from chestx_jax.inference.loaded_model import COMPANIONS, companions, model_config, source
 from chestx_jax.model import hf
 from chestx_jax.model.config import computed
-from chestx_jax.model.hub import resolve
+from chestx_jax.model.hf.hub import resolve
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.interchange import companion_files
 
@@ -80,4 +80,4 @@ def _target(place: str) -> tuple[str, Path]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["from", "to"])
-    door.run(main)
+    cli.run(main)

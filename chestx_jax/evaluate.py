@@ -14,16 +14,16 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_flags
 
-from chestx_jax import door
+from chestx_jax import cli
 from chestx_jax.config import to_dataclass
+from chestx_jax.endpoint.client import parse_model
 from chestx_jax.errors import UserError
 from chestx_jax.eval import commands
-from chestx_jax.eval.endpoint import parse_model
-from chestx_jax.eval.files import write_json
-from chestx_jax.eval.judgements import AGGREGATIONS
-from chestx_jax.eval.official import FAMILIES
-from chestx_jax.eval.predicted import RULES
-from chestx_jax.eval.settings import EvalConfig
+from chestx_jax.eval.answers.official import FAMILIES
+from chestx_jax.eval.config import EvalConfig
+from chestx_jax.eval.judges.judgements import AGGREGATIONS
+from chestx_jax.eval.score_files import RULES
+from chestx_jax.files import write_json
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "what to ask: configs/eval.py or configs/eval.py:PRESET")
 MODEL = flags.DEFINE_string("model", None, "orbax:DIR, hf:DIR or openai:MODEL@URL")
@@ -71,13 +71,13 @@ def score(files: list[str]) -> dict:
     """Predictions by rule, or by a judge where one is named."""
     if JUDGE.value is None:
         return commands.score_predictions(files, RULE.value, FAMILY.value, STRIP_ECHO.value, print)
-    from chestx_jax.eval import judging  # with jax, which the other offline commands start without
+    from chestx_jax.eval import judge  # with jax, which the other offline commands start without
 
     if JUDGE.value == "rules":
-        return judging.judge_predictions(files, PER_ITEM.value, print)
+        return judge.judge_predictions(files, PER_ITEM.value, print)
     cache = Path(CACHE.value or f"{PER_ITEM.value or JSON.value or files[0]}.cache")
     endpoint = parse_model(JUDGE.value, cache, workers=WORKERS.value)
-    return judging.judge_remotely(files, endpoint, PER_ITEM.value, AGGREGATION.value, PRICES.value, print)
+    return judge.judge_remotely(files, endpoint, PER_ITEM.value, AGGREGATION.value, PRICES.value, print)
 
 
 def run_model(arguments: list[str]) -> int:
@@ -86,7 +86,7 @@ def run_model(arguments: list[str]) -> int:
         raise UserError("--config needs --model and --out, and nothing else beside config overrides.")
     import jax
 
-    from chestx_jax.loops import predict
+    from chestx_jax.inference import predict
 
     if DISTRIBUTED.value:
         jax.distributed.initialize()
@@ -96,4 +96,4 @@ def run_model(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ctrl-C: what was paid for is kept and told
-    door.run(main, positional=True)
+    cli.run(main, positional=True)

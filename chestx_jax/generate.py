@@ -10,10 +10,10 @@ import sys
 import jax
 from absl import flags, logging
 
-from chestx_jax import door
+from chestx_jax import cli
 from chestx_jax.errors import UserError
-from chestx_jax.loops import ask
-from chestx_jax.loops.held import hold
+from chestx_jax.inference import generate
+from chestx_jax.inference.loaded_model import hold
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 
@@ -45,16 +45,16 @@ def main(arguments: list[str]) -> int:
         raise UserError("--questions needs --out, the file the answers go to.")
     dtype = DTYPE.value or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     sampling = SamplingConfig(TEMPERATURE.value, TOP_P.value, TOP_K.value, LENGTH.value, group=1)
-    questions = ask.read_questions(QUESTIONS.value, IMAGE_ROOT.value) if QUESTIONS.value else []
-    one = ask.Question(QUESTION.value or "", tuple(IMAGE.value), REASONING.value)
+    questions = generate.read_questions(QUESTIONS.value, IMAGE_ROOT.value) if QUESTIONS.value else []
+    one = generate.Question(QUESTION.value or "", tuple(IMAGE.value), REASONING.value)
     mesh = make_mesh(MeshConfig(data=1, fsdp=1, tensor=-1))
     held = hold(MODEL.value or "", mesh, dtype, TOKENIZER.value, IMAGE_SIZE.value)
     if QUESTIONS.value:
-        added, failed = ask.answer_file(held, questions, OUT.value or "", sampling, SEED.value, BATCH.value)
+        added, failed = generate.answer_file(held, questions, OUT.value or "", sampling, SEED.value, BATCH.value)
         print(f"{OUT.value}: {added} answers added, {failed} of them errors")
         return 0
-    emit = None if JSON.value else ask.shown(held, lambda text: print(text, end="", flush=True))
-    (spoken,) = ask.answer(held, [ask.prepare(held, one)], sampling, SEED.value, emit)
+    emit = None if JSON.value else generate.shown(held, lambda text: print(text, end="", flush=True))
+    (spoken,) = generate.answer(held, [generate.prepare(held, one)], sampling, SEED.value, emit)
     if JSON.value:
         print(json.dumps(spoken, ensure_ascii=False))
         return 0
@@ -66,4 +66,4 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("model")
-    door.run(main)
+    cli.run(main)

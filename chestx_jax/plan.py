@@ -11,9 +11,10 @@ import pathlib
 
 from absl import flags
 
-from chestx_jax import door
+from chestx_jax import cli
 from chestx_jax.config import load_config, to_dataclass
-from chestx_jax.planning import planner, report, sweep, topology
+from chestx_jax.planning import planner, report, sweep
+from chestx_jax.planning.cost import topology
 from chestx_jax.recipes import JobConfig
 
 CONFIG = flags.DEFINE_string(
@@ -50,4 +51,4 @@ def _kept(name: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    door.run(main)
+    cli.run(main)

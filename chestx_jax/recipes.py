@@ -7,9 +7,9 @@ from typing import Literal
 from chestx_jax.config import ranged
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.data.packing import RowsConfig
-from chestx_jax.data.phantom.write import PhantomSpec
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.rewards.combine import RewardConfig
+from chestx_jax.phantom.dataset import PhantomSpec
+from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.image import ImageSpec

@@ -10,11 +10,11 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from chestx_jax import door
+from chestx_jax import cli
 from chestx_jax.config import to_dataclass
-from chestx_jax.loops import job
-from chestx_jax.loops.duties import Stopped
 from chestx_jax.recipes import JobConfig
+from chestx_jax.training import job
+from chestx_jax.training.loop_support import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the job: configs/NAME.py or configs/NAME.py:PRESET")
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives")
@@ -36,4 +36,4 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
     os.environ.setdefault("WANDB_MODE", "offline")
-    door.run(main)
+    cli.run(main)

@@ -6,7 +6,7 @@ python -m chestx_jax.evaluate --config=configs/eval.py:phantom --model=orbax:run
 from ml_collections import ConfigDict
 
 from chestx_jax.config import to_dict
-from chestx_jax.eval.settings import EvalConfig
+from chestx_jax.eval.config import EvalConfig
 
 
 def get_config(preset: str = "") -> ConfigDict:

@@ -18,10 +18,12 @@ os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-import arrays
 import hypothesis
 import jax
 import pytest
+
+from tests.helpers import arrays
+from tests.helpers.paths import ROOT
 
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 arrays.install()  # before the package is imported
@@ -31,8 +33,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compilation makes first examples slow, so no deadline; with CI set, the same examples on every run.
 hypothesis.settings.register_profile("chestx", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 hypothesis.settings.load_profile("chestx")
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arrays import checked
 from jaxtyping import Array, Float, Int, TypeCheckError, jaxtyped
 
 from chestx_jax.tokens.image import patch_positions
 from chestx_jax.tokens.positions import mrope
+from tests.helpers.arrays import checked
 
 
 @jaxtyped(typechecker=checked)

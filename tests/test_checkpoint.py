@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_rows import CONFIG, parameters
 
 from chestx_jax import checkpoint, sharding
 from chestx_jax.errors import UserError
@@ -17,6 +16,7 @@ from chestx_jax.model.config import computed
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.update import state as states
 from chestx_jax.update.optimizer import OptimizerConfig, optimizer
+from tests.helpers.tiny_rows import CONFIG, parameters
 
 TRANSFORM = optimizer(OptimizerConfig(), 10)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from ml_collections import config_dict
 
-from chestx_jax import config, door
+from chestx_jax import cli, config
 from chestx_jax.errors import UserError
 
 
@@ -252,19 +252,19 @@ def test_load_config_missing_file(config_file):
 
 
 def test_config_flags_are_checked(config_file):
-    door.check_config_flags(["door", f"--config={config_file}", "--config.sft.learning_rate=1", "--other"])
+    cli.check_config_flags(["door", f"--config={config_file}", "--config.sft.learning_rate=1", "--other"])
     for arguments in (
         ["--config", config_file, "--config.sft.nam=1"],
         [f"-config={config_file}", "-config.sft.nam", "1"],
     ):
         with pytest.raises(UserError, match=r"did you mean config\.sft\.name"):
-            door.check_config_flags(["door", *arguments])
+            cli.check_config_flags(["door", *arguments])
 
 
 DOOR = """
 from absl import flags
 from ml_collections import config_flags
-from chestx_jax import door
+from chestx_jax import cli
 from chestx_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config")
@@ -279,7 +279,7 @@ def main(arguments):
     print(CONFIG.value.sft.learning_rate)
 
 if __name__ == "__main__":
-    door.run(main)
+    cli.run(main)
 """
 
 FREE = "free some space and run the same command again."

@@ -1,21 +1,19 @@
 """The conversion door: there and back bit for bit, and one sentence for what cannot be converted."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
 
 import jax
 import pytest
-from tiny_models import tiny
 
 from chestx_jax.export import export_model
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.tokens.image import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_models import tiny
 
 
 @pytest.fixture(scope="module")

@@ -6,27 +6,29 @@ from collections.abc import Iterator
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests.helpers.paths import ROOT
+
 PACKAGE = "chestx_jax"
 
 # From the bottom up. Rooms of one layer are siblings and do not import each other; the ground may use itself.
-GROUND = ("types", "errors", "config", "sharding", "hosts", "progress", "metrics", "door")
+GROUND = ("types", "errors", "config", "files", "sharding", "multihost", "progress", "metrics", "cli")
 LAYERS = (
     GROUND,
-    ("lexicon", "tokens", "model"),
+    ("lexicon", "tokens", "model", "endpoint"),
     ("data", "rollout", "rewards"),
-    ("update",),
+    ("phantom", "update"),
     ("recipes",),
     ("programs",),
     ("checkpoint", "export", "eval", "planning"),
-    ("loops",),
-    ("train", "evaluate", "convert", "generate", "mine", "plan"),
+    ("inference",),
+    ("training",),
+    ("train", "evaluate", "convert", "generate", "plan"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-DOORS = LAYERS[-1]
+COMMANDS = LAYERS[-1]
 
 NEVER = ("torch", "tensorflow", "pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
-FLAGS = ("absl.flags", "absl.app", "argparse", "getopt", "ml_collections.config_flags", f"{PACKAGE}.door")
+FLAGS = ("absl.flags", "absl.app", "argparse", "getopt", "ml_collections.config_flags", f"{PACKAGE}.cli")
 WEIGHTS = ("orbax", "safetensors")
 DEVICE = ("jax", "flax", "optax", "orbax")
 
@@ -53,8 +55,8 @@ def violations(path: str, source: str) -> list[str]:
         return []
     if room not in LEVEL:
         return [f"{path}: {room} has no layer: give it one in tests/test_layers.py and in the README's map"]
-    is_door = room in DOORS or parts[-1] == "__main__"  # a room's own command line is a door too
-    reads_flags = is_door or room in ("config", "door")
+    is_command = room in COMMANDS or parts[-1] == "__main__"  # a room's own command line is a command too
+    reads_flags = is_command or room in ("config", "cli")
     writes_weights = room == "checkpoint" or parts[:2] == ("model", "hf")
     found = []
     for line, name in imports(source):
@@ -64,16 +66,16 @@ def violations(path: str, source: str) -> list[str]:
         if is_in(name, NEVER):
             problems.append("never used in this package")
         if is_in(name, FLAGS) and not reads_flags:
-            problems.append("only doors read flags")
+            problems.append("only commands read flags")
         if is_in(name, ("ml_collections",)) and not reads_flags:
-            problems.append("configs are frozen dataclasses below the doors")
-        if is_in(name, WEIGHTS) and not (writes_weights or is_door):
+            problems.append("configs are frozen dataclasses below the commands")
+        if is_in(name, WEIGHTS) and not (writes_weights or is_command):
             problems.append("only checkpoint and model/hf read or write weights")
         # flax.struct only registers a pytree of numpy arrays
         if is_in(name, DEVICE) and room in ("lexicon", "tokens") and not is_in(name, ("flax.struct",)):
             problems.append("lexicon and tokens are numpy only")
         if is_in(name, (PACKAGE,)) and name != PACKAGE:
-            problems += _layer_problems(room, is_door, name.split(".")[1])
+            problems += _layer_problems(room, is_command, name.split(".")[1])
         found += [f"{PACKAGE}/{path}:{line}: {name}: {problem}" for problem in problems]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", True):
@@ -81,10 +83,10 @@ def violations(path: str, source: str) -> list[str]:
     return found
 
 
-def _layer_problems(room: str, is_door: bool, other: str) -> list[str]:
+def _layer_problems(room: str, is_command: bool, other: str) -> list[str]:
     if other not in LEVEL:
         return [f"{other} has no layer"]
-    if other == room or (is_door and other in GROUND) or (room in GROUND and other in GROUND):
+    if other == room or (is_command and other in GROUND) or (room in GROUND and other in GROUND):
         return []
     if room == "rewards" and other == "model":
         return ["rewards never import model: they read token ids"]
@@ -111,8 +113,8 @@ def test_config_files_only_describe_a_run(path):
         assert not is_in(name, (PACKAGE,)) or is_typed_config, f"{path}:{line}: {name}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.removesuffix(".py") in DOORS])
-def test_doors_are_thin(path):
+@pytest.mark.parametrize("path", [path for path in FILES if path.removesuffix(".py") in COMMANDS])
+def test_commands_are_thin(path):
     """Flags, typed config, one call: what is longer belongs into a room."""
     assert len((ROOT / PACKAGE / path).read_text().splitlines()) <= 100
 
@@ -134,14 +136,14 @@ def test_files_hold_one_idea(path):
         ("types.py", "from chestx_jax.model import rope", "above"),
         ("tokens/rows.py", "import jax.numpy as jnp", "numpy only"),
         ("lexicon/tables.py", "from flax import linen", "numpy only"),
-        ("loops/sft.py", "from absl import flags", "only doors read flags"),
-        ("loops/sft.py", "import argparse", "only doors read flags"),
-        ("loops/sft.py", "from chestx_jax import door", "only doors read flags"),
+        ("training/sft.py", "from absl import flags", "only commands read flags"),
+        ("training/sft.py", "import argparse", "only commands read flags"),
+        ("training/sft.py", "from chestx_jax import cli", "only commands read flags"),
         ("model/config.py", "import ml_collections", "frozen dataclasses"),
-        ("loops/sft.py", "import orbax.checkpoint as ocp", "only checkpoint"),
+        ("training/sft.py", "import orbax.checkpoint as ocp", "only checkpoint"),
         ("model/lora.py", "from safetensors.numpy import save_file", "only checkpoint"),
-        ("eval/scores.py", "import torch", "never used"),
-        ("eval/scores.py", "from torch.nn import functional", "never used"),
+        ("eval/statistics/scores.py", "import torch", "never used"),
+        ("eval/statistics/scores.py", "from torch.nn import functional", "never used"),
         ("train.py", "import tensorflow as tf", "never used"),
         ("data/reader.py", "import pickle", "never used"),
         ("data/reader.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "no pickle"),
@@ -161,12 +163,12 @@ def test_broken_rules_are_seen(path, source, rule):
             "rewards/process.py",
             "from chestx_jax.lexicon import tables\nfrom chestx_jax.types import Findings\nimport jax",
         ),
-        ("lexicon/__main__.py", "from absl import flags\nfrom chestx_jax import door"),
+        ("lexicon/__main__.py", "from absl import flags\nfrom chestx_jax import cli"),
         (
             "train.py",
-            "from absl import flags\nfrom ml_collections import config_flags\nfrom chestx_jax.loops import sft",
+            "from absl import flags\nfrom ml_collections import config_flags\nfrom chestx_jax.training import sft",
         ),
-        ("model/hf.py", "import safetensors"),
+        ("model/hf/weights.py", "import safetensors"),
         ("model/hf/write.py", "import safetensors"),
         ("checkpoint.py", "import orbax.checkpoint as ocp\nfrom chestx_jax.update.state import TrainState"),
         ("data/reader.py", "import numpy as np\nnp.load('x', allow_pickle=False)"),
@@ -175,3 +177,35 @@ def test_broken_rules_are_seen(path, source, rule):
 )
 def test_kept_rules_are_left_alone(path, source):
     assert violations(path, source) == []
+
+
+def test_no_circle_of_imports():
+    """Modules import each other in one direction only, imports inside functions counted."""
+    modules = {f"{PACKAGE}.{path[:-3].replace('/', '.')}".removesuffix(".__init__"): path for path in FILES}
+    uses = {
+        name: {
+            module
+            for _, target in imports((ROOT / PACKAGE / path).read_text())
+            for module in _module_of(target, modules)
+        }
+        - {name}
+        for name, path in modules.items()
+    }
+    while leaves := {name for name, targets in uses.items() if not targets & uses.keys()}:
+        uses = {name: targets for name, targets in uses.items() if name not in leaves}
+    while roots := uses.keys() - set().union(*uses.values()):  # what stands above a circle is no part of one
+        uses = {name: targets for name, targets in uses.items() if name not in roots}
+    assert not uses, f"circles among {sorted(uses)}"
+
+
+def _module_of(target: str, modules: dict[str, str]) -> set[str]:
+    """The package's module that an imported dotted name (a module, or something in one) stands for."""
+    return {name for name in (target, target.rpartition(".")[0]) if name in modules and name != PACKAGE} and {
+        next(name for name in (target, target.rpartition(".")[0]) if name in modules)
+    }
+
+
+@pytest.mark.parametrize("folder", sorted({path.rpartition("/")[0] for path in FILES if "/" in path}))
+def test_folders_stay_readable(folder):
+    """A room of more than sixteen files gets rooms of its own."""
+    assert len([path for path in FILES if path.rpartition("/")[0] == folder]) <= 16

@@ -6,24 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.reader import find_problems
-from chestx_jax.eval import judgements, predicted
-from chestx_jax.eval.accuracy import outcomes
-from chestx_jax.eval.audit import audit, record_remarks
-from chestx_jax.eval.intervals import interval
-from chestx_jax.eval.ratescore import rated
-from chestx_jax.eval.records import raw_records, read_good_predictions
-from chestx_jax.eval.tables import aligned
+from chestx_jax.eval import score_files
+from chestx_jax.eval.judges import judgements
+from chestx_jax.eval.judges.ratescore import rated
+from chestx_jax.eval.predictions.accuracy import outcomes
+from chestx_jax.eval.predictions.records import raw_records, read_good_predictions
+from chestx_jax.eval.report.tables import aligned
+from chestx_jax.eval.statistics.audit import audit, record_remarks
+from chestx_jax.eval.statistics.bootstrap import interval
 
 Say = Callable[[str], None]
 
 
 def score_predictions(paths: Sequence[str], rule: str, family: str, strip_echo: bool, say: Say) -> dict[str, Any]:
     """Accuracy of stored predictions: `{"files": […], "macro", "micro"}`, fractions, files in the order given."""
-    files = [predicted.score_file(path, rule, family, strip_echo) for path in paths]
+    files = [score_files.score_file(path, rule, family, strip_echo) for path in paths]
     for path, file in zip(paths, files, strict=True):
         file["remarks"] = record_remarks(raw_records(path))
         file |= _open_answers(path, say)
-    document = predicted.summary(files)
+    document = score_files.summary(files)
     rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
     columns = ("n", "n_valid", "n_correct", "unparsed", "accuracy", "accuracy_all")
     say(aligned([["file", *columns], *([name, *(shown(row.get(c)) for c in columns)] for name, row in rows)]))
@@ -80,9 +81,9 @@ def score_audit(paths: Sequence[str], say: Say) -> dict[str, Any]:
 
 def compare(places: Sequence[str], out: Path, say: Say) -> dict[str, Any]:
     """Runs side by side, on one page in `out` (see `comparing`)."""
-    from chestx_jax.eval import comparing  # with jax, which the other commands here start without
+    from chestx_jax.eval import compare  # with jax, which the other commands here start without
 
-    return comparing.compare_runs(places, out, say)
+    return compare.compare_runs(places, out, say)
 
 
 def validate(paths: Sequence[str], image_root: str | None, say: Say) -> dict[str, Any]:

@@ -5,6 +5,6 @@ from chestx_jax.lexicon.extract import findings
 from chestx_jax.lexicon.gold import reference
 from chestx_jax.lexicon.lexicon import Lexicon, load
 from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.lexicon.vocabulary import Tables, tables
+from chestx_jax.lexicon.token_tables import Tables, tables
 
 __all__ = ["Finding", "Lexicon", "Tables", "extract", "findings", "load", "reference", "tables"]

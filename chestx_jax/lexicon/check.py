@@ -2,7 +2,7 @@
 
 from chestx_jax.lexicon import automaton, words
 from chestx_jax.lexicon.lexicon import Lexicon
-from chestx_jax.lexicon.vocabulary import relations
+from chestx_jax.lexicon.token_tables import relations
 from chestx_jax.types import LABELS
 
 

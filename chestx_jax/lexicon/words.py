@@ -18,7 +18,7 @@ from chestx_jax.lexicon.alphabet import (
     QUESTION,
     SEMICOLON,
     STOP,
-)  # fmt: skip
+)
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import Lexicon
 

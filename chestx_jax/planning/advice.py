@@ -1,6 +1,6 @@
 """What to change when a program does not fit, in one or two sentences."""
 
-from chestx_jax.planning.chips import GIB, Chip
+from chestx_jax.planning.cost.chips import GIB, Chip
 from chestx_jax.planning.stages import Planned, stages
 from chestx_jax.recipes import EvaluationConfig, JobConfig
 

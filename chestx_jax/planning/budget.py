@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chestx_jax.planning.hlo.schedule import Work
 from chestx_jax.planning.planner import Plan
-from chestx_jax.planning.walk import Work
 
 TOLERANCE = {"peak": 0.03, "flops": 0.01, "collectives": 0.05}
 SMALL = 64 * 1024  # bytes: what is less does not matter

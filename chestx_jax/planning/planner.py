@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from chestx_jax.config import choose
 from chestx_jax.errors import UserError
 from chestx_jax.planning.advice import advice, room
-from chestx_jax.planning.compiling import compile_program
-from chestx_jax.planning.resident import Layout, layout, resident
-from chestx_jax.planning.roofline import cost
+from chestx_jax.planning.cost.resident_memory import Layout, layout, resident
+from chestx_jax.planning.cost.roofline import cost
+from chestx_jax.planning.cost.topology import Topology
+from chestx_jax.planning.hlo.compile import compile_program
 from chestx_jax.planning.stages import Planned, Stage, expected_of, stages, step_seconds
-from chestx_jax.planning.topology import Topology
-from chestx_jax.programs import programs
+from chestx_jax.programs.job import programs
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from chestx_jax.planning.advice import room
-from chestx_jax.planning.chips import GIB
+from chestx_jax.planning.cost.chips import GIB
+from chestx_jax.planning.cost.resident_memory import Layout
 from chestx_jax.planning.planner import Plan
-from chestx_jax.planning.resident import Layout
 from chestx_jax.planning.stages import Planned
 
 _COLUMNS = (
@@ -57,7 +57,7 @@ def text(plan: Plan) -> str:
     lines += [_held(name, layout) for name, layout in plan.layouts.items()]
     lines += [
         "predicted s: every instruction at the slower of its FLOPs and its HBM bytes, plus collectives that no "
-        "computation covers (chestx_jax/planning/roofline.py); completions at their longest",
+        "computation covers (chestx_jax/planning/cost/roofline.py); completions at their longest",
         *plan.advice,
     ]
     return "\n".join(lines)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from chestx_jax.errors import UserError
-from chestx_jax.planning.analytic import Expected, expected
-from chestx_jax.planning.compiling import Compiled
-from chestx_jax.planning.roofline import Cost
-from chestx_jax.programs import resolved
+from chestx_jax.planning.cost.model_flops import Expected, expected
+from chestx_jax.planning.cost.roofline import Cost
+from chestx_jax.planning.hlo.compile import Compiled
+from chestx_jax.programs.job import resolved
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig
 
 Stage = SftConfig | GrpoConfig | EvaluationConfig

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from chestx_jax.errors import UserError
-from chestx_jax.planning.chips import GIB
+from chestx_jax.planning.cost.chips import GIB
+from chestx_jax.planning.cost.topology import Topology
 from chestx_jax.planning.planner import Plan, plan, undivided
 from chestx_jax.planning.report import markdown
 from chestx_jax.planning.stages import stages, with_micro_batches
-from chestx_jax.planning.topology import Topology
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig
 from chestx_jax.sharding import MeshConfig
 

@@ -12,7 +12,7 @@ import numpy as np
 from chestx_jax.lexicon.extract import extract, rows
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, Lexicon
 from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.lexicon.vocabulary import Relations, relations
+from chestx_jax.lexicon.token_tables import Relations, relations
 from chestx_jax.rewards import verify
 
 CORRECT, PARTIAL, WRONG, UNSCORED = "correct", "partial", "wrong", "not scored"

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 from jaxtyping import Array, Int
 
-from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.rewards import scan, scopes
 from chestx_jax.types import Findings
 

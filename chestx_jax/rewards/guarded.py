@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.lexicon.vocabulary import Relations
+from chestx_jax.lexicon.token_tables import Relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.verify import Verdicts
 from chestx_jax.types import Findings

@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, UInt
 
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
-from chestx_jax.lexicon import vocabulary as t
-from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.lexicon import token_tables as t
+from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.rewards.scan import Words
 from chestx_jax.rewards.scopes import Matches
 from chestx_jax.types import LABELS, TASKS, Completion, Reference

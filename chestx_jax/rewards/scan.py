@@ -1,4 +1,4 @@
-"""Sampled token ids as words: the three automata of `lexicon/vocabulary.py` followed in one scan over tokens.
+"""Sampled token ids as words: the three automata of `lexicon/token_tables.py` followed in one scan over tokens.
 
 The plain twin is `lexicon/words.py`. Arrays are time-major, [T, B]: T = parts of all tokens and two closing steps.
 """
@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Int
 
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
-from chestx_jax.lexicon import vocabulary as t
-from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.lexicon import token_tables as t
+from chestx_jax.lexicon.token_tables import Tables
 
 _HALVED = 8  # tokens of a text that are read in halves; a vocabulary has a handful of such tokens
 _PHRASE_BREAKS = a.COMMA | a.SEMICOLON | a.COLON | a.BRACKET

@@ -16,7 +16,7 @@ from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
 from chestx_jax.lexicon.lexicon import ROLE
 from chestx_jax.lexicon.scopes import DEFINES, INTRODUCES, OBSERVES, SUPPOSES, TELLS
-from chestx_jax.lexicon.vocabulary import Tables
+from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.rewards.scan import Words
 from chestx_jax.types import Findings
 

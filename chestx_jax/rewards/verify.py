@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from chestx_jax.lexicon.vocabulary import Relations
+from chestx_jax.lexicon.token_tables import Relations
 from chestx_jax.types import LABELS, Findings
 
 NO_FINDING = LABELS.index("No Finding")

@@ -10,7 +10,7 @@ from chestx_jax.model.config import ModelConfig
 from chestx_jax.rollout.engine import last_index, next_position
 from chestx_jax.rollout.sampling import distribution
 from chestx_jax.types import Prompts
-from chestx_jax.update.vocabulary_parts import vocabulary_stats
+from chestx_jax.update.chunked_vocab import vocabulary_stats
 
 
 @struct.dataclass

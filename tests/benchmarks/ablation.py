@@ -16,9 +16,9 @@ import numpy as np
 from scipy import stats
 
 from chestx_jax.config import to_dataclass
-from chestx_jax.eval.tables import aligned
-from chestx_jax.loops import job
+from chestx_jax.eval.report.tables import aligned
 from chestx_jax.recipes import JobConfig
+from chestx_jax.training import job
 from configs import rl
 
 COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")

@@ -21,12 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 
-from tiny_models import EOS, FP32, PAD, TOKEN_IDS, example  # noqa: E402
-
-from chestx_jax.model import hf  # noqa: E402
 from chestx_jax.model.config import ModelConfig, VisionConfig  # noqa: E402
+from chestx_jax.model.hf import weights  # noqa: E402
 from chestx_jax.model.qwen_vl import init  # noqa: E402
 from chestx_jax.rollout.engine import generate  # noqa: E402
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary  # noqa: E402
@@ -34,6 +32,7 @@ from chestx_jax.tokens.rows import pack, prompts  # noqa: E402
 from chestx_jax.update.optimizer import OptimizerConfig, optimizer  # noqa: E402
 from chestx_jax.update.state import fresh  # noqa: E402
 from chestx_jax.update.steps import sft_step  # noqa: E402
+from tests.helpers.tiny_models import EOS, FP32, PAD, TOKEN_IDS, example  # noqa: E402
 
 CONFIG = ModelConfig(
     vocab_size=4096, layers=6, width=256, heads=8, kv_heads=4, hidden=768, mrope_section=(4, 6, 6), tied=True,
@@ -104,7 +103,7 @@ def _theirs(params, training, asking):
     from transformers import Qwen2VLForConditionalGeneration
 
     with tempfile.TemporaryDirectory() as folder:
-        hf.save(f"{folder}/model", CONFIG, params, TOKEN_IDS, {})
+        weights.save(f"{folder}/model", CONFIG, params, TOKEN_IDS, {})
         model = Qwen2VLForConditionalGeneration.from_pretrained(f"{folder}/model", dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-6, weight_decay=0.0)
     inputs, asked = torch_inputs(training), torch_inputs(asking)

@@ -19,10 +19,10 @@ import numpy as np
 
 from chestx_jax import sharding
 from chestx_jax.config import to_dataclass
-from chestx_jax.eval.tables import aligned
-from chestx_jax.loops import job as jobs
-from chestx_jax.loops.setting import make_setting
+from chestx_jax.eval.report.tables import aligned
 from chestx_jax.recipes import JobConfig
+from chestx_jax.training import job as jobs
+from chestx_jax.training.run_context import make_setting
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import completion_stats
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import browser as chromium
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from test_eval_page import prediction
 
-from chestx_jax.eval.report import write_report
-from chestx_jax.eval.scores import evaluate_predictions
+from chestx_jax.eval.report.html import write_report
+from chestx_jax.eval.statistics.scores import evaluate_predictions
 from chestx_jax.lexicon import load
+from tests.helpers import browser as chromium
 
 SAYS = "<think> There is pulmonary edema. A pleural effusion is seen on the left. The heart is large. </think>" * 3
 

@@ -21,18 +21,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
-from timing import median_seconds
 
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
-from chestx_jax.planning import report, topology
-from chestx_jax.planning.chips import GIB, Chip, cpu
+from chestx_jax.planning import report
+from chestx_jax.planning.cost import topology
+from chestx_jax.planning.cost.chips import GIB, Chip, cpu
+from chestx_jax.planning.cost.roofline import cost
 from chestx_jax.planning.planner import mesh_of, plan
-from chestx_jax.planning.roofline import cost
-from chestx_jax.programs import Program, programs
+from chestx_jax.programs.job import Program, programs
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.sharding import MeshConfig
+from tests.benchmarks.timing import median_seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = "https://github.com/AI-Hypercomputer/tpu-recipes/tree/main/training/trillium"

@@ -12,11 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from reward_texts import differences, text, vocabulary
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import chestx_jax
 from chestx_jax import lexicon
+from tests.helpers.reward_texts import differences, text, vocabulary
 
 CHUNK, WIDTH, ROOT = 500, 192, Path(chestx_jax.__file__).parent
 
@@ -24,7 +23,7 @@ CHUNK, WIDTH, ROOT = 500, 192, Path(chestx_jax.__file__).parent
 def version() -> str:
     """What the result depends on: the lexicon, both readings and the texts' grammar."""
     parts = [*sorted((ROOT / "lexicon").glob("*")), *(ROOT / "rewards" / f"{name}.py" for name in ("scan", "scopes"))]
-    parts.append(Path(__file__).resolve().parents[1] / "reward_texts.py")
+    parts.append(Path(__file__).resolve().parents[1] / "helpers/reward_texts.py")
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()[:16]
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from chestx_jax.eval.answers import reasoning_text
+from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.lexicon import findings, load
 from chestx_jax.lexicon.extract import extract, rows
-from chestx_jax.lexicon.vocabulary import Relations, relations
+from chestx_jax.lexicon.token_tables import Relations, relations
 from chestx_jax.rewards import process, verify
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared/data/radrbench_outputs/reasoning_res"

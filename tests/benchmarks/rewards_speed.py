@@ -18,17 +18,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from reward_texts import sentence
-from timing import median_seconds
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax import lexicon
 from chestx_jax.config import to_dataclass
 from chestx_jax.lexicon.extract import extract as plain
-from chestx_jax.rewards.combine import RewardConfig, score
 from chestx_jax.rewards.extract import extract
+from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.tokens.tokenizer import load_tokenizer, token_bytes
 from chestx_jax.types import LABELS, Completion
+from tests.benchmarks.timing import median_seconds
+from tests.helpers.reward_texts import sentence
 
 TOKENIZER = Path(__file__).resolve().parents[2].parent / "shared/data/qwen2vl/qwen2-vl-2b"
 ROWS = 151_936

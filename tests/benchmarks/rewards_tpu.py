@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from chestx_jax import lexicon
-from chestx_jax.lexicon.vocabulary import Tables
-from chestx_jax.planning import topology
-from chestx_jax.rewards.combine import RewardConfig, score
+from chestx_jax.lexicon.token_tables import Tables
+from chestx_jax.planning.cost import topology
+from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.tokens.tokenizer import load_tokenizer, token_bytes
 from chestx_jax.types import Completion
 

@@ -13,12 +13,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
-
-from tiny_models import PAD, TOKEN_IDS, examples, tiny  # noqa: E402
+sys.path[:0] = [str(HERE.parent.parent)]
 
 from chestx_jax.model import hf  # noqa: E402
 from chestx_jax.model.qwen_vl import shapes  # noqa: E402
+from tests.helpers.tiny_models import PAD, TOKEN_IDS, examples, tiny  # noqa: E402
 
 CASES = {
     "qwen2_vl": {"family": "qwen2_vl", "heads": 4, "kv_heads": 2},
@@ -40,7 +39,8 @@ def parameters(config):
 def main() -> None:
     import torch
     import transformers
-    from test_hf_parity import torch_inputs
+
+    from tests.model.hf.test_parity import torch_inputs
 
     for name, case in CASES.items():
         config = tiny(**case)

@@ -1,0 +1,252 @@
+"""The offline judge: RadRScore from the lexicon's findings, no network, one verdict per finding.
+
+The terms rest on the reward's verdicts (`rewards.verify`, without the training guards), here over host-side readings,
+so that training and evaluation mean the same thing by a finding and by its truth. Factuality and completeness are
+summed up as the release's judge does it: `process.precision` goes by sentence and grants half of what only inference
+bears out, `process.recall` also credits what the reasoning weighs without stating it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from chestx_jax.data.schema import Drawn, parse_drawn
+from chestx_jax.eval.answers.parsing import reasoning_text
+from chestx_jax.eval.predictions.records import Prediction
+from chestx_jax.lexicon import Finding, Lexicon, automaton, reference, scopes
+from chestx_jax.lexicon.extract import rows
+from chestx_jax.lexicon.token_tables import relations
+from chestx_jax.lexicon.words import words
+from chestx_jax.rewards import process, verify
+from chestx_jax.rewards.guarded import Guards
+from chestx_jax.types import LABELS, Findings, Reference
+
+POLARITIES = ("absent", "present")
+CERTAINTIES = ("hypothetical", "hedged", "asserted")
+SIDES = ("", "left", "right", "both")
+LUNG_OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
+SUPPORTED, INFERRED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = (
+    "supported", "inferred", "contradicted", "unsupported", "not scored",
+)  # fmt: skip
+BLOCK = 256  # predictions judged at a time
+GOLD_SLOTS = 128  # findings of a report, and of the reference steps; no text of 2,000 words has had more
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One finding of the reasoning: what it says, where (characters of `reasoning_text`), and what becomes of it."""
+
+    concept: str
+    polarity: str
+    certainty: str
+    side: str
+    step: int
+    verdict: str
+    start: int
+    end: int
+
+    @property
+    def label(self) -> str:
+        """In words: `left Pleural Effusion, absent`."""
+        hedge = "" if self.certainty == "asserted" else f", {self.certainty}"
+        return f"{self.side} {self.concept}, {self.polarity}{hedge}".strip()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Scores of one prediction in [0, 1], None without a report; `claims` counts its distinct scored findings."""
+
+    factuality: float | None
+    completeness: float | None
+    effectiveness: float | None
+    radrscore: float | None
+    drawn_factuality: float | None
+    claims: float
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reasoning text as the lexicon reads it."""
+
+    text: str
+    findings: tuple[Finding, ...]
+    sentences: int
+    words: int
+
+
+def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judgement]:
+    """Judges each prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
+    readings = [read(reasoning_text(prediction.pred), lexicon) for prediction in predictions]
+    judged = partial(jax.jit(_terms), _Relations(**relations(lexicon)))
+    slots = _slots(max((len(reading.findings) for reading in readings), default=1))
+    found: list[Judgement] = []
+    for start in range(0, len(predictions), BLOCK):
+        block, known = predictions[start : start + BLOCK], readings[start : start + BLOCK]
+        terms = _judge_block(judged, block, known, lexicon, slots)
+        found += [_judgement(*parts, lexicon) for parts in zip(block, known, terms, strict=True)]
+    return found
+
+
+def read(text: str, lexicon: Lexicon) -> Reading:
+    """The findings, sentences and words of a text."""
+    machine = automaton.build(lexicon)
+    found = words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
+    sentences = sum(word.boundary for word in found[:-1])
+    return Reading(text, tuple(scopes.findings(lexicon, machine, found)), sentences, len(found) - 1)
+
+
+@struct.dataclass
+class _Relations:
+    """The part of the lexicon's tables that judging reads; the rest serves the scan of tokens."""
+
+    is_a: np.ndarray
+    denies: np.ndarray
+    counted: np.ndarray
+    region: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """One row of what the jitted functions say: the three terms, and what each slot is."""
+
+    factuality: float
+    completeness: float
+    effectiveness: float
+    scored: np.ndarray
+    right: np.ndarray
+    inferred: np.ndarray
+    opposed: np.ndarray
+
+
+def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Array, sentences: jax.Array):
+    every = jnp.arange(word_count.shape[0])
+    judged = process.process(compiled, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), Guards())
+    turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
+    opposed = verify.stated(compiled, turned, gold.report)
+    verdicts = judged.verdicts
+    factual = process.precision(compiled, claims, gold.report, verdicts)
+    complete = process.recall(compiled, claims, process.wanted(gold, every))
+    terms = (factual, complete, judged.effectiveness)
+    inferred = verify.inferred(compiled, claims, gold.report, verdicts)
+    return *terms, verdicts.scored, verdicts.correct > 0, inferred, opposed
+
+
+def _judge_block(
+    judged: Callable, block: Sequence[Prediction], readings: Sequence[Reading], lexicon: Lexicon, slots: int
+) -> Iterator[_Terms]:
+    """Rows of one block; it is filled up to `BLOCK` so that one program serves all."""
+    short = BLOCK - len(block)
+    gold = reference(
+        lexicon,
+        [p.reports for p in block] + [()] * short,
+        [p.steps for p in block] + [()] * short,
+        [""] * BLOCK,
+        [p.task for p in block] + ["binary"] * short,
+        GOLD_SLOTS,
+    )
+    claims = rows([reading.findings for reading in readings] + [()] * short, slots)
+    counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
+    factual, complete, effective, *slotwise = (np.asarray(part) for part in judged(claims, gold, *counts))
+    return (
+        _Terms(float(factual[i]), float(complete[i]), float(effective[i]), *(part[i] for part in slotwise))
+        for i in range(len(block))
+    )
+
+
+def _judgement(prediction: Prediction, reading: Reading, terms: _Terms, lexicon: Lexicon) -> Judgement:
+    judged = any(report.strip() for report in prediction.reports)
+    values = (terms.factuality, terms.completeness, terms.effectiveness) if judged else (None, None, None)
+    claims = [finding for slot, finding in enumerate(reading.findings) if terms.scored[slot]]
+    distinct = {(finding.concept, finding.polarity) for finding in claims}
+    offsets = _characters(reading.text)
+    marks = [
+        _mark(finding, _verdict(finding, slot, terms) if judged else NOT_SCORED, offsets, lexicon)
+        for slot, finding in enumerate(reading.findings)
+        if not lexicon.concepts[finding.concept].general
+    ]
+    return Judgement(
+        factuality=values[0],
+        completeness=values[1],
+        effectiveness=values[2],
+        radrscore=sum(value for value in values if value is not None) / 3 if judged else None,
+        drawn_factuality=_drawn_factuality(claims, prediction.drawn),
+        claims=float(len(distinct)),
+        marks=tuple(marks),
+    )
+
+
+def _verdict(finding: Finding, slot: int, terms: _Terms) -> str:
+    if not terms.scored[slot]:
+        return NOT_SCORED
+    if terms.right[slot]:
+        return INFERRED if terms.inferred[slot] else SUPPORTED
+    return CONTRADICTED if terms.opposed[slot] or not finding.polarity else UNSUPPORTED
+
+
+def _slots(most: int) -> int:
+    """A power of two that holds them all, so that few shapes are ever compiled."""
+    return max(16, 1 << (most - 1).bit_length())
+
+
+def _drawn_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) -> float | None:
+    """Share of the claims about the 12 labels that the drawing bears out, sides included; None without any."""
+    if drawn is None:
+        return None
+    truth = [parse_drawn(text) for text in drawn]
+    about = _once([finding for finding in claims if finding.concept < len(LABELS)])
+    return sum(_drawn_true(finding, truth) for finding in about) / len(about) if about else None
+
+
+def _once(claims: Sequence[Finding]) -> list[Finding]:
+    """Each concept and polarity once: its first mention with a side, else its first."""
+    kept: dict[tuple[int, int], Finding] = {}
+    for claim in claims:
+        key = (claim.concept, claim.polarity)
+        if key not in kept or (claim.side and not kept[key].side):
+            kept[key] = claim
+    return list(kept.values())
+
+
+def _drawn_true(finding: Finding, truth: Sequence[Drawn]) -> bool:
+    label = LABELS[finding.concept]
+    if label == "No Finding":
+        return bool(finding.polarity) == (not truth)
+    found = any(label in _kinds(d.label) and _sides_fit(finding.side, SIDES.index(d.side)) for d in truth)
+    return bool(finding.polarity) == found
+
+
+def _kinds(label: str) -> tuple[str, ...]:
+    """What a drawn label also is, of the 12: the phantom's own account, whatever finer tree the lexicon keeps."""
+    if label in LUNG_OPACITIES:
+        return label, "Lung Opacity"
+    return (label, "Enlarged Cardiomediastinum") if label == "Cardiomegaly" else (label,)
+
+
+def _sides_fit(asked: int, found: int) -> bool:
+    """Whether what is said of side `asked` is borne out by `found`; unsaid fits any, both bears out each."""
+    return not asked or not found or asked == found or found == 3
+
+
+def _characters(text: str) -> list[int]:
+    """Character index of every byte of the UTF-8 text, and of its end."""
+    return [i for i, character in enumerate(text) for _ in character.encode("utf-8", "surrogatepass")] + [len(text)]
+
+
+def _mark(finding: Finding, verdict: str, offsets: Sequence[int], lexicon: Lexicon) -> Mark:
+    return Mark(
+        lexicon.concepts[finding.concept].name,
+        POLARITIES[finding.polarity],
+        CERTAINTIES[finding.certainty],
+        SIDES[finding.side],
+        finding.step,
+        verdict,
+        offsets[finding.first],
+        offsets[finding.last] + 1,
+    )

@@ -1,0 +1,159 @@
+"""RadRScore by an LLM judge behind an OpenAI-compatible endpoint: the release's calls and record form, our audit trail.
+
+The judged records have the release's fields, so that `judgements.aggregate` reads them; a reply that never became the
+JSON asked for is stored as `{"error": …}` and counts as malformed. Each record also carries `judge`: model, prompt
+version and tokens.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from chestx_jax.endpoint.client import Endpoint, Refused, Reply, ask, each, until_down
+from chestx_jax.errors import UserError
+from chestx_jax.eval.answers.parsing import reasoning_text
+from chestx_jax.eval.judges import prompts
+from chestx_jax.eval.predictions.accuracy import outcome
+from chestx_jax.eval.predictions.records import Prediction, to_record
+
+FIELDS = ("gt_key_finding", "pred_key_finding", "recall_res", "precision_res", "efficiency")
+TRIES = 3  # times a reply that is not the JSON asked for is asked for again
+NEEDED = {
+    "findings": ("key_conclusion",),
+    "recall": ("recalled_count",),
+    "precision": ("correct_count",),
+    "efficiency": ("effective_count", "ineffective_count"),
+}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Calls and tokens of a judgement; tokens of cached replies are in `saved` since they were paid for before."""
+
+    calls: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    saved: int = 0
+
+    def plus(self, reply: Reply) -> "Usage":
+        """The sum with one more reply."""
+        prompt, completion = reply.prompt_tokens or 0, reply.completion_tokens or 0
+        if reply.cached:
+            return replace(self, cached=self.cached + 1, saved=self.saved + prompt + completion)
+        return Usage(
+            self.calls + 1, self.cached, self.prompt_tokens + prompt, self.completion_tokens + completion, self.saved
+        )
+
+    def sum(self, other: "Usage") -> "Usage":
+        """Field by field."""
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+def judge_all(
+    endpoint: Endpoint, predictions: Sequence[Prediction], say: Callable[[str], None]
+) -> Iterator[tuple[int, dict[str, Any], Usage]]:
+    """(index, judged record, usage) as they come, every prediction accounted for.
+
+    Raises:
+      UserError: the endpoint refuses the request itself.
+    """
+    pending = dict(enumerate(predictions))
+    results = each(endpoint.workers, partial(_judge, endpoint), list(pending.items()))
+    for (index, _), (record, usage) in until_down(results, _unreachable, endpoint.patience):
+        del pending[index]
+        for field in FIELDS:
+            if "error" in record[field]:
+                say(f"item {index}: {field} could not be judged ({record[field]['error'][:80]})")
+        yield index, record, usage
+    for index, prediction in pending.items():  # the endpoint is down: counted as what they are
+        yield index, to_record(prediction) | {field: {"error": "not asked"} for field in FIELDS}, Usage()
+
+
+def estimate(predictions: Sequence[Prediction]) -> dict[str, int]:
+    """Calls and tokens that judging will take, at four characters a token: an upper bound, the cache not looked at."""
+    characters = 0
+    for p in predictions:
+        own, gold, report = len(reasoning_text(p.pred)), sum(map(len, p.steps)), sum(map(len, p.reports))
+        characters += 2 * (own + gold) + report + (own + gold) // 2 + 5 * 700
+    return {
+        "calls": 5 * len(predictions),
+        "prompt_tokens": characters // 4,
+        "completion_tokens": 5 * 150 * len(predictions),
+    }
+
+
+def parse_json(text: str, needed: Sequence[str]) -> dict[str, Any] | None:
+    """The first JSON object in `text` (prose and code fences around it allowed) that has the needed keys."""
+    decoder = json.JSONDecoder()
+    for match in re.finditer(r"\{", text):
+        try:
+            found, _ = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and all(key in found for key in needed):
+            return found
+    return None
+
+
+def _judge(endpoint: Endpoint, numbered: tuple[int, Prediction]) -> tuple[dict[str, Any], Usage]:
+    _, prediction = numbered
+    usage = Usage()
+
+    def call(kind: str, prompt: str) -> dict[str, Any]:
+        nonlocal usage
+        found, spent = _call(endpoint, kind, prompt)
+        usage = usage.sum(spent)
+        return found
+
+    reasoning, reference = reasoning_text(prediction.pred), "\n".join(prediction.steps)
+    gold = call("findings", prompts.findings(reference))
+    given = call("findings", prompts.findings(reasoning))
+    observed = [reply.get("key_conclusion") or [] for reply in (gold, given)]
+    record = to_record(prediction) | {
+        "correct": "yes" if outcome(prediction).correct else "no",
+        "gt_key_finding": gold,
+        "pred_key_finding": given,
+        "recall_res": call("recall", prompts.recall(*observed)),
+        "precision_res": call("precision", prompts.precision(_reports(prediction), observed[1])),
+        "efficiency": call("efficiency", prompts.efficiency(reference, reasoning)),
+    }
+    record["judge"] = {"model": endpoint.model, "url": endpoint.url, "prompts": prompts.VERSION, **usage.__dict__}
+    return record, usage
+
+
+def _unreachable(result: tuple[dict[str, Any], Usage]) -> bool:
+    """Whether the server was never reached for an item: no call of it came back."""
+    record, usage = result
+    return usage.calls + usage.cached == 0 and all("error" in record[field] for field in FIELDS)
+
+
+def _reports(prediction: Prediction) -> str:
+    if len(prediction.reports) < 2:
+        return "".join(prediction.reports)
+    return "\n\n".join(
+        f"{name} film: {text}" for name, text in zip(("Reference", "New"), prediction.reports, strict=False)
+    )
+
+
+def _call(endpoint: Endpoint, kind: str, prompt: str) -> tuple[dict[str, Any], Usage]:
+    """One structured call; a reply that is not the JSON asked for is asked for again with a number in the request."""
+    usage, problem = Usage(), ""
+    form = {"type": "json_schema", "json_schema": {"name": kind, "schema": prompts.SCHEMAS[kind], "strict": True}}
+    for attempt in range(TRIES):
+        chat = [{"role": "system", "content": prompts.SYSTEM}, {"role": "user", "content": prompt}]
+        try:
+            reply = ask(endpoint, chat, temperature=0, seed=attempt, response_format=form)
+        except Refused as error:
+            raise UserError(f"{endpoint.url} refuses {endpoint.model} ({error}); check model, key and URL") from error
+        usage = usage if reply.error else usage.plus(reply)
+        found = None if reply.error or reply.refused else parse_json(reply.text, NEEDED[kind])
+        if found is not None:
+            return found, usage
+        problem = reply.error or ("refused: " if reply.refused else "") + reply.text
+        if reply.error:
+            break
+    return {"error": problem[:500]}, usage

@@ -1,0 +1,52 @@
+"""RaTEScore of open answers, where the public package and its weights are installed (arXiv 2406.16845)."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chestx_jax.eval.answers.parsing import answer_text, bare_answer, strip_echo
+from chestx_jax.eval.predictions.records import Prediction
+
+
+def rated(predictions: Sequence[Prediction], say: Callable[[str], None]) -> list[float | None]:
+    """The RaTEScore of each open answer, None for closed questions and wherever the package cannot be used.
+
+    The package is loaded only if there is an open question; `say` is told where it is installed and does not work.
+    """
+    if any(prediction.task == "anomaly" for prediction in predictions):
+        found = scorer(say)
+        if found is not None:
+            return scores(predictions, found)
+    return [None] * len(predictions)
+
+
+def scorer(say: Callable[[str], None]) -> Any | None:
+    """The package's scorer on the CPU (JAX has the accelerator's memory); None where it is not installed, or does not
+    work (a spaCy built for another numpy, weights that cannot be fetched), which `say` is told."""
+    try:
+        return importlib.import_module("RaTEScore").RaTEScore(use_gpu=False)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "RaTEScore":
+            return None
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        say(f"RaTEScore is installed and cannot be used ({said[0]}); open answers are scored by label F1 alone")
+        return None
+
+
+def scores(predictions: Sequence[Prediction], scorer: Any) -> list[float | None]:
+    """One score per prediction: of the answer block (else the whole text) against the gold; 0 where either is empty.
+
+    None for closed questions, which it was not made for.
+    """
+    texts = [strip_echo(prediction.pred) for prediction in predictions]
+    given = [(block if (block := answer_text(text)) is not None else text).strip() for text in texts]
+    gold = [bare_answer(prediction.answer) for prediction in predictions]
+    open_ones = [i for i, prediction in enumerate(predictions) if prediction.task == "anomaly"]
+    asked = [i for i in open_ones if given[i] and gold[i]]
+    found = scorer.compute_score([given[i] for i in asked], [gold[i] for i in asked]) if asked else []
+    values: list[float | None] = [None] * len(predictions)
+    for i in open_ones:
+        values[i] = 0.0
+    for i, value in zip(asked, found, strict=True):
+        values[i] = float(value)
+    return values

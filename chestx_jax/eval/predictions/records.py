@@ -1,0 +1,244 @@
+"""Predictions: one model's answer to one sample with everything needed to score and to show it again.
+
+On disk a prediction is one JSON line in the release's variant A (`question, answer, pred, reason_steps,
+original_report`, `image_path`, `item_id`) plus our own fields: the release's rules read our files and ours theirs.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chestx_jax.data.reader import read_records
+from chestx_jax.data.schema import FieldError, Sample, infer_task, steps_of
+from chestx_jax.errors import UserError
+from chestx_jax.eval.answers.parsing import bare_answer
+from chestx_jax.types import TASKS
+
+CENTRES = ("rsna", "siim", "openi", "mimic", "chexpert")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered sample.
+
+    Attributes:
+      sample_id, task, source, question, answer: of the sample; `answer` is bare (`A`, or comma-separated labels).
+      pred: the model's text as generated.
+      reports, steps: what it is judged against; empty where there is none.
+      images: paths of the film(s).
+      truncated: the length limit cut the text off. tokens: its length in tokens, None if unknown.
+      drawn: the phantom's truth in the surface form of labels and steps; None for real films.
+      probability: the answer's probability under the model, None if unknown.
+      model: who answered; empty if unknown.
+    """
+
+    sample_id: str
+    task: str
+    source: str
+    question: str
+    answer: str
+    pred: str
+    reports: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    truncated: bool = False
+    drawn: tuple[str, ...] | None = None
+    tokens: int | None = None
+    probability: float | None = None
+    model: str = ""
+
+
+def from_sample(sample: Sample, pred: str, *, truncated: bool = False, tokens: int | None = None) -> Prediction:
+    """The prediction `pred` for a `data.schema.Sample`."""
+    return Prediction(
+        sample_id=sample.id,
+        task=sample.task,
+        source=sample.source,
+        question=sample.question,
+        answer=sample.answer,
+        pred=pred,
+        reports=sample.reports,
+        steps=sample.steps,
+        images=sample.images,
+        truncated=truncated,
+        drawn=sample.drawn,
+        tokens=tokens,
+    )
+
+
+def keys(predictions: Iterable[Prediction]) -> list[tuple[str, str, int]]:
+    """What each prediction's sample is known by: id, question, and how many of these two came before it in the file
+    (records that repeat an id are kept apart, and models are still compared item by item)."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for prediction in predictions:
+        known = prediction.sample_id, prediction.question
+        found.append((*known, seen[known]))
+        seen[known] += 1
+    return found
+
+
+def to_record(prediction: Prediction) -> dict[str, Any]:
+    """Variant A of the release with our fields beside it; the gold answer in tags, as the release's rule expects."""
+    reports = prediction.reports
+    named = {"original_report": reports[0] if reports else ""}
+    if len(reports) > 1:
+        named = {f"original_report_{i}": report for i, report in enumerate(reports, 1)}
+    return {
+        "question": prediction.question,
+        "answer": f"<answer> {prediction.answer} </answer>",
+        "pred": prediction.pred,
+        "reason_steps": list(prediction.steps),
+        **named,
+        "image_path": list(prediction.images),
+        "item_id": prediction.sample_id,
+        "task": prediction.task,
+        "dataset_name": prediction.source,
+        "truncated": prediction.truncated,
+        "drawn": None if prediction.drawn is None else list(prediction.drawn),
+        "tokens": prediction.tokens,
+        "probability": prediction.probability,
+        "model": prediction.model,
+    }
+
+
+def from_record(record: Mapping[str, Any], index: int = 0, file: str = "") -> Prediction:
+    """Any variant of the release's records as a prediction; missing fields are empty, lists in `pred` are joined.
+
+    Raises:
+      FieldError: the first field that cannot be read, named.
+    """
+    if not isinstance(record, Mapping):
+        raise FieldError(
+            "(whole record)", f"is {type(record).__name__}, not a JSON object", "write each record as {...}"
+        )
+    question = text_of(record.get("question"), "question")
+    drawn, tokens, probability = record.get("drawn"), record.get("tokens"), record.get("probability")
+    return Prediction(
+        sample_id=str(record.get("item_id") or f"{file or 'record'}-{index}"),
+        task=record["task"] if record.get("task") in TASKS else infer_task(question),
+        source=_source(record, file),
+        question=question,
+        answer=bare_answer(text_of(record.get("answer"), "answer")),
+        pred=text_of(record.get("pred"), "pred"),
+        reports=_reports(record),
+        steps=steps_of(record),
+        images=strings(record.get("image_path")),
+        truncated=record.get("truncated") is True,
+        drawn=None if drawn is None else strings(drawn),
+        tokens=tokens if isinstance(tokens, int) else None,
+        probability=probability if isinstance(probability, float) else None,
+        model=model if isinstance(model := record.get("model"), str) else "",
+    )
+
+
+def _source(record: Mapping[str, Any], file: str) -> str:
+    """The centre of a record: its `dataset_name` unless that names a kind of task, else one named in id or file."""
+    named = record.get("dataset_name")
+    if isinstance(named, str) and named and "classification" not in named.lower():
+        return named
+    return next((centre for centre in CENTRES if centre in f"{record.get('item_id', '')} {file}".lower()), file)
+
+
+def text_of(value: Any, field: str) -> str:
+    """A text field; a list of texts (some of the release's files have it) is joined, None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    raise FieldError(field, f"holds {type(value).__name__} instead of text", "write it as a string")
+
+
+def strings(value: Any) -> tuple[str, ...]:
+    """A string or a list of strings as a tuple of the strings it holds; anything else is left out."""
+    if isinstance(value, str):
+        return (value,) if value.strip() else ()
+    if isinstance(value, (list, tuple)):
+        return tuple(item for item in value if isinstance(item, str) and item.strip())
+    return ()
+
+
+def _reports(record: Mapping[str, Any]) -> tuple[str, ...]:
+    for names in (
+        ("original_report_1", "original_report_2"),
+        ("original_report1", "original_report2"),
+        ("original_report",),
+    ):
+        found = tuple(text for name in names for text in strings(record.get(name)))
+        if found:
+            return found
+    return ()
+
+
+def read_predictions(path: str | Path) -> list[Prediction]:
+    """Predictions of one file, ours or the release's.
+
+    Raises:
+      UserError: at the first record that cannot be read, naming file, index and field.
+    """
+    predictions, problems = read_good_predictions(path)
+    if problems:
+        raise UserError(problems[0])
+    return predictions
+
+
+def raw_records(path: str | Path) -> list[Any]:
+    """A file's records as plain JSON values; a line of JSONL that is cut off stands for itself, as text.
+
+    Raises:
+      UserError: the file is missing, empty, not JSON, or nested beyond reading.
+    """
+    return [record for _, record in read_records(path, keep_broken=True)]
+
+
+def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]]:
+    """The predictions that can be read, and a sentence for each record that cannot."""
+    predictions, problems = [], []
+    for index, record in enumerate(raw_records(path)):
+        try:
+            predictions.append(from_record(record, index, Path(path).stem))
+        except FieldError as error:
+            problems.append(f"{path}, record {index}, field {error.field}: {error.problem}; {error.mend}.")
+    return predictions, problems
+
+
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
+    """Writes JSON lines beside `path` first and moves them there when complete: no half-written file is left."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(line(prediction) for prediction in predictions)
+    os.replace(partial, path)
+
+
+def line(prediction: Prediction) -> str:
+    """One prediction as a JSON line."""
+    return json.dumps(to_record(prediction), ensure_ascii=False) + "\n"
+
+
+def append_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    """Writes each prediction as it comes, flushed, and passes it on; a cut-off last line is mended away first."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drop_cut_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        for prediction in predictions:
+            file.write(line(prediction))
+            file.flush()
+            yield prediction
+
+
+def drop_cut_line(path: Path) -> None:
+    """Cuts a last line without its end, which a process killed while writing leaves, so that the next starts clean."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        with path.open("rb+") as file:
+            file.truncate(data.rfind(b"\n") + 1)

@@ -1,0 +1,166 @@
+"""Which findings a phantom patient has, and where: the truth that films, reports and questions are made from."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from chestx_jax.data.schema import Drawn
+from chestx_jax.phantom.finding import DEVICES, SEVERITIES, SIDES, ZONES, Finding
+from chestx_jax.types import LABELS
+
+FINDINGS = LABELS[:-1]
+# The five findings whose progression is asked for, as in MS-CXR-T (Bannur et al. 2023).
+PROGRESSIVE = ("Consolidation", "Edema", "Pleural Effusion", "Pneumonia", "Pneumothorax")
+
+IS_A = {
+    **dict.fromkeys(("Edema", "Consolidation", "Atelectasis", "Pneumonia"), "Lung Opacity"),
+    "Cardiomegaly": "Enlarged Cardiomediastinum",
+}
+# A film never shows two of a pair, and no question sets one against the other, so every gold answer is unambiguous:
+# a film with pneumonia alone does show a lung opacity, and a nodule may be called one.
+AMBIGUOUS = frozenset(map(frozenset, (*IS_A.items(), ("Lung Lesion", "Lung Opacity"))))
+
+_SHARE_OF_COUNT = (0.20, 0.35, 0.27, 0.18)  # films with 0, 1, 2, 3 findings
+_BILATERAL = 0.15  # share of effusions and atelectases that are on both sides
+_PROPOSED = {"Lung Opacity": 1.9}
+_MIDLINE = ("Cardiomegaly", "Enlarged Cardiomediastinum")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient: the findings of the film and, for follow-up patients, the earlier film's and what changed."""
+
+    id: str
+    findings: tuple[Finding, ...]
+    earlier: tuple[Finding, ...] | None = None
+    changed: str = ""  # label whose progression is asked for
+    change: str = ""  # one of finding.CHANGES
+
+
+def clashes(labels: Iterable[str]) -> bool:
+    """True if two of the labels must not meet in one film or one question."""
+    chosen = frozenset(labels)
+    return any(pair <= chosen for pair in AMBIGUOUS)
+
+
+def ambiguous(label: str, labels: Iterable[str]) -> bool:
+    """True if a film with `labels` must not be asked about `label` as if it were absent."""
+    return any(other == label or frozenset((label, other)) in AMBIGUOUS for other in labels)
+
+
+def drawn(findings: Iterable[Finding], changed: str = "", change: str = "") -> tuple[str, ...]:
+    """The truth of one film in the form of schema.Drawn; `change` belongs to the label `changed`."""
+    return tuple(str(Drawn(f.label, f.side, change if f.label == changed else "")) for f in findings)
+
+
+def draw_case(rng: np.random.Generator, id: str) -> Case:
+    """A patient with one film."""
+    return Case(id, _place(_labels(rng, int(rng.choice(4, p=_SHARE_OF_COUNT))), rng))
+
+
+def draw_with(labels: Sequence[str], rng: np.random.Generator) -> tuple[Finding, ...]:
+    """Findings for exactly these labels, which must not clash."""
+    return _place(list(labels), rng)
+
+
+def draw_follow_up(rng: np.random.Generator, id: str, changed: str, change: str) -> Case:
+    """A patient with two films: `changed` goes through `change`, at most one other finding stays as it is."""
+    others = [label for label in FINDINGS if label != changed and not clashes((label, changed))]
+    companion = [str(rng.choice(others))] if rng.random() < 0.5 else []
+    findings = _place([changed, *companion], rng)
+    # Two severity levels apart half of the time: what is asked is seen, not guessed.
+    low, high = ((0, 2), (0, 2), (0, 1), (1, 2))[rng.integers(4)]
+    level = int(rng.integers(3))
+    before, after = {"stable": (level, level), "worsening": (low, high), "improving": (high, low)}[change]
+    grade = [_graded(finding, before, rng) if finding.label == changed else finding for finding in findings]
+    newer = tuple(
+        _graded(finding, after, rng, finding.amount if change == "stable" else None)
+        if finding.label == changed
+        else finding
+        for finding in grade
+    )
+    return Case(id, newer, tuple(grade), changed, change)
+
+
+def _labels(rng: np.random.Generator, count: int) -> list[str]:
+    """`count` labels without a clash; one that clashes with many is proposed more often, so as to be as frequent."""
+    weights = np.array([_PROPOSED.get(label, 1.0) for label in FINDINGS])
+    while True:
+        chosen = [FINDINGS[i] for i in rng.choice(len(FINDINGS), size=count, replace=False, p=weights / weights.sum())]
+        if not clashes(chosen):
+            return chosen
+
+
+def _graded(finding: Finding, level: int, rng: np.random.Generator, amount: float | None = None) -> Finding:
+    """The finding at severity `level`; a given amount is kept (a stable finding is drawn as it was)."""
+    low = (0.05, 0.42, 0.80)[level]
+    drawn_amount = round(float(low + 0.2 * rng.random()), 3) if amount is None else amount
+    return replace(finding, severity=SEVERITIES[level], amount=drawn_amount)
+
+
+def _place(labels: list[str], rng: np.random.Generator) -> tuple[Finding, ...]:
+    """Findings for the labels, each in cells of the lungs (side, zone) that no other uses; tries until they fit."""
+    while True:
+        placed = _try_to_place(labels, rng)
+        if len(placed) == len(labels):
+            return tuple(placed[label] for label in labels)
+
+
+def _try_to_place(labels: list[str], rng: np.random.Generator) -> dict[str, Finding]:
+    taken: set[tuple[str, str]] = set()
+    placed = {}
+    # Those bound to a place choose first; edema overlies what is there but keeps later patches out of the mid zones.
+    for label in sorted(labels, key=lambda name: (*_CLAIM_ORDER, name).index(name)):
+        level = int(rng.integers(3))
+        kind = str(rng.choice(DEVICES)) if label == "Support Devices" else ""
+        choices = _choices(label, kind)
+        if len(choices) > 1 and choices[-1][0] == "both" and rng.random() > _BILATERAL:
+            choices = choices[:-1]
+        free = [at for at in choices if label == "Edema" or not taken & _cells(label, kind, *at, level)]
+        if not free:
+            break
+        side, zone = free[rng.integers(len(free))]
+        taken |= _cells(label, kind, side, zone, level)
+        placed[label] = _graded(Finding(label, side, zone, "", 0.0, int(rng.integers(2**31)), kind), level, rng)
+    return placed
+
+
+_CLAIM_ORDER = ("Pneumothorax", "Atelectasis", "Pleural Effusion", "Fracture", "Support Devices", "Edema")
+_ZONED = {
+    "Pneumothorax": ("",),
+    "Pleural Effusion": ("",),
+    "Atelectasis": ("lower",),
+    "Fracture": ("",),
+    "Consolidation": ZONES,
+    "Pneumonia": ZONES,
+    "Lung Opacity": ZONES,
+    "Lung Lesion": ZONES,
+}
+
+
+def _choices(label: str, kind: str) -> list[tuple[str, str]]:
+    """(side, zone) pairs open to a finding; a bilateral choice, where there is one, comes last."""
+    if label in _MIDLINE or kind in ("endotracheal tube", "enteric tube"):
+        return [("", "")]
+    if label == "Edema":
+        return [("both", "")]
+    if label == "Support Devices":
+        return [(side, "") for side in SIDES]
+    pairs = [(side, zone) for side in SIDES for zone in _ZONED[label]]
+    return [*pairs, ("both", _ZONED[label][0])] if label in ("Pleural Effusion", "Atelectasis") else pairs
+
+
+def _cells(label: str, kind: str, side: str, zone: str, level: int) -> frozenset[tuple[str, str]]:
+    """The lung cells a finding needs for itself."""
+    sides = SIDES if side == "both" else (side,) if side else ()
+    zones: tuple[str, ...] = (zone,) if zone else ()
+    if label == "Pneumothorax":
+        zones = ZONES if level == 2 else ("upper", "mid")
+    elif label == "Pleural Effusion":
+        zones = ("lower",) if level == 0 else ("mid", "lower")
+    elif label == "Edema":
+        zones = ("mid",)
+    elif label == "Fracture" or kind == "pacemaker":
+        zones = ("upper",) if kind else ("mid",)
+    return frozenset((one, z) for one in sides for z in zones)

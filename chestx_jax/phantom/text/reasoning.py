@@ -1,0 +1,112 @@
+"""Reference reasoning for each task family: what is seen, what is not, and what follows, in three to nine sentences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from chestx_jax.phantom.cases import FINDINGS, Case, ambiguous
+from chestx_jax.phantom.finding import Finding
+from chestx_jax.phantom.text import phrases
+
+LETTERS = "ABCD"
+_TREND = {"stable": "has not changed", "worsening": "has increased", "improving": "has decreased"}
+_LUNG = ("Consolidation", "Edema", "Atelectasis", "Pneumonia", "Lung Opacity", "Lung Lesion")
+_ORDER = ("Support Devices", *_LUNG, "Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Enlarged Cardiomediastinum")
+
+
+def binary_steps(findings: Sequence[Finding], label: str, rng: np.random.Generator) -> tuple[str, ...]:
+    """The asked finding, present or absent; then the rest of the film; the same words again and what follows from them.
+
+    The conclusion names the finding and its state as the check did, so that it is read off the check: a small model
+    that was to tell "shows" from "does not show" by what it wrote forty tokens before often contradicted itself.
+    """
+    labels = [finding.label for finding in findings]
+    state = f"{phrases.name(label)} {'present' if label in labels else 'absent'}"
+    first = sorted(in_order(findings), key=lambda finding: finding.label != label)
+    stated = [phrases.present(finding) for finding in first] or [_normal(labels)]
+    negatives = phrases.absent(_absent(labels, 2, rng, but=label))
+    answer = "yes" if label in labels else "no"
+    return (f"Asked: {state}.", *stated, negatives, f"With {state}, the answer is {answer}.")
+
+
+def choice_steps(findings: Sequence[Finding], options: Sequence[Sequence[str]], letter: str) -> tuple[str, ...]:
+    """For single and multiple choice: the options up to the right one, each with the label that refutes it or, where
+    none does, with its first; the film's findings; the option.
+
+    `options` holds the labels of each option ("No Finding" alone is one too).
+    """
+    labels = [finding.label for finding in findings] or ["No Finding"]
+    tried = options[: LETTERS.index(letter) + 1]
+    walk = [verdict(at, option, labels) for at, option in zip(LETTERS, tried, strict=False)]
+    stated = [phrases.present(finding) for finding in in_order(findings)] or [_normal(())]
+    return (*walk, *stated, _choose(letter))
+
+
+def verdict(letter: str, option: Sequence[str], labels: Sequence[str]) -> str:
+    """ "Option (A) edema absent.": the first label of an option that a film with `labels` refutes, else its first."""
+    refuting = [label for label in option if label not in labels]
+    if refuting:
+        return f"Option ({letter}) {phrases.name(refuting[0])} absent."
+    return f"Option ({letter}) {phrases.name(option[0])} present."
+
+
+def anomaly_steps(findings: Sequence[Finding], rng: np.random.Generator) -> tuple[str, ...]:
+    """The film's findings, a few things it does not show, the list."""
+    labels = [finding.label for finding in in_order(findings)]
+    denied = phrases.absent(_absent(labels, 3 if len(labels) < 2 else 2, rng))
+    if not labels:
+        return (denied, _normal(labels), "The film shows no finding.")
+    stated = [phrases.present(finding) for finding in in_order(findings)]
+    return (*stated, denied, f"The film shows {phrases.listing(labels, 'and')}.")
+
+
+def temporal_steps(case: Case, options: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """The asked finding on the reference film, on the new film, the rest, the trend, and the options up to it."""
+    assert case.earlier is not None
+    before, after = (
+        next(finding for finding in film if finding.label == case.changed) for film in (case.earlier, case.findings)
+    )
+    others = [phrases.present(finding) for finding in case.findings if finding.label != case.changed]
+    rest = others or [phrases.absent(_absent([case.changed], 2, rng))]
+    trend = f"The {phrases.name(case.changed)} {_TREND[case.change]}."
+    tried = options[: options.index(case.change) + 1]
+    walk = [
+        f"Option ({letter}) {change} {'right' if change == case.change else 'wrong'}."
+        for letter, change in zip(LETTERS, tried, strict=False)
+    ]
+    return (_on("reference", before), _on("new", after), *rest, trend, *walk, _choose(LETTERS[len(tried) - 1]))
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings in the order of a report."""
+    return sorted(findings, key=lambda finding: (*_ORDER, finding.label).index(finding.label))
+
+
+def _choose(letter: str) -> str:
+    return f"The answer is option ({letter})."
+
+
+def _on(which: str, finding: Finding) -> str:
+    """The plain sentence without its signs, said of one of the two films."""
+    plain = phrases.present(finding).partition(" with ")[0].rstrip(".")
+    zone = f" in the {finding.side} {finding.zone} lung" if finding.zone and finding.zone not in plain else ""
+    return (
+        plain.replace("There is", f"The {which} image shows", 1).replace("There are", f"The {which} image shows")
+        + zone
+        + "."
+    )
+
+
+def _normal(labels: Sequence[str]) -> str:
+    heart = "Cardiomegaly" not in labels
+    return (
+        "The heart size is normal and the lungs are clear."
+        if heart and not labels
+        else "The rest of the film is normal."
+    )
+
+
+def _absent(labels: Sequence[str], count: int, rng: np.random.Generator, but: str = "") -> list[str]:
+    """`count` labels that the film does not show and that nothing on it could be taken for."""
+    candidates = [label for label in FINDINGS if label != but and not ambiguous(label, (*labels, *filter(None, [but])))]
+    return [candidates[i] for i in rng.choice(len(candidates), size=min(count, len(candidates)), replace=False)]

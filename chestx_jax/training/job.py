@@ -1,0 +1,188 @@
+"""The main job: prepare the data, run the stages in order, test after each, export. Run again, it goes on."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from chestx_jax import checkpoint, multihost
+from chestx_jax.config import to_dict
+from chestx_jax.data.mixture import SourceConfig
+from chestx_jax.data.reader import read_samples
+from chestx_jax.data.schema import Sample
+from chestx_jax.errors import UserError
+from chestx_jax.eval.predictions.records import Prediction
+from chestx_jax.export import export_model
+from chestx_jax.inference.answer import answers
+from chestx_jax.inference.multihost import answered_together
+from chestx_jax.model import hf
+from chestx_jax.phantom.dataset import write_phantom
+from chestx_jax.programs.job import initial
+from chestx_jax.recipes import JobConfig, SftConfig
+from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
+from chestx_jax.tokens.tokenizer import train_tokenizer
+from chestx_jax.training import grpo, sft
+from chestx_jax.training.conclude import conclude
+from chestx_jax.training.run_context import Setting, make_setting
+
+
+def run(job: JobConfig, workdir: Path) -> None:
+    """Runs whatever of the job is not done yet under `workdir`.
+
+    Leaves the data and tokenizer (phantom jobs), a folder per stage with checkpoints, metrics and final parameters, a
+    file per test, `report.html`, `scores.json`, and `hf/`, the last model as a Hugging Face folder.
+    """
+    started = time.monotonic()
+    workdir.mkdir(parents=True, exist_ok=True)
+    if multihost.first():
+        same_configuration(job, workdir)
+        prepare(job, workdir)
+    multihost.meet("prepared")
+    same_configuration(job, workdir)
+    setting = make_setting(job, workdir)
+    first = supervised(setting, job.init)
+    tested: dict[str, list[Prediction]] = {}
+    if job.evaluation and job.evaluation.blind and isinstance(job.init, SftConfig):
+        blind = supervised(setting, job.init, blind=True)
+        tested["blind"] = answered_test(setting, "blind", blind, blind=True)
+    if job.evaluation:
+        tested["SFT"] = answered_test(setting, "SFT", first)
+    last = policy(setting, first) if job.grpo else first
+    if job.evaluation and job.grpo:
+        tested["GRPO"] = answered_test(setting, "GRPO", last)
+    export(setting, last)
+    if job.evaluation and multihost.first():
+        seen = [sample for source in training_sources(job) for sample in setting.samples(source)]
+        asked = limited(setting.samples(job.evaluation.source), job.evaluation.limit)
+        print(conclude(workdir, tested, seen, asked, setting.lexicon), flush=True)
+    print(f"done in {time.monotonic() - started:.0f} s; the model is in {workdir / 'hf'}", flush=True)
+
+
+def same_configuration(job: JobConfig, workdir: Path) -> None:
+    """A workdir belongs to one configuration; raises UserError naming the first field that differs."""
+    path, now = workdir / "config.json", _flat(to_dict(job))
+    if path.exists():
+        before = _flat(json.loads(path.read_text()))
+        differ = [name for name in sorted(now.keys() | before.keys()) if now.get(name) != before.get(name)]
+        if differ:
+            raise UserError(
+                f"{workdir} holds a run in which config.{differ[0]} was {before.get(differ[0])!r}, now it is "
+                f"{now.get(differ[0])!r}: use another workdir, or the old value to go on"
+            )
+    else:
+        path.write_text(json.dumps(to_dict(job), indent=2) + "\n")
+
+
+def prepare(job: JobConfig, workdir: Path) -> None:
+    """Draws the phantom and trains its tokenizer where the job has one and they are not there yet."""
+    root = Path(job.data_root) if job.data_root else workdir / "data"
+    if job.phantom is None:
+        return
+    if not root.exists():
+        write_phantom(root, job.phantom)
+    if not (root / job.tokenizer).exists():
+        train_tokenizer(phantom_texts(root), root / job.tokenizer, job.vocabulary)
+
+
+def phantom_texts(root: Path) -> Iterator[str]:
+    """Everything a model will read or write on the phantom's training records, as often as it will."""
+    for path in sorted((*root.glob("train*.jsonl"), *root.glob("base*.jsonl"))):
+        for sample in read_samples(path)[::8]:  # plenty for a small vocabulary
+            yield f"system\n{SYSTEM}"
+            yield f"user\n{sample.question}\n{INSTRUCTION}"
+            yield f"assistant\n{target_text(sample.steps, sample.answer, True)}"
+
+
+def supervised(setting: Setting, stage: str | SftConfig, blind: bool = False) -> str:
+    """Where the weights of a first stage are: `stage` itself where it names a checkpoint, else after training it."""
+    if isinstance(stage, str):
+        return stage
+    start = supervised(setting, stage.init)  # the blind model starts from the same weights: its films alone are zeros
+    folder = setting.workdir / (f"{stage.name}_blind" if blind else stage.name)
+    return trained(setting, folder, lambda: sft.train(setting, stage, folder, lambda: weights(setting, start), blind))
+
+
+def policy(setting: Setting, start: str) -> str:
+    """Where the weights are after GRPO."""
+    stage = setting.job.grpo
+    assert stage is not None
+    folder = setting.workdir / stage.name
+    return trained(setting, folder, lambda: grpo.train(setting, stage, folder, lambda: weights(setting, start)))
+
+
+def trained(setting: Setting, folder: Path, train: Callable[[], dict]) -> str:
+    """Runs a stage unless its final parameters are there; returns where they are."""
+    params = folder / "params"
+    if not params.exists():
+        begun = time.monotonic()
+        checkpoint.save_params(params, train(), to_dict(setting.job.model))
+        print(f"{folder.name} took {time.monotonic() - begun:.0f} s", flush=True)
+    return f"orbax:{params}"
+
+
+def weights(setting: Setting, where: str):
+    """Parameters from "random", "orbax:DIR" or "hf:DIR", sharded over the mesh."""
+    kind, _, place = where.partition(":")
+    if where == "random":
+        return initial(setting.job, seed_of(setting.job), setting.mesh).jit()()
+    if kind == "orbax":
+        return checkpoint.load_params(place, setting.job.model, setting.mesh)
+    if kind == "hf":
+        return hf.load(place, setting.job.model, setting.mesh)
+    raise UserError(f"config.init is {where!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage")
+
+
+def seed_of(job: JobConfig) -> int:
+    """The seed of random weights: that of the stage trained first."""
+    stage: str | SftConfig = job.init
+    seed = 0
+    while isinstance(stage, SftConfig):
+        seed, stage = stage.seed, stage.init
+    return seed
+
+
+def answered_test(setting: Setting, name: str, where: str, blind: bool = False) -> list[Prediction]:
+    """The test records answered greedily, written as they come to `test/NAME.jsonl` and never asked twice."""
+    config = setting.job.evaluation
+    assert config is not None
+    begun = time.monotonic()
+    samples = limited(setting.samples(config.source), config.limit)
+
+    def predict(missing: Sequence[Sample]) -> Iterator[Prediction]:
+        return answers(setting, config, weights(setting, where), missing, blind) if missing else iter(())
+
+    found = answered_together(setting.workdir / "test" / f"{name}.jsonl", samples, predict, print)
+    print(f"test of {name}: {len(found)} records in {time.monotonic() - begun:.0f} s", flush=True)
+    return found
+
+
+def training_sources(job: JobConfig) -> tuple[SourceConfig, ...]:
+    """What the first stage learns its answers from; nothing where it is a checkpoint."""
+    return job.init.sources if isinstance(job.init, SftConfig) else ()
+
+
+def limited(samples, limit: int):
+    """At most `limit` records of each task, the first ones; 0: all."""
+    counts: dict[str, int] = {}
+    kept = []
+    for sample in samples:
+        counts[sample.task] = counts.get(sample.task, 0) + 1
+        if not limit or counts[sample.task] <= limit:
+            kept.append(sample)
+    return kept
+
+
+def export(setting: Setting, where: str) -> None:
+    """The last model as a Hugging Face folder."""
+    folder = setting.workdir / "hf"
+    if not folder.exists():
+        job = setting.job
+        export_model(folder, job.model, weights(setting, where), setting.root / job.tokenizer, job.image)
+
+
+def _flat(tree, prefix: str = "") -> dict[str, object]:
+    """Nested dicts and lists as one dict of dotted names."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    if items is None:
+        return {prefix: tree}
+    return {k: v for name, value in items for k, v in _flat(value, f"{prefix}.{name}" if prefix else str(name)).items()}

@@ -1,0 +1,133 @@
+"""How answers are read: the strict rule on every form models write, and the release's rules with their bugs."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax.errors import UserError
+from chestx_jax.eval.answers.official import family_of, official
+from chestx_jax.eval.answers.parsing import given_labels, given_letters, reasoning_text, strict, strip_echo
+
+YES_NO = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
+FOUR = "Which finding is in this chest X-ray? Options:\nA) Edema\nB) Fracture\nC) Pneumonia\nD) Lung Lesion"
+OPEN = "Which findings are in this chest X-ray?"
+ECHO = f"system\nYou help.\nuser\n{YES_NO}\nthink within <think></think>, <answer></answer>.\nassistant\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "letters"),
+    [
+        ("<think> fluid </think><answer> A </answer>", "A"),
+        ("<answer>B) No</answer>", "B"),
+        ("<answer>\nA) Yes\n</answer>", "A"),
+        ("<think> so <answer>B</answer> </think>", "B"),
+        ("<think> first <answer>B</answer>, but no </think><answer> A </answer>", "A"),
+        ("<think> fluid </think><answer> A", "A"),
+        ("<answer> No </answer>", "B"),
+        ("<ANSWER>(a) none</ANSWER><answer>(A)</answer>", "A"),
+        ("A) Yes", "A"),
+        ("(B) No", "B"),
+        ("B", "B"),
+        ("**A) Yes** because of the Kerley lines.", "A"),
+        ("Look at the hila.\n\n**Final answer:**\n**B) No.** " + "The film is clear. " * 20, "B"),
+        ("Perihilar haze is seen. Therefore the answer is A.", "A"),
+        ("Nothing is seen, so **Option B (No)** is right.", "B"),
+        (ECHO + "<think> haze </think><answer> A </answer>", "A"),
+        ("", None),
+        ("<answer></answer>", None),
+        ("<think> haze </think><answer> </answer>", None),
+        (ECHO, None),
+        ("I am sorry, I cannot read films.", None),
+        ("A small effusion may be there.", None),
+        ("If haze is seen, the answer is A; otherwise the answer would be B.", None),
+        ("- If haze is visible → **A) Yes**\n- If none is → **B) No**", None),
+        ("<answer> E </answer>", None),
+        ("<answer> it depends </answer>", None),
+    ],
+)
+def test_strict_reads_what_a_reader_would(text, letters):
+    found = given_letters(text, YES_NO)
+    assert found == (None if letters is None else frozenset(letters))
+
+
+def test_several_letters_are_a_set():
+    assert given_letters("<answer> A, C </answer>", FOUR) == frozenset("AC")
+    assert given_letters("<answer> B and D </answer>", FOUR) == frozenset("BD")
+    assert not strict("<answer> A, C </answer>", "A", FOUR).correct
+
+
+def test_strict_is_an_exact_set_match():
+    assert strict("<answer> C </answer>", "<answer> C </answer>", FOUR).correct
+    assert strict("<answer> Pneumonia </answer>", "C", FOUR).correct
+    assert not strict("<answer> B </answer>", "C", FOUR).correct
+    nothing = strict("", "C", FOUR)
+    assert (nothing.valid, nothing.correct, nothing.reason) == (False, False, "empty")
+
+
+def test_open_answers_are_label_sets():
+    assert given_labels("<think> x </think><answer> Edema,  pleural effusion. </answer>") == {
+        "edema",
+        "pleural effusion",
+    }
+    assert strict("<answer> Pleural Effusion, Edema </answer>", "Edema, Pleural Effusion", OPEN).correct
+    assert not strict("<answer> Edema </answer>", "Edema, Pleural Effusion", OPEN).correct
+    assert not strict("<answer></answer>", "Edema", OPEN).valid
+
+
+def test_echo_is_stripped_and_nothing_else():
+    assert (
+        strip_echo(ECHO + "<think> a user wrote\nassistant\n </think>") == "<think> a user wrote\nassistant\n </think>"
+    )
+    assert strip_echo("<|im_start|>assistant\nA") == "A"
+    assert strip_echo("The assistant\nsaw edema.") == "The assistant\nsaw edema."
+
+
+def test_reasoning_is_the_think_block_else_all_but_the_answer():
+    assert reasoning_text(ECHO + "<think> Haze. </think><answer> A </answer>") == "Haze."
+    assert reasoning_text("Haze at both bases. <answer> A </answer>") == "Haze at both bases."
+    assert reasoning_text("<think> Haze, cut off") == "Haze, cut off"
+    assert reasoning_text("Haze. <answer> A") == "Haze."
+
+
+def test_official_rules_keep_their_bugs():
+    # "ours": the prediction is looked for in the gold, across lines it is missed, and empty ones leave the denominator.
+    assert official("<answer> b </answer>", "<answer> B </answer>", YES_NO, "ours").correct
+    assert not official("<answer>\nB\n</answer>", "<answer> B </answer>", YES_NO, "ours").valid
+    assert not official("<answer></answer>", "<answer> B </answer>", YES_NO, "ours").valid
+    assert not official("<answer> B </answer>", "B", YES_NO, "ours").valid  # it finds no gold without tags
+    # "qwen": the gold in the prediction, and the first answer block is the echoed instruction's.
+    assert official("<answer>A or B</answer>", "A", YES_NO, "qwen").correct
+    assert not official(ECHO + "<answer> A </answer>", "<answer> A </answer>", YES_NO, "qwen").valid
+    assert official(ECHO + "<answer> A </answer>", "<answer> A </answer>", YES_NO, "qwen", echo_stripped=True).correct
+    # "chexagent": the gold letter anywhere in the text.
+    assert official("An Abnormal film: B) No", "A", YES_NO, "chexagent").correct
+    assert not official("", "A", YES_NO, "chexagent").valid
+    assert not official(["A) Yes"], "A", YES_NO, "chexagent").correct
+
+
+def test_official_says_why_it_has_no_number():
+    assert "LLM judge" in official("A", "A", YES_NO, "judged").reason
+    assert "RaTEScore" in official("Edema", "Edema", OPEN, "ours").reason
+    with pytest.raises(UserError, match="--family=theirs"):
+        official("A", "A", YES_NO, "theirs")
+
+
+def test_family_is_read_off_the_path():
+    assert family_of("accuracy_res/ours_process_final_150/siim.json") == "ours"
+    assert family_of("res/qwenvl7b/siim.json") == "qwen"
+    assert family_of("res/chexagent3b/siim.json") == "chexagent"
+    assert family_of("res/gpt4o/siim.json") == "judged"
+
+
+@settings(max_examples=300)
+@given(st.text(alphabet=st.sampled_from("AB <>/answerthik().\n*:"), max_size=80))
+def test_any_text_is_accounted_for(text):
+    verdict = strict(text, "A", YES_NO)
+    assert verdict.valid == (verdict.given is not None)
+    assert verdict.correct == (verdict.given == frozenset("A"))
+    assert verdict.valid or verdict.reason
+
+
+@given(st.sampled_from("ABCD"), st.text(alphabet=st.characters(exclude_characters="<>"), max_size=60))
+def test_a_well_formed_block_always_wins(letter, prose):
+    assert given_letters(f"{prose}<answer> {letter} </answer>", FOUR) == frozenset(letter)

@@ -1,0 +1,231 @@
+"""Rows, intervals and baselines: what the numbers mean, on cases whose answers are known."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax.eval.predictions.records import Prediction
+from chestx_jax.eval.report import tables
+from chestx_jax.eval.statistics import blind_baselines
+from chestx_jax.eval.statistics.audit import audit, record_remarks
+from chestx_jax.eval.statistics.bootstrap import interval, paired
+from chestx_jax.eval.statistics.scores import compare, evaluate_predictions
+from chestx_jax.lexicon import load
+
+YES_NO = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
+FOUR = "Which finding is in this chest X-ray? Options:\nA) Edema\nB) Fracture\nC) Pneumonia\nD) Lung Lesion"
+REPORT = "There is moderate pulmonary edema. There is a small left pleural effusion. No pneumothorax."
+STEPS = ("There is pulmonary edema.", "There is a left pleural effusion.", "No pneumothorax is seen.")
+
+
+def prediction(reasoning, answer="A", task="binary", gold="A", question=YES_NO, reports=(REPORT,), number=0, **fields):
+    text = f"<think> {reasoning} </think><answer> {answer} </answer>"
+    return Prediction(f"p{number}", task, "phantom", question, gold, text, reports, STEPS if reports else (), **fields)
+
+
+def judged(reasoning, **fields):
+    return evaluate_predictions([prediction(reasoning, **fields)], load()).items[0].judgement
+
+
+def test_a_true_complete_chain_scores_one():
+    found = judged(" ".join(STEPS))
+    assert (found.factuality, found.completeness, found.effectiveness, found.radrscore) == (1, 1, 1, 1)
+    assert [mark.verdict for mark in found.marks] == ["supported"] * 3
+
+
+def test_each_kind_of_claim_gets_its_verdict():
+    found = judged("There is pulmonary edema. There is a pneumothorax. There is a rib fracture. There is no pneumonia.")
+    verdicts = {mark.concept: mark.verdict for mark in found.marks}
+    assert verdicts["Edema"] == "supported"
+    assert verdicts["Pneumothorax"] == "contradicted"
+    assert verdicts["Fracture"] == "unsupported"
+    assert verdicts["Pneumonia"] == "inferred"  # the report leaves the lungs abnormal
+    assert found.factuality == pytest.approx((1 + 0 + 0 + 0.5) / 4)
+
+
+def test_a_denied_finding_and_a_wrong_side_are_false():
+    assert judged("There is no edema.").marks[0].verdict == "contradicted"
+    assert judged("There is a right pleural effusion.").factuality == 0
+    assert judged("There is a left pleural effusion.").factuality == 1
+
+
+def test_without_a_report_there_is_no_score():
+    found = judged("There is edema.", reports=())
+    assert (found.factuality, found.completeness, found.effectiveness, found.radrscore) == (None,) * 4
+    assert [mark.verdict for mark in found.marks] == ["not scored"]
+
+
+def test_saying_nothing_scores_zero():
+    found = judged("The film is looked at.")
+    assert (found.factuality, found.completeness, found.claims) == (0, 0, 0)
+
+
+def test_drawn_truth_knows_sides_kinds_and_absence():
+    drawn = ("Edema|both|", "Pleural Effusion|left|")
+    assert judged("There is pulmonary edema. There is a lung opacity.", drawn=drawn).drawn_factuality == 1
+    assert judged("There is a right pleural effusion.", drawn=drawn).drawn_factuality == 0
+    assert judged("There is no edema.", drawn=drawn).drawn_factuality == 0
+    assert judged("There is no fracture.", drawn=drawn).drawn_factuality == 1
+    assert judged("There is a fracture.", drawn=drawn).drawn_factuality == 0
+    assert judged("The film is looked at.", drawn=drawn).drawn_factuality is None
+    assert judged("There is edema.").drawn_factuality is None
+
+
+def test_marks_count_characters_not_bytes():
+    found = judged("Größe normal – there is pulmonary edema.")
+    mark = next(mark for mark in found.marks if mark.concept == "Edema")
+    assert "Größe normal – there is pulmonary edema."[mark.start : mark.end] == "pulmonary edema"
+
+
+def test_rows_count_families_and_average_them_alike():
+    found = [prediction("There is edema.", number=n) for n in range(3)]
+    found += [prediction("There is edema.", "B", "single", "A", FOUR, number=9, truncated=True)]
+    found += [prediction("There is edema.", "Edema", "anomaly", "Edema, Pneumonia", "Which findings?", number=10)]
+    evaluation = evaluate_predictions(found, load())
+    assert evaluation.mean("binary", "accuracy") == 1
+    assert evaluation.mean("single", "accuracy") == 0
+    assert evaluation.mean("closed", "accuracy") == 0.5
+    assert evaluation.mean("anomaly", "accuracy") == 0
+    assert evaluation.mean("anomaly", "f1") == pytest.approx(2 / 3)
+    assert evaluation.mean("temporal", "accuracy") is None
+    assert (evaluation.rows["all"].n, evaluation.rows["all"].truncated) == (5, 1)
+    json.dumps(evaluation.to_json(), allow_nan=False)
+
+
+def test_tables_show_every_model_and_escape_latex():
+    found = [prediction("There is edema.", number=n) for n in range(4)]
+    both = {"blind_1": evaluate_predictions(found, load()), "SFT": evaluate_predictions(found[:2], load())}
+    text = tables.comparison_table(both)
+    assert "blind_1" in text
+    assert "100.0 [100.0, 100.0]" in text
+    assert r"blind\_1" in tables.latex_table(both)
+    assert tables.csv_table(both).splitlines()[0] == "model,row,metric,mean,low,high,n"
+    assert "p=1.000" in tables.difference_table("SFT - blind", compare(both["blind_1"], both["SFT"]))
+
+
+def test_comparison_uses_common_samples_only():
+    first = evaluate_predictions([prediction("x", "B", number=n) for n in range(10)], load())
+    second = evaluate_predictions([prediction("x", "A", number=n) for n in range(5, 15)], load())
+    difference = compare(first, second)["binary"]["accuracy"]
+    assert (difference.n, difference.mean) == (5, 1.0)
+
+
+def test_other_centres_stand_apart_unless_they_are_alone():
+    def asked(source, answers):
+        return [replace(prediction("x", a, number=n), source=source) for n, a in enumerate(answers)]
+
+    both = evaluate_predictions([*asked("mimic", "AAAB"), *asked("siim_binary_test_option", "BB")], load())
+    assert (both.rows["binary"].n, both.mean("binary", "accuracy")) == (4, 0.75)
+    assert both.rows["all"].n == 4
+    assert {source: row.n for source, row in both.sources.items()} == {"mimic": 4, "siim_binary_test_option": 2}
+    alone = evaluate_predictions(asked("siim_binary_test_option", "AB"), load())
+    assert alone.rows["binary"].n == 2
+    assert compare(both, both)["binary"]["accuracy"].n == 4
+
+
+def test_calibration_is_shown_in_tenths():
+    found = [prediction("x", "AB"[n % 2], number=n, probability=0.95 if n % 2 else 0.05) for n in range(10)]
+    text = tables.calibration_table({"SFT": evaluate_predictions(found, load())})
+    assert re.search(r"SFT +all +10 +Brier 0\.90\d +error 0\.950", text)
+    assert re.search(r"0\.9–1\.0 +5 +95 +0\b", text)
+
+
+def test_records_that_repeat_an_id_are_compared_each_with_its_own():
+    first = evaluate_predictions([prediction("x", answer, number=1) for answer in "BBA"], load())
+    second = evaluate_predictions([prediction("x", answer, number=1) for answer in "AAA"], load())
+    difference = compare(first, second)["binary"]["accuracy"]
+    assert (difference.n, difference.mean) == (3, pytest.approx(2 / 3))
+
+
+def test_differences_on_one_film_are_not_taken_for_many():
+    zeros = {n: 0.0 for n in range(40)}
+    better = {n: float(n < 30) for n in range(40)}
+    apart, together = (paired(zeros, better, groups=groups) for groups in (None, {n: n // 10 for n in range(40)}))
+    assert apart.mean == together.mean == 0.75
+    assert apart.p < 0.01 < together.p
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.none() | st.floats(0, 1), max_size=40), st.integers(0, 5))
+def test_an_interval_holds_its_mean_and_repeats(values, seed):
+    found = interval(values, seed)
+    known = [value for value in values if value is not None]
+    assert found.n == len(known)
+    if known:
+        assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
+        assert found.mean == pytest.approx(np.mean(known))
+    assert found == interval(values, seed)
+
+
+def test_an_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    draws = rng.random((200, 100)) < 0.7
+    inside = sum(i.low <= 0.7 <= i.high for i in (interval(list(row.astype(float))) for row in draws))
+    assert 0.9 <= inside / 200 <= 0.99
+
+
+def test_grouped_items_widen_the_interval():
+    values = [float(n // 10 % 2) for n in range(200)]
+    alone, grouped = interval(values), interval(values, groups=[n // 10 for n in range(200)])
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def test_a_paired_test_sees_what_an_unpaired_one_cannot():
+    rng = np.random.default_rng(1)
+    hard = rng.random(200)
+    found = paired({str(n): v for n, v in enumerate(hard)}, {str(n): v + 0.02 for n, v in enumerate(hard)})
+    assert found.p < 0.01
+    assert found.low > 0
+    same = paired({str(n): v for n, v in enumerate(hard)}, {str(n): v for n, v in enumerate(rng.permutation(hard))})
+    assert same.p > 0.01
+
+
+LABELS = ["atelectasis", "cardiomegaly", "consolidation", "edema", "fracture", "lung lesion", "pneumonia"]
+
+
+def multiple(rng, number, leak):
+    """Four options; with `leak` only the gold one lists its labels in column order, as the release's files do."""
+    options = [list(rng.choice(len(LABELS), 3, replace=False)) for _ in range(4)]
+    gold = int(rng.integers(4))
+    if leak:
+        options = [sorted(o) if i == gold else (o if o != sorted(o) else o[::-1]) for i, o in enumerate(options)]
+    lines = [f"{chr(65 + i)}) {', '.join(LABELS[k] for k in o)}" for i, o in enumerate(options)]
+    question = "Which findings are in this chest X-ray? Options:\n" + "\n".join(lines)
+    return Prediction(f"m{number}", "multiple", "x", question, chr(65 + gold), "")
+
+
+def test_the_order_of_labels_gives_the_leak_away():
+    rng = np.random.default_rng(2)
+    leaky = audit([multiple(rng, n, True) for n in range(200)])
+    sound = audit([multiple(rng, n, False) for n in range(200)])
+    assert leaky["tasks"]["multiple"]["order"] > 0.9
+    assert leaky["blind"] > 0.9
+    assert any("without the film" in remark for remark in leaky["remarks"])
+    assert sound["blind"] < 0.4
+    assert not sound["remarks"]
+
+
+def test_label_priors_are_fitted_apart_from_what_they_guess():
+    rng = np.random.default_rng(3)
+    items = []
+    for number in range(200):
+        gold = "A" if rng.random() < 0.8 else "B"
+        items.append(Prediction(f"b{number}", "binary", "x", YES_NO, gold, ""))
+    rows = blind_baselines.baselines(items[:100], items[100:])
+    share = np.mean([item.answer == "A" for item in items[100:]])
+    assert rows["binary"]["label"] == rows["binary"]["letter"] == pytest.approx(share)
+    assert blind_baselines.cross_fitted(items)["binary"]["n"] == 200
+
+
+def test_remarks_on_repeated_and_mixed_records():
+    record = {"item_id": "1", "question": YES_NO, "pred": "A"}
+    assert record_remarks([record, record | {"item_id": "2"}]) == []
+    assert "repeat" in record_remarks([record, record])[0]
+    assert "mixed" in record_remarks([record, record | {"item_id": "2", "pred": "user\nx\nassistant\nA"}])[0]
+    assert "mixed" in record_remarks([record | {"model": "a"}, record | {"item_id": "2", "model": "b"}])[0]

@@ -1,0 +1,117 @@
+"""One supervised and one GRPO step of a tiny job on a mesh, as the loops run them.
+
+Run by itself it is one process of several: `python -m tests.helpers.mesh_run PORT PROCESSES NUMBER FILE`.
+"""
+
+import sys
+
+if __name__ == "__main__":
+    import os
+
+    os.environ.update({"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from chestx_jax import sharding
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.programs.job import fresh_state, initial, programs
+from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig, SftConfig
+from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.sharding import MeshConfig
+from chestx_jax.types import Rollout
+from chestx_jax.update.optimizer import OptimizerConfig
+from chestx_jax.update.steps import Experience
+from tests.helpers import tiny_rows
+from tests.helpers.tiny_models import examples
+from tests.helpers.tiny_rows import CONFIG, asked, completions, laid_out
+
+LENGTH, GROUP, PROMPTS = 8, 2, 8  # tokens of a completion, completions a prompt, prompts
+# Unclipped, so that the moments give the gradients. AdamW's first step moves every element by the whole rate, in the
+# direction of a gradient that may be rounding alone; the rate is near the recipes', and biases are off 0 (see `begun`).
+PLAIN = OptimizerConfig(rate=1e-5, schedule="constant", warmup=0.0, clip=0.0)
+JOB = JobConfig(
+    init=SftConfig(
+        rows=RowsConfig(64, 3, 120), batch=8, micro_batches=2, steps=1, optimizer=PLAIN, z_weight=1e-4, init="random"
+    ),
+    grpo=GrpoConfig(
+        prompts=PROMPTS,
+        rows=RowsConfig(tiny_rows.LONG, tiny_rows.SLOTS, tiny_rows.PATCHES),
+        sampling=SamplingConfig(length=LENGTH, group=GROUP, temperature=0.9),
+        reference=ReferenceConfig(offload=True),
+        updates=2,
+        micro_batches=2,
+        steps=1,
+        optimizer=PLAIN,
+    ),
+    model=CONFIG,
+)
+
+
+def supervised_batch():
+    """Eight rows, most with several samples, of unequal numbers of learned tokens."""
+    kinds = examples()
+    plan = [[kinds[0]], [kinds[2], kinds[3]], [kinds[3], kinds[0]], [kinds[1]]]
+    return tiny_rows.rows.pack([*plan, *plan[::-1]], 64, 3, 120)
+
+
+def experience():
+    """Completions with made-up advantages and log-probs; one completion is left out of the loss."""
+    rng = np.random.default_rng(7)
+    ids, lengths = completions(PROMPTS * GROUP, LENGTH, seed=7)
+    near = lambda: rng.normal(-5.5, 0.3, ids.shape).astype(np.float32)  # noqa: E731
+    kept = np.ones(len(ids), bool)
+    kept[3] = False
+    return Experience(
+        prompts=laid_out([*asked(), *asked()[::-1]]),
+        rollout=Rollout(ids=ids, length=lengths, logprobs=near(), finished=np.ones(len(ids), bool)),
+        advantages=rng.normal(size=ids.shape).astype(np.float32),
+        kept=kept,
+        reference=near(),
+        old=near(),
+    )
+
+
+def share(tree, number: int, count: int):
+    """The rows of a batch that process `number` of `count` reads."""
+    return jax.tree.map(lambda x: x[len(x) // count * number : len(x) // count * (number + 1)], tree)
+
+
+def begun(params):
+    """Fresh parameters with biases as large as trained ones: at 0 an updated bias would be its first step and no more,
+    and agreement relative to its norm would ask for the sign of rounding."""
+    off = lambda path, x: x + jnp.float32(0.02) if "bias" in jax.tree_util.keystr(path[-1:]) else x  # noqa: E731
+    return jax.tree_util.tree_map_with_path(off, params)
+
+
+def stepped(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
+    """Metrics, gradients and updated parameters of both steps, each from fresh parameters, by dotted name."""
+    found = programs(JOB, mesh)
+    stages = {"sft/step": (JOB.init, supervised_batch()), "grpo/step": (JOB.grpo, experience())}
+    results = {}
+    for name, (stage, batch) in stages.items():
+        program = found[name]
+        state = fresh_state(JOB, stage, mesh).jit()(begun(initial(JOB, 0, mesh).jit()()))
+        batch = sharding.put(share(batch, number, count), program.in_shardings[1])
+        words = sharding.put(tiny_rows.vocabulary(), program.in_shardings[2])
+        state, metrics = program.jit()(state, batch, words)
+        gradients = optax.tree.get(state.moments, "mu")
+        tree = {"metrics": metrics, "gradients": gradients, "params": state.params}
+        tree = jax.jit(lambda x: x, out_shardings=sharding.replicated(mesh, tree))(tree)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            results[name + jax.tree_util.keystr(path)] = np.asarray(leaf.addressable_data(0))
+    return results
+
+
+def main(port: str, processes: str, number: str, path: str) -> None:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{port}", num_processes=int(processes), process_id=int(number))
+    results = stepped(sharding.make_mesh(MeshConfig(2, 2, 2)), int(number), int(processes))
+    if number == "0":
+        np.savez(path, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

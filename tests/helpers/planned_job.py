@@ -1,0 +1,54 @@
+"""A job small enough to compile in seconds that has what the 7B recipe has: bf16, recomputed layers in a loop, splash
+attention over packed rows, a head taken in parts, micro-batches, a group's shared prompt, all mesh axes.
+
+`python -m tests.helpers.planned_job --write` accepts what the programs take now as their budget.
+"""
+
+import json
+import sys
+
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
+from chestx_jax.planning import budget
+from chestx_jax.planning.cost import topology
+from chestx_jax.planning.planner import plan
+from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.sharding import MeshConfig
+from tests.helpers.paths import ROOT
+
+JOB = JobConfig(
+    init=SftConfig(rows=RowsConfig(256, 1, 128), batch=8, micro_batches=2, steps=10, init="random"),
+    grpo=GrpoConfig(
+        prompts=8,
+        rows=RowsConfig(128, 1, 128),
+        sampling=SamplingConfig(length=128, group=2),
+        micro_batches=2,
+        steps=10,
+    ),
+    model=ModelConfig(
+        vocab_size=2048,
+        layers=3,
+        width=512,
+        heads=4,
+        kv_heads=2,
+        hidden=1024,
+        vision=VisionConfig(layers=2, width=160, heads=2, hidden=320),
+        compute=ComputeConfig(head_parts=2),
+    ),
+    mesh=MeshConfig(1, 4, 2),
+)
+NAMES = {"v5e:2x4": ("sft/step", "grpo/rollout", "grpo/step"), "v5p:2x2x2": ("sft/step",), "v6e:2x4": ("sft/step",)}
+FILE = ROOT / "tests/planning/budgets.json"
+ACCEPT = "python -m tests.helpers.planned_job --write"
+
+
+def taken(name: str) -> dict:
+    """What the programs take on a topology."""
+    return json.loads(json.dumps(budget.measured(plan(JOB, topology.find(name), NAMES[name]))))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(f"usage: {ACCEPT}")
+    FILE.write_text(json.dumps({name: taken(name) for name in NAMES}, indent=1, sort_keys=True) + "\n")

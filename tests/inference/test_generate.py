@@ -1,0 +1,185 @@
+"""Asking a model: the same tokens as transformers from PNG and DICOM, files that resume, one sentence for bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from chestx_jax.errors import UserError
+from chestx_jax.export import export_model
+from chestx_jax.inference import generate
+from chestx_jax.inference.loaded_model import allowed_ids, hold
+from chestx_jax.model.qwen_vl import init
+from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.tokens.image import ImageSpec
+from chestx_jax.tokens.tokenizer import train_tokenizer
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_models import tiny
+
+GREEDY = SamplingConfig(temperature=0.0, length=12, group=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A complete tiny checkpoint that looks at films in their own shape."""
+    base = tmp_path_factory.mktemp("asked")
+    train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, base / "tokenizer", 295)
+    config = tiny("qwen2_5_vl")
+    params = jax.jit(init, static_argnums=0)(config, jax.random.key(4))
+    spec = ImageSpec(height=None, width=None, min_pixels=3136, max_pixels=30_000)
+    export_model(base / "model", config, params, base / "tokenizer", spec)
+    return base / "model"
+
+
+@pytest.fixture(scope="module")
+def held(folder):
+    return hold(f"hf:{folder}", make_mesh(MeshConfig(1, 1, 2), jax.devices()[:2]), "float32")
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Two films of different shapes as PNG, and the first one once more as DICOM."""
+    pydicom = pytest.importorskip("pydicom", exc_type=ImportError)
+    from test_tokens_dicom import write
+
+    assert pydicom
+    rng = np.random.default_rng(0)
+    first = np.asarray(Image.fromarray(rng.integers(0, 256, (9, 8), dtype=np.uint8)).resize((150, 170)))
+    first = first.copy()
+    first[0, :2] = 0, 255  # the whole range, so that the windowed DICOM has the same values
+    Image.fromarray(first).save(tmp_path / "a.png")
+    Image.fromarray(rng.integers(0, 256, (60, 140), dtype=np.uint8)).save(tmp_path / "b.png")
+    write(tmp_path / "a.dcm", first, bits=8)
+    return tmp_path
+
+
+def theirs(folder, paths, question, length):
+    """Greedy tokens of transformers for the same films and question, special tokens barred as in our sampling."""
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from chestx_jax.tokens.chat import INSTRUCTION
+    from chestx_jax.tokens.tokenizer import special_ids
+
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    images = Qwen2VLImageProcessorPil.from_pretrained(folder)(
+        images=[Image.open(path) for path in paths], return_tensors="pt"
+    )
+    content = [{"type": "image"} for _ in paths] + [{"type": "text", "text": f"{question}\n{INSTRUCTION}"}]
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    for grid in images["image_grid_thw"]:
+        text = text.replace("<|image_pad|>", "<|seen|>" * (int(grid.prod()) // 4), 1)
+    ids = tokenizer(text.replace("<|seen|>", "<|image_pad|>"), return_tensors="pt")
+    kinds = (ids["input_ids"] == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int()
+    barred = np.flatnonzero(~allowed_ids(tokenizer, special_ids(tokenizer), 300)).tolist()
+    out = model.generate(
+        **ids, **images, mm_token_type_ids=kinds, max_new_tokens=length, do_sample=False, suppress_tokens=barred
+    )
+    return out[0, ids["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("names", [("a.png",), ("a.png", "b.png")])
+def test_same_tokens_as_transformers(folder, held, films, names):
+    paths = tuple(str(films / name) for name in names)
+    (spoken,) = generate.answer(held, [generate.prepare(held, generate.Question("Is it clear?", paths))], GREEDY, 0)
+    assert spoken["ids"] == theirs(folder, paths, "Is it clear?", GREEDY.length)
+
+
+def test_real_films_give_the_same_tokens_as_transformers(folder, held, shared_data, tmp_path):
+    """As they lie, and once more as DICOM, which is windowed over its own range."""
+    pytest.importorskip("pydicom", exc_type=ImportError)
+    from test_tokens_dicom import write
+
+    path = sorted((shared_data / "cxr" / "images" / "nih").iterdir())[0]
+    film = np.asarray(Image.open(path).convert("L")).copy()
+    film[0, :2] = 0, 255
+    Image.fromarray(film).save(tmp_path / "film.png")
+    write(tmp_path / "film.dcm", film, bits=8)
+    for asked, known in ((path, path), (tmp_path / "film.dcm", tmp_path / "film.png")):
+        (spoken,) = generate.answer(
+            held, [generate.prepare(held, generate.Question("Is it clear?", (str(asked),)))], GREEDY, 0
+        )
+        assert spoken["ids"] == theirs(folder, [str(known)], "Is it clear?", GREEDY.length)
+
+
+def test_dicom_is_the_same_film(held, films):
+    png, dicom = (
+        generate.prepare(held, generate.Question("Is it clear?", (str(films / name),))) for name in ("a.png", "a.dcm")
+    )
+    np.testing.assert_array_equal(png.images[0][0], dicom.images[0][0])
+
+
+def test_text_is_shown_as_it_grows(held, films):
+    written = []
+    example = generate.prepare(held, generate.Question("Is it clear?", (str(films / "a.png"),)))
+    (spoken,) = generate.answer(held, [example], GREEDY, 0, generate.shown(held, written.append))
+    jax.effects_barrier()
+    shown = "".join(written)
+    assert len(written) > 1
+    assert spoken["text"].startswith(shown)
+    assert spoken["text"].removeprefix(shown).strip("�") == ""
+
+
+def test_files_are_answered_in_order_and_resumed(held, films, tmp_path):
+    questions = [
+        generate.Question(f"Question {n}?", (str(films / ("gone.png" if n == 2 else "a.png")),)) for n in range(5)
+    ]
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    assert generate.answer_file(held, questions, whole, GREEDY, 0, batch=2) == (5, 1)
+    lines = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert [line["index"] for line in lines] == list(range(5))
+    assert "gone.png" in lines[2]["error"]
+    assert all("text" in line for line in lines if line["index"] != 2)
+    content = whole.read_bytes().splitlines(keepends=True)
+    cut.write_bytes(b"".join(content[:2]) + content[2][:10])
+    assert generate.answer_file(held, questions, cut, GREEDY, 0, batch=2) == (3, 1)
+    again = [json.loads(line) for line in cut.read_text().splitlines()]
+    drop = lambda line: {key: value for key, value in line.items() if key != "tokens_per_second"}  # noqa: E731
+    assert list(map(drop, again)) == list(map(drop, lines))
+
+
+def test_questions_are_read_with_their_films(tmp_path):
+    path = tmp_path / "q.jsonl"
+    records = [
+        {"question": "A?", "image_path": "a.png"},
+        {"question": "B?", "image_path": ["a", "b"], "reasoning": False},
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
+    first, second = generate.read_questions(path)
+    assert first == generate.Question("A?", (str(tmp_path / "a.png"),), True)
+    assert second == generate.Question("B?", (str(tmp_path / "a"), str(tmp_path / "b")), False)
+    path.write_text('{"image_path": "a.png"}')
+    with pytest.raises(UserError, match='record 0: "question"'):
+        generate.read_questions(path)
+
+
+def run(*arguments):
+    program = [sys.executable, "-m", "chestx_jax.generate", *arguments]
+    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ))
+
+
+def test_the_command_prints_json_and_refuses_in_one_sentence(folder, held, films):
+    asked = [f"--model=hf:{folder}", "--question=Is it clear?", "--length=12"]
+    done = run(*asked, f"--image={films / 'a.dcm'}", "--json")
+    assert done.returncode == 0, done.stderr
+    spoken = json.loads(done.stdout)
+    assert (spoken["tokens"], spoken["finished"]) == (len(spoken["ids"]), len(spoken["ids"]) < 12)
+    for arguments, complaint in {
+        (*asked, f"--image={films / 'gone.png'}"): "gone.png cannot be opened",
+        (f"--model=hf:{folder}",): "either --question",
+        ("--model=hf:nowhere", "--question=A?"): "is no folder",
+    }.items():
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert complaint in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,287 @@
+"""Checkpoint folders: bit-for-bit round trips, streaming onto meshes, and one clear error for each way to be broken."""
+
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax.errors import UserError
+from chestx_jax.model import hf
+from chestx_jax.model.hf import safetensors
+from chestx_jax.model.hf.config import from_hf, to_hf
+from chestx_jax.model.hf.names import canonical, in_memory, weights
+from chestx_jax.model.qwen_vl import init, shapes, shardings
+from chestx_jax.sharding import MeshConfig, make_mesh
+from tests.helpers.tiny_models import TOKEN_IDS, tiny
+
+FAMILIES = ["qwen2_vl", "qwen2_5_vl"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request):
+    config = tiny(request.param, tied=request.param == "qwen2_5_vl")
+    return config, jax.jit(init, static_argnums=0)(config, jax.random.key(1))
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    weights.save(tmp_path / "model", *model, TOKEN_IDS, {})
+    return tmp_path / "model"
+
+
+def assert_identical(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.dtype == b.dtype
+        assert np.array_equal(np.asarray(a).view(np.uint8), np.asarray(b).view(np.uint8))
+
+
+@pytest.mark.parametrize("shard_bytes", [10**9, 30_000])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_round_trip_bit_for_bit(model, tmp_path, dtype, shard_bytes):
+    config, params = model
+    params = jax.tree.map(lambda x: x.astype(dtype), params)
+    config = tiny(config.family, tied=config.tied, param_dtype=dtype)
+    weights.save(tmp_path / "a", config, params, TOKEN_IDS, {"note.txt": "kept"}, shard_bytes=shard_bytes)
+    read = weights.read_config(tmp_path / "a", config.compute)
+    assert read == config
+    loaded = weights.load(tmp_path / "a", read)
+    assert_identical(params, loaded)
+    assert weights.differing(tmp_path / "a", config, loaded) == []
+    assert weights.source_dtype(tmp_path / "a") == dtype
+    assert (len(list((tmp_path / "a").glob("*.safetensors"))) > 1) == (shard_bytes < 10**9)
+    assert (tmp_path / "a" / "note.txt").read_text() == "kept"
+    weights.save(
+        tmp_path / "b", read, loaded, TOKEN_IDS, {"note.txt": tmp_path / "a" / "note.txt"}, shard_bytes=shard_bytes
+    )
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_the_library_reads_what_we_write(model, folder):
+    from safetensors.numpy import load_file
+
+    config, params = model
+    tensors = load_file(folder / "model.safetensors")
+    assert set(tensors) == {name for weight in weights(config) for name in weight.names}
+    flat = flatten_dict(params)
+    np.testing.assert_array_equal(tensors["model.embed_tokens.weight"], flat[("embedding",)])
+    kernel = np.asarray(flat[("decoder", "layers", "mlp", "up", "kernel")])
+    np.testing.assert_array_equal(tensors["model.layers.1.mlp.up_proj.weight"], kernel[1].T)
+    qkv = np.asarray(flat[("vision", "layers", "attention", "qkv_kernel")])
+    np.testing.assert_array_equal(tensors["visual.blocks.2.attn.qkv.weight"][32:64], qkv[2, :, 1].T)
+
+
+def test_we_read_what_the_library_writes_in_every_layout_and_dtype(model, folder, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    config, params = model
+    tensors = load_file(folder / "model.safetensors")
+    new = tmp_path / "new"
+    shutil.copytree(folder, new)
+    save_file({in_memory(name): value for name, value in tensors.items()}, new / "model.safetensors")
+    assert_identical(params, weights.load(new, config))
+    save_file({name: value.astype(np.float16) for name, value in tensors.items()}, new / "model.safetensors")
+    assert weights.source_dtype(new) == "float32"
+    assert_identical(
+        jax.tree.map(lambda x: x.astype(jnp.float16).astype(jnp.float32), params), weights.load(new, config)
+    )
+    assert all(canonical(in_memory(name)) == name for name in tensors)
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(1, 8, 1), MeshConfig(2, 2, 2), MeshConfig(1, 1, 8)], ids=str)
+def test_loading_onto_a_mesh_gives_the_same_parameters(model, folder, mesh):
+    config, params = model
+    places = shardings(config, make_mesh(mesh))
+    loaded = weights.load(folder, config, make_mesh(mesh))
+    assert_identical(params, loaded)
+    assert jax.tree.all(jax.tree.map(lambda x, place: x.sharding.is_equivalent_to(place, x.ndim), loaded, places))
+    weights.save(folder.parent / "again", config, loaded, TOKEN_IDS, {})
+    again = (folder.parent / "again" / "model.safetensors").read_bytes()
+    assert again == (folder / "model.safetensors").read_bytes()
+
+
+@settings(max_examples=20)
+@given(family=st.sampled_from(FAMILIES), tied=st.booleans(), kv_heads=st.sampled_from([1, 2, 4]), nested=st.booleans())
+def test_config_survives_both_forms(family, tied, kv_heads, nested):
+    config = tiny(family, tied=tied, kv_heads=kv_heads)
+    raw = to_hf(config, TOKEN_IDS, "float32")
+    if nested:
+        text = {key: value for key, value in raw.items() if key not in ("vision_config", "model_type")}
+        text["rope_parameters"] = text.pop("rope_scaling") | {"rope_theta": text.pop("rope_theta")}
+        raw = {"model_type": family, "vision_config": raw["vision_config"], "text_config": text}
+    assert from_hf(json.loads(json.dumps(raw)), "config.json", config.compute) == config
+
+
+def test_table_covers_each_parameter_once(model):
+    config, _ = model
+    table = weights(config)
+    assert sorted(weight.path for weight in table) == sorted(flatten_dict(shapes(config)))
+    names = [name for weight in table for name in weight.names]
+    assert len(names) == len(set(names))
+
+
+def edit(folder, change):
+    """Rewrite the folder's tensors after `change` has had its way with them."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_all_misfits_are_listed_in_one_error(model, folder):
+    def change(tensors):
+        del tensors["model.norm.weight"], tensors["visual.blocks.1.norm1.weight"]
+        tensors["extra.weight"] = np.zeros(3, np.float32)
+        tensors["model.layers.0.mlp.up_proj.weight"] = np.zeros((2, 3), np.float32)
+
+    edit(folder, change)
+    with pytest.raises(UserError) as caught:
+        weights.load(folder, model[0])
+    message = str(caught.value)
+    assert "missing: model.norm.weight, visual.blocks.1.norm1.weight" in message
+    assert "not of this model: extra.weight" in message
+    assert "model.layers.0.mlp.up_proj.weight (2×3, the model's is 96×64)" in message
+
+
+def test_a_second_copy_of_a_tied_head_must_agree(folder, model):
+    if not model[0].tied:
+        pytest.skip("an untied head is an ordinary tensor")
+    edit(folder, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}))
+    assert_identical(model[1], weights.load(folder, model[0]))
+    edit(folder, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"] + 1}))
+    with pytest.raises(UserError, match=r"lm_head\.weight"):
+        weights.load(folder, model[0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nonfinite_weights_are_named(folder, model, bad):
+    def change(tensors):
+        tensors["model.layers.1.mlp.down_proj.weight"][3, 5] = bad
+
+    edit(folder, change)
+    with pytest.raises(UserError, match=r"model\.layers\.1\.mlp\.down_proj\.weight in .* NaN or infinite"):
+        weights.load(folder, model[0])
+
+
+@given(values=st.lists(st.floats(width=16), max_size=20))
+def test_nonfinite_reads_the_bits_right(values):
+    for dtype in ("float32", "bfloat16", "float16"):
+        array = np.array(values, np.float32).astype(jnp.dtype(dtype))
+        assert safetensors.nonfinite(array) == (not np.isfinite(array.astype(np.float32)).all())
+
+
+def test_broken_files_are_named(model, tmp_path):
+    config, params = model
+    weights.save(tmp_path / "model", config, params, TOKEN_IDS, {}, shard_bytes=30_000)
+    first = sorted((tmp_path / "model").glob("*.safetensors"))[0]
+    content = first.read_bytes()
+    for cut in (4, 100, len(content) - 1):
+        first.write_bytes(content[:cut])
+        with pytest.raises(UserError, match=f"{first.name} is cut short"):
+            weights.load(tmp_path / "model", config)
+    first.unlink()
+    with pytest.raises(UserError, match=f"names files that are missing: {first.name}"):
+        weights.load(tmp_path / "model", config)
+    first.write_bytes(content)
+    index = tmp_path / "model" / safetensors.INDEX
+    places = json.loads(index.read_text())
+    places["weight_map"]["ghost.weight"] = first.name
+    index.write_text(json.dumps(places))
+    with pytest.raises(UserError, match=r"ghost\.weight"):
+        weights.load(tmp_path / "model", config)
+    index.write_text("[]")
+    with pytest.raises(UserError, match="no index"):
+        weights.load(tmp_path / "model", config)
+    with pytest.raises(UserError, match="holds no safetensors"):
+        weights.load(tmp_path, config)
+
+
+def test_quantised_tensors_are_refused_by_name(folder, model):
+    edit(folder, lambda tensors: tensors.update({"model.norm.weight": np.zeros(64, np.int8)}))
+    with pytest.raises(UserError, match=r"model\.norm\.weight in .* stored as I8"):
+        weights.load(folder, model[0])
+
+
+def test_foreign_configs_are_refused_by_name(folder):
+    raw = json.loads((folder / "config.json").read_text())
+    changes = {
+        "LlavaForConditionalGeneration": {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]},
+        "quantization_config": {"quantization_config": {"bits": 4}},
+        "hidden_act": {"hidden_act": "gelu"},
+        "use_sliding_window": {"use_sliding_window": True},
+        "hidden_size": {"hidden_size": None},
+        "vision_config": {"vision_config": None},
+    }
+    for named, change in changes.items():
+        broken = {key: value for key, value in (raw | change).items() if value is not None}
+        with pytest.raises(UserError, match=named):
+            from_hf(broken, "config.json")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        weights.read_config(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        weights.read_config(folder)
+
+
+def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
+    config, params = model
+    target = tmp_path / "model"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="is no checkpoint"):
+        weights.save(tmp_path / "mine", config, params, TOKEN_IDS, {})
+    weights.save(target, config, params, TOKEN_IDS, {})
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    changed = jax.tree.map(lambda x: x + 1, params)
+    with pytest.raises(UserError, match="No space left on device"):
+        weights.save(target, config, changed, TOKEN_IDS, {})
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "model"]
+    monkeypatch.undo()
+    weights.save(target, config, changed, TOKEN_IDS, {})
+    assert_identical(changed, weights.load(target, config))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "model"]
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_save_killed_at_its_renames_is_mended_by_the_next(model, folder, monkeypatch, renames):
+    """Killed before the first or between the two; a kill tidies nothing up."""
+    config, params = model
+    before = (folder / "model.safetensors").read_bytes()
+    done, replace = [], os.replace
+
+    def killed(*paths):
+        if len(done) == renames:
+            raise SystemExit
+        done.append(replace(*paths))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        patched.setattr(hf, "_mend", lambda folder: None)
+        with pytest.raises(SystemExit):
+            weights.save(folder, config, jax.tree.map(lambda x: x + 1, params), TOKEN_IDS, {})
+    assert folder.exists() == (renames == 0)
+    assert len(list(folder.parent.iterdir())) == 2
+    with monkeypatch.context() as patched:  # the earlier checkpoint is safe whatever becomes of the next save
+        patched.setattr(safetensors, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(UserError, match="No space left"):
+            weights.save(folder, config, params, TOKEN_IDS, {})
+    assert (folder / "model.safetensors").read_bytes() == before
+    weights.save(folder, config, jax.tree.map(lambda x: x + 2, params), TOKEN_IDS, {})
+    assert_identical(jax.tree.map(lambda x: x + 2, params), weights.load(folder, config))
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]

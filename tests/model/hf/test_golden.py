@@ -1,0 +1,46 @@
+"""Stored results of transformers, for machines without torch (tests/golden/make.py writes them)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from chestx_jax.model.qwen_vl import forward, logits
+from chestx_jax.rollout.engine import generate
+from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
+from chestx_jax.tokens.rows import pack, prompts
+from tests.golden.make import CASES, NEW, parameters
+from tests.helpers.paths import GOLDEN
+from tests.helpers.tiny_models import EOS, PAD, VOCABULARY, examples, tiny
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    config = tiny(**CASES[request.param])
+    with np.load(GOLDEN / f"{request.param}.npz") as stored:
+        golden = dict(stored)
+    return config, jax.tree.map(jnp.asarray, parameters(config)), golden
+
+
+def test_logits_are_the_stored_ones(case):
+    config, params, golden = case
+    rows = examples()
+    batch = jax.tree.map(jnp.asarray, pack([[row] for row in rows], max(len(row.ids) for row in rows), 3, 120))
+    run = jax.jit(lambda params: logits(config, params, forward(config, params, batch.tokens, batch.images)))
+    scores = np.asarray(run(params))
+    for i, row in enumerate(rows):
+        np.testing.assert_allclose(scores[i, len(row.ids) - 1], golden[f"last_{i}"], atol=1e-4, rtol=1e-4)
+
+
+def test_greedy_tokens_are_the_stored_ones(case):
+    config, params, golden = case
+    rows = examples()
+    asked = prompts(rows, max(len(row.ids) for row in rows), 3, 120, range(len(rows)))
+    allowed = np.ones(VOCABULARY, bool)
+    allowed[[EOS, PAD]] = False  # transformers was told to go on for all tokens
+    vocabulary = Vocabulary(allowed=jnp.asarray(allowed), ends=jnp.asarray([EOS, PAD], jnp.int32))
+    sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
+    run = jax.jit(lambda params, asked: generate(config, sampling, params, asked, vocabulary, jax.random.key(0)))
+    rollout = run(params, jax.tree.map(jnp.asarray, asked))
+    for i in range(len(rows)):
+        assert np.asarray(rollout.ids[i]).tolist() == golden[f"greedy_{i}"].tolist()

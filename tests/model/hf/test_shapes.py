@@ -1,0 +1,75 @@
+"""Full-size models, without a byte of weights: counts, names and shapes against transformers and a real index."""
+
+import json
+import math
+
+import jax
+import pytest
+
+from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.model.hf.config import from_hf, to_hf
+from chestx_jax.model.hf.names import canonical, in_memory, weights
+from chestx_jax.model.qwen_vl import shapes
+
+WINDOWED = VisionConfig(
+    hidden=3420, norm="rms", gated=True, window=112, full_attention_layers=(7, 15, 23, 31)
+)  # of Qwen2.5-VL
+MODELS = {
+    "qwen2-vl-2b": ModelConfig(
+        vocab_size=151936, layers=28, width=1536, heads=12, kv_heads=2, hidden=8960, tied=True, vision=VisionConfig()
+    ),
+    "qwen2-vl-7b": ModelConfig(),
+    "qwen2-vl-72b": ModelConfig(layers=80, width=8192, heads=64, kv_heads=8, hidden=29568),
+    "qwen2.5-vl-3b": ModelConfig(
+        "qwen2_5_vl", 151936, layers=36, width=2048, heads=16, kv_heads=2, hidden=11008, tied=True,
+        max_positions=128000, vision=WINDOWED,
+    ),
+    "qwen2.5-vl-7b": ModelConfig("qwen2_5_vl", max_positions=128000, vision=WINDOWED),
+}  # fmt: skip
+BILLIONS = {
+    "qwen2-vl-2b": 2.21,
+    "qwen2-vl-7b": 8.29,
+    "qwen2-vl-72b": 73.41,
+    "qwen2.5-vl-3b": 3.75,
+    "qwen2.5-vl-7b": 8.29,
+}
+
+
+def on_disk(config):
+    return {name: weight.shape for weight in weights(config) for name in weight.names}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_and_shapes_are_those_of_transformers(name):
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    import transformers
+
+    config = MODELS[name]
+    kind = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}[config.family]
+    theirs = getattr(transformers, f"{kind}Config")(**to_hf(config, {}, "bfloat16"))
+    with torch.device("meta"):
+        model = getattr(transformers, f"{kind}ForConditionalGeneration")(theirs)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+    assert {in_memory(name): shape for name, shape in on_disk(config).items()} == expected
+    assert all(canonical(in_memory(name)) == name for name in on_disk(config))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameter_counts(name):
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(MODELS[name])))
+    assert count == sum(map(math.prod, on_disk(MODELS[name]).values()))
+    assert round(count / 1e9, 2) == BILLIONS[name]
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2-vl-7b", "qwen2.5-vl-7b"])
+def test_real_configs_are_read_right(name, shared_data):
+    raw = json.loads((shared_data / "qwen2vl" / name / "config.json").read_text())
+    assert from_hf(raw, name) == MODELS[name]
+
+
+def test_names_are_those_of_a_real_index(shared_data):
+    path = shared_data / "qwen2vl" / "qwen2.5-vl-7b" / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    config = MODELS["qwen2.5-vl-7b"]
+    assert set(index["weight_map"]) == set(on_disk(config))
+    assert index["metadata"]["total_size"] == 2 * sum(map(math.prod, on_disk(config).values()))

@@ -1,0 +1,212 @@
+"""One model, four ways in: whole rows, prompts, prompts shared by a group, and one token at a time agree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax.model import qwen_vl
+from chestx_jax.model.attention import Keys, attend
+from chestx_jax.model.decoder import Cache, causal_mask
+from chestx_jax.model.rope import axial_tables, mrope_tables, rotate
+from chestx_jax.rollout.engine import last_index, next_position
+from tests.helpers.tiny_rows import CONFIG, LONG, asked, completions, continued, laid_out, packed, parameters, shifted
+
+GROUP, LENGTH = 3, 6  # completions per prompt, and their tokens
+TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
+
+forward = jax.jit(lambda params, tokens, images: qwen_vl.forward(CONFIG, params, tokens, images))
+prefill = jax.jit(lambda params, tokens, images: qwen_vl.prefill(CONFIG, params, tokens, images))
+attending = jax.jit(attend, static_argnums=2)
+extend = jax.jit(lambda params, ids, at, segments, past: qwen_vl.extend(CONFIG, params, ids, at, segments, past))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return parameters()
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return laid_out(asked())
+
+
+@pytest.fixture(scope="module")
+def whole(params):
+    """Hidden states of each completion [B, L, D], from rows that hold prompt and completion together."""
+    examples, (ids, _) = asked(), completions(4 * GROUP, LENGTH)
+    rows = [[continued(examples[b // GROUP], row)] for b, row in enumerate(ids)]
+    batch = packed(rows, LONG + LENGTH)
+    hidden = np.asarray(forward(params, batch.tokens, batch.images))
+    starts = [len(examples[b // GROUP].ids) for b in range(len(ids))]
+    return np.stack([row[start : start + LENGTH] for row, start in zip(hidden, starts, strict=True)])
+
+
+def following(params, prompts, cache, ids):
+    """Hidden states of completions that follow a cache of prompts, all tokens at once."""
+    group = len(ids) // cache.valid.shape[0]
+    at = np.repeat(np.asarray(next_position(prompts)), group)[:, None] + np.arange(LENGTH, dtype=np.int32)
+    return extend(params, ids, at, np.ones_like(ids), (cache,))[0]
+
+
+def test_prompt_then_completion_equals_one_row(params, prompts, whole):
+    ids, _ = completions(4 * GROUP, LENGTH)
+    hidden, cache = prefill(params, prompts.tokens, prompts.images)
+    np.testing.assert_allclose(following(params, prompts, cache, ids), whole, **TOLERANCE)
+    batch = packed([[example] for example in asked()], LONG)
+    np.testing.assert_allclose(hidden, forward(params, batch.tokens, batch.images), **TOLERANCE)
+
+
+def test_a_shared_prompt_equals_a_prompt_of_ones_own(params, prompts, whole):
+    ids, _ = completions(4 * GROUP, LENGTH)
+    repeated = jax.tree.map(lambda x: np.repeat(x, GROUP, axis=0), prompts)
+    _, own = prefill(params, repeated.tokens, repeated.images)
+    assert own.k.shape[1] == 4 * GROUP
+    np.testing.assert_allclose(following(params, repeated, own, ids), whole, **TOLERANCE)
+
+
+def test_decoding_with_a_cache_equals_the_whole_row(params, prompts, whole):
+    ids, _ = completions(4 * GROUP, LENGTH)
+    _, shared = prefill(params, prompts.tokens, prompts.images)
+    shape = (CONFIG.layers, len(ids), CONFIG.kv_heads, LENGTH, CONFIG.head_width)
+    # Slots that hold no token are filled with what would be seen at once if the mask let it through.
+    own = Cache(np.full(shape, 9.0, np.float32), np.full(shape, 9.0, np.float32), np.zeros((len(ids), LENGTH), bool))
+    start = np.repeat(np.asarray(next_position(prompts)), GROUP)
+    steps = []
+    for t in range(LENGTH):
+        one = ids[:, t : t + 1]
+        hidden, (k, v) = extend(params, one, (start + t)[:, None].astype(np.int32), np.ones_like(one), (shared, own))
+        steps.append(hidden)
+        own.k[..., t, :], own.v[..., t, :], own.valid[:, t] = k[..., 0, :], v[..., 0, :], True
+    np.testing.assert_allclose(np.concatenate(steps, axis=1), whole, **TOLERANCE)
+
+
+@pytest.mark.parametrize("side", ["left", "both", "none"])
+def test_padding_on_any_side_is_alike(params, prompts, whole, side):
+    ids, _ = completions(4 * GROUP, LENGTH)
+    longest = int(prompts.length.max())
+    if side == "none":  # the longest prompt alone, in a row of just its length
+        chosen = np.array([int(prompts.length.argmax())])
+        prompts = jax.tree.map(lambda x: x[chosen], prompts)
+        prompts = prompts.replace(tokens=jax.tree.map(lambda x: x[:, :longest], prompts.tokens))
+        assert prompts.tokens.segments.all()
+    else:
+        chosen = np.arange(4)
+        by = LONG - longest if side == "left" else (LONG - longest) // 2
+        prompts = prompts.replace(tokens=shifted(prompts.tokens, by))
+        assert not prompts.tokens.segments[:, 0].any()
+    places = np.arange(4 * GROUP).reshape(4, GROUP)[chosen].reshape(-1)
+    _, cache = prefill(params, prompts.tokens, prompts.images)
+    np.testing.assert_allclose(following(params, prompts, cache, ids[places]), whole[places], **TOLERANCE)
+    assert (np.asarray(prompts.tokens.segments)[np.arange(len(chosen)), last_index(prompts)] != 0).all()
+
+
+def test_what_stands_in_padding_changes_nothing(params, prompts):
+    """Neither ids nor films in empty places reach a real token."""
+    hidden, _ = prefill(params, prompts.tokens, prompts.images)
+    empty = prompts.tokens.segments == 0
+    tokens = prompts.tokens.replace(ids=np.where(empty, 77, prompts.tokens.ids).astype(np.int32))
+    patches = np.where(prompts.images.valid[..., None], prompts.images.patches, 5.0).astype(np.float32)
+    again, _ = prefill(params, tokens, prompts.images.replace(patches=patches))
+    np.testing.assert_array_equal(hidden[~empty], again[~empty])
+
+
+def test_every_film_is_seen(params, prompts):
+    hidden, _ = prefill(params, prompts.tokens, prompts.images)
+    blind, _ = prefill(params, prompts.tokens, prompts.images.replace(patches=np.zeros_like(prompts.images.patches)))
+    last = np.asarray(last_index(prompts))
+    moved = np.abs(np.asarray(hidden - blind))[np.arange(4), last].max(-1)
+    has_film = prompts.images.valid.any((1, 2))
+    assert (moved[has_film] > 1e-3).all()
+    assert (moved[~has_film] == 0).all()
+
+
+def dense(q, blocks):
+    """One softmax over everything, in float64, head by head."""
+    rows, length, heads, width = q.shape
+    out = np.zeros(q.shape)
+    for b in range(rows):
+        take = [(block, b // (rows // block.k.shape[0])) for block in blocks]
+        mask = np.concatenate([np.broadcast_to(x.mask[b], (length, x.k.shape[2])) for x, _ in take], axis=1)
+        for h in range(heads):
+            g = h // (heads // blocks[0].k.shape[1])
+            k = np.concatenate([block.k[r, g] for block, r in take]).astype(np.float64)
+            v = np.concatenate([block.v[r, g] for block, r in take]).astype(np.float64)
+            scores = np.where(mask, q[b, :, h].astype(np.float64) @ k.T / np.sqrt(width), -np.inf)
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            out[b, :, h] = weights / weights.sum(-1, keepdims=True) @ v
+    return out
+
+
+@settings(max_examples=15)
+@given(
+    shape=st.tuples(*[st.sampled_from(x) for x in ((1, 2), (1, 2, 3), (1, 4), (1, 2), (1, 3), (4, 8))]),
+    sizes=st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.booleans()), min_size=1, max_size=3),
+    seed=st.integers(0, 99),
+)
+def test_blocks_share_one_softmax(shape, sizes, seed):
+    """Blocks of a row's own keys or its prompt's, masks per query or for all: one softmax over all of them."""
+    prompts, group, length, kv_heads, queries, width = shape
+    rng = np.random.default_rng(seed)
+    normal = lambda *size: rng.normal(size=size).astype(np.float32)  # noqa: E731
+    rows = prompts * group
+    blocks = []
+    for slots, shared, alike in sizes:
+        mask = rng.random((rows, 1 if alike else length, slots)) < 0.6
+        mask[..., 0] |= not blocks  # every query sees something
+        place = (prompts if shared else rows, kv_heads, slots, width)
+        blocks.append(Keys(normal(*place), normal(*place), mask))
+    q = normal(rows, length, kv_heads * queries, width)
+    np.testing.assert_allclose(attending(q, blocks, "auto"), dense(q, blocks), rtol=1e-5, atol=1e-5)
+
+
+def test_a_query_that_sees_nothing_gives_numbers():
+    one = np.ones((1, 1, 2, 4), np.float32)
+    out = attending(one, [Keys(one, one, np.zeros((1, 1, 1), bool))], "xla")
+    assert np.isfinite(out).all()
+
+
+@settings(max_examples=30)
+@given(segments=st.lists(st.integers(0, 3), min_size=1, max_size=9))
+def test_causal_mask_stays_in_its_segment(segments):
+    mask = np.asarray(causal_mask(jnp.asarray([segments], jnp.int32)))[0]
+    for i, mine in enumerate(segments):
+        for j, other in enumerate(segments):
+            assert mask[i, j] == (other == mine != 0 and j <= i)
+
+
+def test_mrope_turns_each_frequency_by_its_stream():
+    rng = np.random.default_rng(0)
+    positions = rng.integers(0, 500, (2, 5, 3)).astype(np.int32)
+    cos, sin = mrope_tables(jnp.asarray(positions), 16, 1e6, (2, 3, 3))
+    stream = [0, 0, 1, 1, 1, 2, 2, 2]
+    angles = np.stack([positions[..., s] * 1e6 ** (-2 * j / 16) for j, s in enumerate(stream)], axis=-1)
+    np.testing.assert_allclose(cos, np.cos(np.concatenate([angles, angles], -1)), atol=1e-4)
+    np.testing.assert_allclose(sin, np.sin(np.concatenate([angles, angles], -1)), atol=1e-4)
+    with pytest.raises(ValueError, match="half the head width"):
+        mrope_tables(jnp.asarray(positions), 16, 1e6, (2, 3, 4))
+
+
+def test_axial_tables_turn_by_row_then_column():
+    positions = np.array([[[3, 5], [0, 7]]], np.int32)
+    cos, _ = axial_tables(jnp.asarray(positions), 8)
+    frequencies = 10000.0 ** -np.array([0, 0.5])
+    angles = np.concatenate([positions[..., :1] * frequencies, positions[..., 1:] * frequencies], axis=-1)
+    np.testing.assert_allclose(cos, np.cos(np.concatenate([angles, angles], -1)), atol=1e-6)
+
+
+def test_rotation_keeps_lengths_and_sees_only_distances():
+    rng = np.random.default_rng(1)
+    q, k = (jnp.asarray(rng.normal(size=(1, 4, 2, 16)), jnp.float32) for _ in range(2))
+    at = jnp.repeat(jnp.arange(4, dtype=jnp.int32)[None, :, None], 3, axis=-1)
+
+    def scores(offset):
+        tables = mrope_tables(at + offset, 16, 1e4, (2, 3, 3))
+        return np.einsum("blhe,bmhe->bhlm", rotate(q, tables), rotate(k, tables))
+
+    np.testing.assert_allclose(scores(0), scores(100), atol=1e-3)
+    turned = rotate(q, mrope_tables(at, 16, 1e4, (2, 3, 3)))
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.linalg.norm(q, axis=-1), rtol=1e-5)
+    assert np.abs(turned[:, 1:] - q[:, 1:]).max() > 0.1

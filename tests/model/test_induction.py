@@ -1,0 +1,70 @@
+"""Attention begun as induction heads continues what it has read once, before any training."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from chestx_jax.errors import UserError
+from chestx_jax.model import qwen_vl
+from chestx_jax.types import Images, Tokens
+from tests.helpers.tiny_rows import CONFIG
+
+LENGTH, VOCABULARY = 64, 512
+MODEL = replace(
+    CONFIG,
+    vocab_size=VOCABULARY,
+    layers=3,
+    width=128,
+    heads=4,
+    kv_heads=4,
+    mrope_section=(4, 6, 6),
+    rope_theta=1e6,
+    tied=True,
+    initializer_range=0.08,
+    residual_range=0.0,
+    start="induction",
+)
+
+
+def ranks_of_the_next(config, seed: int) -> np.ndarray:
+    """Where the right next token stands among all, at each place of a random sequence that is read twice."""
+    half = np.random.default_rng(seed).permutation(VOCABULARY)[: LENGTH // 2]
+    ids = np.concatenate([half, half]).astype(np.int32)
+    places = jnp.arange(LENGTH, dtype=jnp.int32)
+    tokens = Tokens(
+        ids=jnp.asarray(ids)[None],
+        segments=jnp.ones((1, LENGTH), jnp.int32),
+        positions=jnp.repeat(places[None, :, None], 3, axis=-1),
+        visual=jnp.full((1, LENGTH), -1, jnp.int32),
+    )
+    images = Images(
+        patches=jnp.zeros((1, 1, 4, config.vision.patch_values), jnp.float32),
+        positions=jnp.zeros((1, 1, 4, 2), jnp.int32),
+        valid=jnp.zeros((1, 1, 4), bool),
+    )
+    params = qwen_vl.init(config, jax.random.key(seed))
+    scores = np.asarray(qwen_vl.logits(config, params, qwen_vl.forward(config, params, tokens, images)))[0]
+    return np.array([(scores[i] > scores[i, ids[i + 1]]).sum() for i in range(LENGTH - 1)])
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_a_sequence_read_before_is_continued(kv_heads):
+    config = replace(MODEL, kv_heads=kv_heads)
+    ranks = ranks_of_the_next(config, 0)
+    unread, read = np.median(ranks[: LENGTH // 2 - 1]), np.median(ranks[LENGTH // 2 :])
+    assert read < unread / 2
+    plain = ranks_of_the_next(replace(config, start="random"), 0)
+    assert np.median(plain[LENGTH // 2 :]) > 2 * read
+
+
+def test_the_tree_is_the_random_one():
+    begun = jax.eval_shape(lambda: qwen_vl.init(MODEL, jax.random.key(0)))
+    assert begun == qwen_vl.shapes(MODEL)
+
+
+def test_one_layer_is_too_few():
+    with pytest.raises(UserError, match="two layers"):
+        qwen_vl.init(replace(MODEL, layers=1), jax.random.key(0))

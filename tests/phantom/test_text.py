@@ -1,0 +1,272 @@
+"""What phantom reports, reasoning and questions say is true of the film, and the questions' text gives nothing away."""
+
+import itertools
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax.data.schema import Sample, infer_task, options, parse_drawn
+from chestx_jax.phantom.cases import FINDINGS, PROGRESSIVE, ambiguous, clashes, draw_case, draw_follow_up, draw_with
+from chestx_jax.phantom.finding import CHANGES, DEVICES, SEVERITIES
+from chestx_jax.phantom.pretraining import checks, told
+from chestx_jax.phantom.text import phrases
+from chestx_jax.phantom.text.questions import Study, questions
+from chestx_jax.phantom.text.reasoning import in_order
+from chestx_jax.phantom.text.reports import write_reports
+from chestx_jax.types import LABELS, TASKS
+
+LABEL_OF = {label.lower(): label for label in LABELS}
+
+
+def study(seed: int) -> Study:
+    rng = np.random.default_rng((9, seed))
+    if seed % 4:
+        case = draw_case(rng, str(seed))
+    else:
+        case = draw_follow_up(rng, str(seed), PROGRESSIVE[seed // 4 % 5], CHANGES[seed // 20 % 3])
+    films = 1 if case.earlier is None else 2
+    return Study(case, tuple(f"{seed}-{i}.png" for i in range(films)), write_reports(case, rng))
+
+
+@pytest.fixture(scope="module")
+def studies() -> list[Study]:
+    return [study(seed) for seed in range(2000)]
+
+
+@pytest.fixture(scope="module")
+def asked(studies):
+    return questions(studies, 1200, "made", "phantom", np.random.default_rng(0))
+
+
+def test_any_three_findings_that_do_not_clash_find_their_places():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 3):
+        for labels in itertools.combinations(FINDINGS, count):
+            if not clashes(labels):
+                findings = draw_with(list(labels), rng)
+                assert tuple(finding.label for finding in findings) == labels
+
+
+@given(st.integers(0, 100_000))
+def test_cases_are_sound(seed):
+    case = draw_case(np.random.default_rng(seed), "")
+    labels = [finding.label for finding in case.findings]
+    assert len(labels) == len(set(labels)) <= 3
+    assert not clashes(labels)
+    for finding in case.findings:
+        assert finding.severity in SEVERITIES
+        assert 0 <= finding.amount <= 1
+        assert (finding.kind in DEVICES) == (finding.label == "Support Devices")
+        assert (finding.side == "both") <= (finding.label in ("Edema", "Pleural Effusion", "Atelectasis"))
+
+
+@given(st.integers(0, 100_000), st.sampled_from(PROGRESSIVE), st.sampled_from(CHANGES))
+def test_follow_ups_change_as_told(seed, changed, change):
+    case = draw_follow_up(np.random.default_rng(seed), "", changed, change)
+    for before, after in zip(case.earlier, case.findings, strict=True):
+        if before.label == changed:
+            assert (
+                np.sign(round(after.amount - before.amount, 2))
+                == {"stable": 0, "worsening": 1, "improving": -1}[change]
+            )
+            assert change == "stable" or abs(after.amount - before.amount) > 0.15
+        else:
+            assert before == after
+        assert (before.side, before.zone, before.shape) == (after.side, after.zone, after.shape)
+
+
+def test_labels_are_about_equally_frequent():
+    rng = np.random.default_rng(3)
+    cases = [draw_case(rng, "") for _ in range(4000)]
+    count = Counter(finding.label for case in cases for finding in case.findings)
+    assert 0.09 < min(count.values()) / len(cases) < max(count.values()) / len(cases) < 0.15
+    assert 0.17 < sum(not case.findings for case in cases) / len(cases) < 0.23
+
+
+def denied(text: str) -> set[str]:
+    """Labels that a text denies with "no a, b or c"."""
+    lists = re.findall(r"\b[Nn]o ([a-z ,]+?)(?: is seen)?[.]", text)
+    names = {name for part in lists for name in re.split(r", | or ", part)}
+    return {LABEL_OF[name] for name in names if name in LABEL_OF} - {"No Finding"}
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 100_000))
+def test_reports_are_true(seed):
+    made = study(seed)
+    films = [film for film in (made.case.earlier, made.case.findings) if film is not None]
+    for report, findings in zip(made.reports, films, strict=True):
+        labels = [finding.label for finding in findings]
+        assert re.fullmatch(r"Findings: .+ Impression: .+", report)
+        assert not any(ambiguous(label, labels) for label in denied(report))
+        body, _, impression = report.partition("Impression:")
+        for finding in findings:
+            if finding.side in ("left", "right"):
+                assert finding.side in body.lower()
+            if finding.side == "both":
+                assert re.search("both|bilateral", body.lower())
+        lines = impression.strip().split(". ") if len(findings) > 1 else [impression]
+        assert len(lines) >= len(findings)
+        if not findings:
+            assert re.search("No acute|Normal", impression)
+        assert "{" not in report
+        assert "  " not in report
+        assert not re.search(r"\b(the|a) both\b|\ba bilateral\b", report.lower())
+
+
+def test_every_family_is_made_and_recognised(asked):
+    assert Counter(sample.task for sample in asked) == dict.fromkeys(TASKS, 1200)
+    assert all(infer_task(sample.question) == sample.task for sample in asked)
+    assert len({sample.id for sample in asked}) == len(asked)
+
+
+def labels_of(sample) -> list[str]:
+    return [parse_drawn(text).label for text in sample.drawn]
+
+
+def in_report_order(sample) -> list[str]:
+    return [finding.label for finding in in_order([parse_drawn(text) for text in sample.drawn])]
+
+
+def test_gold_answers_are_true_and_alone_so(asked):
+    for sample in asked:
+        labels, listed = labels_of(sample), options(sample.question)
+        if sample.task == "binary":
+            label = LABEL_OF[re.search("show (.+)[?]", sample.question)[1]]
+            assert listed[sample.answer] == ("Yes" if label in labels else "No")
+            assert label in labels or not ambiguous(label, labels)
+        elif sample.task == "single":
+            true = [letter for letter, text in listed.items() if LABEL_OF[text] in (labels or ["No Finding"])]
+            assert true == [sample.answer]
+            assert not clashes(LABEL_OF[text] for text in listed.values())
+        elif sample.task == "multiple":
+            sets = {letter: {LABEL_OF[name] for name in text.split(", ")} for letter, text in listed.items()}
+            assert [letter for letter, names in sets.items() if names == set(labels)] == [sample.answer]
+            assert len({len(names) for names in sets.values()}) == 1
+            assert not clashes(set().union(*sets.values()))
+        elif sample.task == "anomaly":
+            assert not listed
+            assert sample.answer.split(", ") == (in_report_order(sample) or ["No Finding"])
+        else:
+            changed = parse_drawn(next(text for text in sample.drawn if not text.endswith("|")))
+            assert listed[sample.answer] == changed.change
+            assert changed.label.lower() in sample.question
+            assert len(sample.images) == len(sample.reports) == 2
+
+
+def test_reasoning_is_true_short_and_states_every_finding(asked):
+    lengths = []
+    for sample in asked:
+        labels, text = labels_of(sample), " ".join(sample.steps)
+        assert 3 <= len(sample.steps) <= 9
+        assert not any(ambiguous(label, labels) for label in denied(text))
+        lengths.append(len(text.split()))
+        if sample.task in ("multiple", "anomaly"):
+            assert all(label.lower() in text for label in labels if label != "Support Devices")
+        if sample.task in ("single", "multiple", "temporal"):
+            assert text.endswith(f"The answer is option ({sample.answer}).")
+            assert re.findall(r"Option \(([A-D])\)", text)[-1] == sample.answer  # the options up to the right one
+        for name in re.findall("([a-z ]+) absent[.]", text):
+            assert LABEL_OF[re.sub("^ ", "", name)] not in labels
+        for name in re.findall("([a-z ]+) present[.]", text):
+            assert LABEL_OF[re.sub("^ ", "", name)] in (labels or ["No Finding"])
+        assert all(step[0].isupper() and step.endswith(".") for step in sample.steps)
+    assert 30 < np.mean(lengths) < 50
+    assert max(lengths) < 80
+
+
+def test_the_vocabulary_is_small(studies, asked):
+    texts = [text for made in studies for text in made.reports] + [" ".join(sample.steps) for sample in asked]
+    assert len({word for text in texts for word in re.findall("[a-zA-Z]+", text.lower())}) < 250
+
+
+def best_by_text(train, test, features) -> float:
+    """Accuracy of a naive-Bayes rule over features of an option, fitted to one half of the questions, on the other."""
+    seen, right = Counter(), Counter()
+    for sample in train:
+        for letter in options(sample.question):
+            for feature in features(sample, letter):
+                seen[feature] += 1
+                right[feature] += letter == sample.answer
+
+    def score(sample, letter):
+        rates = [(right[f] + 1) / (seen[f] + 3) for f in features(sample, letter)]
+        return sum(np.log(rate / (1 - rate)) for rate in rates)
+
+    guesses = [max(options(s.question), key=lambda letter: score(s, letter)) for s in test]
+    return float(np.mean([guess == sample.answer for guess, sample in zip(guesses, test, strict=True)]))
+
+
+FEATURES = {
+    "letter": lambda s, x: [x],
+    "option text": lambda s, x: [(s.question.partition("Options:")[0], options(s.question)[x])],
+    "labels and their order": lambda s, x: (
+        [("has", name, place) for place, name in enumerate(options(s.question)[x].split(", "))]
+        + [("sorted", sorted(options(s.question)[x].split(", ")) == options(s.question)[x].split(", "))]
+    ),
+    "overlap with the other options": lambda s, x: [
+        tuple(sorted(s.question.count(name) for name in options(s.question)[x].split(", ")))
+    ],
+    "company": lambda s, x: [
+        (mine, other)
+        for mine in options(s.question)[x].split(", ")
+        for text in options(s.question).values()
+        for other in text.split(", ")
+    ],
+}
+
+
+@pytest.mark.parametrize("rule", FEATURES)
+@pytest.mark.parametrize(
+    ("task", "chance"), [("binary", 1 / 2), ("single", 1 / 4), ("multiple", 1 / 4), ("temporal", 1 / 3)]
+)
+def test_the_text_alone_gives_nothing_away(asked, rule, task, chance):
+    mine = [sample for sample in asked if sample.task == task]
+    accuracy = best_by_text(mine[::2], mine[1::2], FEATURES[rule])
+    # 600 questions: a standard error of at most 2 points; the seed is fixed.
+    assert accuracy < chance + 0.06
+
+
+def test_no_anomaly_guess_is_cheap(asked):
+    golds = Counter(sample.answer for sample in asked if sample.task == "anomaly")
+    assert golds.most_common(1)[0][1] <= 0.12 * golds.total()
+
+
+def regions_of(made: Study) -> Sample:
+    """What a film's regions show, all of it in the first ones."""
+    words = [label.lower().split()[-1] for label in made.labels if label != "No Finding"]
+    said = " ".join([*words, *["clear"] * (16 - len(words))])
+    truth = tuple(f"{finding.label}|{finding.side}|" for finding in made.case.findings)
+    return Sample("", "anomaly", "", said, made.images[:1], (), made.reports[:1], "", truth)
+
+
+def test_checks_go_through_every_option_and_are_right(studies):
+    alone = [made for made in studies if made.case.earlier is None][:300]
+    for sample in checks([regions_of(made) for made in alone], "checks", np.random.default_rng(1)):
+        labels = labels_of(sample)
+        listed = re.findall(r"^([A-H])\) (.+)$", sample.question, re.MULTILINE)
+        said = re.findall(r"Option \(([A-H])\) ([a-z ]+) (present|absent)[.]", sample.answer)
+        assert [(letter, name) for letter, name, _ in said] == listed
+        assert all((LABEL_OF[name] in labels) == (verdict == "present") for _, name, verdict in said)
+        assert {LABEL_OF[name] for _, name in listed} >= set(labels)
+        assert all(LABEL_OF[name] in labels or not ambiguous(LABEL_OF[name], labels) for _, name in listed)
+
+
+def test_told_films_need_no_film(studies, asked):
+    shown = {made.images[0]: regions_of(made) for made in studies}
+    made = told(asked, list(shown.values()))
+    alone = [sample for sample in asked if len(sample.images) == 1]
+    assert len(made) == len(alone) > 0
+    for sample, original in zip(made, alone, strict=True):
+        assert sample.images == ()
+        assert sample.question == f"{shown[original.images[0]].answer}\n{original.question}"
+        assert (sample.steps, sample.answer) == (original.steps, original.answer)
+
+
+@pytest.mark.parametrize(("labels", "text"), [(["Edema"], "edema"), (["Edema", "Fracture"], "edema or fracture")])
+def test_listing(labels, text):
+    assert phrases.listing(labels, "or") == text

@@ -1,0 +1,106 @@
+"""The programs compile for TPUs, in their budget. Needs libtpu (`pip install 'chestx-jax[tpu]'`), no TPU."""
+
+import importlib.util
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.model import qwen_vl
+from chestx_jax.planning import budget
+from chestx_jax.planning.cost import topology
+from chestx_jax.planning.cost.roofline import cost
+from chestx_jax.planning.hlo.compile import compile_program
+from chestx_jax.planning.planner import Plan, plan
+from chestx_jax.planning.stages import Planned
+from chestx_jax.programs.job import programs
+from chestx_jax.recipes import JobConfig
+from chestx_jax.sharding import make_mesh
+from tests.helpers import planned_job
+from tests.helpers.paths import CONFIGS
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="no libtpu: pip install 'chestx-jax[tpu]' brings it"
+)
+ALLOWED = json.loads(planned_job.FILE.read_text())
+
+
+@pytest.fixture(scope="module")
+def planned():
+    """Plans by topology, each made once."""
+    return {}
+
+
+def plan_of(planned, name) -> Plan:
+    if name not in planned:
+        planned[name] = plan(planned_job.JOB, topology.find(name), planned_job.NAMES[name])
+    return planned[name]
+
+
+@pytest.mark.parametrize("name", planned_job.NAMES)
+def test_programs_stay_in_their_budget(planned, name):
+    """HBM, FLOPs, bytes of collectives, and what is updated in place."""
+    found = json.loads(json.dumps(budget.measured(plan_of(planned, name))))
+    lines = budget.differences(name, ALLOWED[name], found)
+    assert not lines, "\n".join([*lines, f"to accept it: {planned_job.ACCEPT}"])
+
+
+def test_flops_are_the_analytic_count(planned):
+    """Trip counts, packed rows, recomputation, shared prompts and splash attention included."""
+    made = plan_of(planned, "v5e:2x4")
+    for name, program in made.programs.items():
+        ratio = program.cost.flops * made.topology.count / program.expected.executed
+        assert ratio == pytest.approx(1.0, abs=0.03), name
+
+
+def test_scores_over_the_whole_vocabulary_never_exist(planned):
+    """Of the training steps: no array holds a row's tokens by the vocabulary."""
+    job = planned_job.JOB
+    for name, program in plan_of(planned, "v5e:2x4").programs.items():
+        if name.endswith("/step"):
+            most = 256 * job.model.vocab_size * 4 // job.mesh.tensor
+            assert all(
+                str(job.model.vocab_size) not in one.shape for one in program.compiled.temporaries if one.bytes >= most
+            )
+
+
+SHARED = ("mesh.fsdp=16", "mesh.tensor=2", "grpo.micro_batches=16", "grpo.optimizer.offload=True")
+
+
+@pytest.mark.parametrize(("config", "name", "overrides"), [("sft.py", "sft/step", ()), ("rl.py", "grpo/step", SHARED)])
+def test_the_7b_training_steps_compile_for_a_small_slice(config, name, overrides):
+    """The paper's recipe on 32 v5e chips of 16 GB: it fits, runs the FLOPs that it should, and updates its weights in
+    place."""
+    job = to_dataclass(JobConfig, load_config(str(CONFIGS / config), overrides))
+    made = plan(job, topology.find("v5e:4x8"), [name])
+    program = made.programs[name]
+    assert program.fits, made.advice
+    assert program.cost.flops * made.topology.count == pytest.approx(program.expected.executed, rel=0.03)
+    kept = [
+        one.name for one in program.compiled.arguments if "params" in one.name and not one.reused and one.bytes > 1e6
+    ]
+    assert kept == []
+
+
+def test_a_constraint_less_is_named(planned, monkeypatch):
+    """Activations left to the compiler's choice: the message names the program and the arrays that are moved."""
+    monkeypatch.setattr(qwen_vl, "constrain", lambda x, *axes: x)
+    found = plan(planned_job.JOB, topology.find("v5e:2x4"), ["sft/step"])
+    lines = budget.differences("v5e:2x4", {"sft/step": ALLOWED["v5e:2x4"]["sft/step"]}, budget.measured(found))
+    assert any(re.search(r"sft/step: all-to-all .*\w+\[[\d,]+\] of ", line) for line in lines), lines
+
+
+def test_a_buffer_less_donated_is_named(planned):
+    """The state of the policy's update, kept by mistake: the message names the program and the array."""
+    machine = topology.find("v5e:2x4")
+    mesh = make_mesh(planned_job.JOB.mesh, machine.devices)
+    program = replace(programs(planned_job.JOB, mesh)["sft/step"], donated=())
+    compiled = compile_program("sft/step", program)
+    made = plan_of(planned, "v5e:2x4")
+    changed = replace(
+        made, programs={"sft/step": Planned(compiled, cost(compiled.work, machine.place(mesh)), None, True)}
+    )
+    lines = budget.differences("v5e:2x4", {"sft/step": ALLOWED["v5e:2x4"]["sft/step"]}, budget.measured(changed))
+    assert any("sft/step" in line and "embedding" in line and "in place" in line for line in lines), lines

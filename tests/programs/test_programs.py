@@ -1,0 +1,263 @@
+"""Every jitted program compiles from its abstract arguments alone, once, donates what it says, and fits full size."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax import lexicon, sharding
+from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.data.packing import RowsConfig
+from chestx_jax.errors import UserError
+from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.planning.hlo import parse
+from chestx_jax.planning.hlo.schedule import walk
+from chestx_jax.programs.job import (
+    Program,
+    fresh_state,
+    initial,
+    kept_reference,
+    programs,
+    reading_shapes,
+    rollout_shapes,
+)
+from chestx_jax.recipes import EvaluationConfig, JobConfig
+from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.update.steps import Experience
+from tests.helpers import mesh_run, tiny_rows
+from tests.helpers.paths import CONFIGS
+from tests.helpers.tiny_models import VOCABULARY
+
+JOB = replace(mesh_run.JOB, evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=4, length=8))
+NAMES = {
+    "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/logprobs", "grpo/reference", "grpo/step",
+    "test/generate",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(2, 2, 2))
+
+
+@pytest.fixture(scope="module")
+def found(mesh):
+    return programs(JOB, mesh)
+
+
+@pytest.fixture(scope="module")
+def functions(found):
+    return {name: program.jit() for name, program in found.items()}
+
+
+@pytest.fixture(scope="module")
+def executables(found, functions):
+    """Compiled before any data, parameters or tokenizer exist."""
+    return {name: functions[name].lower(*program.arguments).compile() for name, program in found.items()}
+
+
+def state_of(stage, mesh):
+    return fresh_state(JOB, stage, mesh).jit()(initial(JOB, 0, mesh).jit()())
+
+
+def test_every_program_of_a_job_compiles_without_data(executables):
+    assert executables.keys() == NAMES
+
+
+@pytest.mark.parametrize("name", ["sft/step", "grpo/step"])
+def test_a_step_updates_its_state_in_place(found, executables, name):
+    """The bytes of the state that a device holds are all reused."""
+    state, at = found[name].arguments[0], found[name].in_shardings[0]
+    held = jax.tree.map(lambda leaf, s: np.prod(s.shard_shape(leaf.shape)) * leaf.dtype.itemsize, state, at)
+    assert executables[name].memory_analysis().alias_size_in_bytes >= sum(jax.tree.leaves(held))
+
+
+def test_decoding_writes_its_cache_in_place():
+    """Nothing as large as the keys of the completions is copied from token to token, with unrolled layers either."""
+    model, sampling = replace(JOB.model, compute=replace(JOB.model.compute, unroll=0)), JOB.grpo.sampling
+    rollout = programs(replace(JOB, model=model), make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))["grpo/rollout"]
+    cached = model.layers * model.kv_heads * model.head_width * sampling.length * 4
+    held = cached * JOB.grpo.prompts * sampling.group
+    work = walk(parse.parse(rollout.jit().lower(*rollout.arguments).compile().as_text()))
+    assert [item.name for item in work if item.trips > 1 and item.opcode == "copy" and item.hbm == 2 * held] == []
+
+
+def test_the_weights_that_sample_may_be_split_another_way():
+    """Parameters split over eight devices, sampled from by four pairs that hold the weights between them, the prompts
+    in two parts, one after the other: the same completions, and no device ever holds a whole matrix."""
+    mesh, found = make_mesh(MeshConfig(1, 8, 1)), {}
+    for tensor, parts in ((0, 1), (2, 2)):
+        sampling = replace(JOB.grpo.sampling, temperature=0.0)
+        job = replace(JOB, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor, rollout_parts=parts))
+        program = programs(job, mesh)["grpo/rollout"]
+        arguments = (
+            mesh_run.begun(initial(JOB, 0, mesh).jit()()), tiny_rows.laid_out([*tiny_rows.asked()] * 2),
+            tiny_rows.vocabulary(), np.int32(0),
+        )  # fmt: skip
+        placed = (
+            arguments[0],
+            *(sharding.put(x, at) for x, at in zip(arguments[1:], program.in_shardings[1:], strict=True)),
+        )
+        executable = program.jit().lower(*program.arguments).compile()
+        found[tensor] = jax.device_get(executable(*placed))
+        whole = f"[{JOB.model.width},{JOB.model.hidden}]"
+        assert (whole in executable.as_text()) == (tensor == 0)
+    np.testing.assert_array_equal(found[0].ids, found[2].ids)
+    np.testing.assert_allclose(found[0].logprobs, found[2].logprobs, atol=1e-5)
+    with pytest.raises(UserError, match=r"rollout_tensor=3 does not group fsdp=8 .* choose \[1, 2, 4, 8\]"):
+        sharding.regrouped(mesh, 3)
+    with pytest.raises(UserError, match="do not divide into rollout_parts=3 parts"):
+        programs(replace(JOB, grpo=replace(JOB.grpo, rollout_parts=3)), mesh)
+
+
+@settings(max_examples=20)
+@given(groups=st.integers(1, 4), parts=st.integers(1, 4), group=st.integers(1, 3))
+def test_rows_dealt_into_parts_come_back_in_order(groups, parts, group):
+    rows = np.arange(groups * parts * group * 2).reshape(-1, 2)
+    dealt = sharding.dealt(rows, parts, group)
+    assert dealt.shape == (parts, groups * group, 2)
+    np.testing.assert_array_equal(sharding.collected(dealt, group), rows)
+    np.testing.assert_array_equal(dealt[-1, :group], rows[(parts - 1) * group : parts * group])
+
+
+def deleted(tree):
+    return {leaf.is_deleted() for leaf in jax.tree.leaves(tree)}
+
+
+def test_a_supervised_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
+    """Three batches of different content; within a step nothing goes between host and devices."""
+    words = sharding.put(tiny_rows.vocabulary(), found["sft/step"].in_shardings[2])
+    state = state_of(JOB.init, mesh)
+    with jax.transfer_guard("disallow"):
+        for turn in range(3):
+            rolled = jax.tree.map(functools.partial(np.roll, shift=turn, axis=0), mesh_run.supervised_batch())
+            batch = sharding.put(rolled, found["sft/step"].in_shardings[1])
+            before = state
+            state, metrics = functions["sft/step"](state, batch, words)
+            assert deleted(before) == {True}
+            loss, tokens = functions["sft/validate"](state.params, batch, words)
+            assert deleted((state.params, batch, words)) == {False}
+            assert np.isfinite(jax.device_get(metrics["loss"]))
+            assert jax.device_get(loss) > 0 < jax.device_get(tokens)
+    assert functions["sft/step"]._cache_size() == 1
+    assert functions["sft/validate"]._cache_size() == 1
+
+
+def letters():
+    """A vocabulary of single bytes, as the abstract tables assume."""
+    return [bytes([i]) for i in range(256)] + [b""] * (VOCABULARY - 256)
+
+
+def references(known, turn):
+    """What the rewards compare eight prompts with: other reports each turn."""
+    reports = [("No edema.",), (), ("Small left effusion.",), ("The lungs are clear.",)] * 2
+    reports = reports[turn:] + reports[:turn]
+    tasks, answers = ["binary", "anomaly"] * 4, ["A", "Edema"] * 4
+    return lexicon.reference(known, reports, [("No edema.",)] * 8, answers, tasks, JOB.grpo.rewards.slots)
+
+
+def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
+    """Rollout, score, log-probs and update over batches of different content, as the loop calls them."""
+    known = lexicon.load()
+    words_at, tables_at, reference_at = (
+        found["grpo/step"].in_shardings[2],
+        found["grpo/score"].in_shardings[0],
+        found["grpo/score"].in_shardings[1],
+    )
+    words = sharding.put(tiny_rows.vocabulary(), words_at)
+    tables = lexicon.tables(known, letters())
+    tables = sharding.put(tables, jax.tree.map(lambda _: tables_at, tables))
+    state = state_of(JOB.grpo, mesh)
+    start = kept_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
+    assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(start)} == {"pinned_host"}
+    examples = [*tiny_rows.asked(), *tiny_rows.asked()[::-1]]
+    with jax.transfer_guard("disallow"):
+        for turn in range(2):
+            prompts = tiny_rows.laid_out(examples[turn:] + examples[:turn])
+            prompts = sharding.put(prompts, found["grpo/rollout"].in_shardings[1])
+            reference = sharding.put(references(known, turn), reference_at)
+            rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
+            _, advantages, kept, _ = functions["grpo/score"](tables, reference, rollout)
+            experience = Experience(
+                prompts, rollout, advantages, kept,
+                reference=functions["grpo/reference"](start, prompts, rollout, words),
+                old=functions["grpo/logprobs"](state.params, prompts, rollout, words),
+            )  # fmt: skip
+            if not turn:  # nothing is learned yet, so the policy is the reference
+                np.testing.assert_array_equal(*jax.device_get((experience.reference, experience.old)))
+            for update in range(JOB.grpo.updates):
+                before = state
+                state, metrics = functions["grpo/step"](state, experience, words)
+                assert deleted(before) == {True}
+                measured = jax.device_get(metrics)
+                assert np.isfinite(measured["loss"])
+                if not update:  # the policy that sampled is the one that learns
+                    assert measured["sampler_drift"] < 1e-5
+                    assert measured["clipped"] == 0
+            assert deleted((experience, words, tables, start)) == {False}
+        answered = functions["test/generate"](
+            state.params,
+            sharding.put(tiny_rows.laid_out(tiny_rows.asked()), found["test/generate"].in_shardings[1]),
+            words,
+            state.step,
+        )
+    assert answered.ids.shape == (4, 8)
+    assert {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")} == {
+        name: 1 for name in NAMES if not name.startswith("sft")
+    }
+
+
+def test_abstract_references_are_what_the_host_makes():
+    shapes = reading_shapes(JOB.model, JOB.grpo)[1]
+    made = references(lexicon.load(), 0)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
+
+
+# Full size: nothing is allocated or compiled
+
+
+def shape_of(program: Program):
+    return jax.eval_shape(program.function, *program.arguments)
+
+
+def alike(one, other):
+    """Whether two trees agree in structure, shapes and dtypes."""
+    jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), one, other)
+
+
+def billions(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e9
+
+
+def recipe(name):
+    return to_dataclass(JobConfig, load_config(str(CONFIGS / name)))
+
+
+def largest(job):
+    """The same job with the 72B shapes."""
+    vision = VisionConfig()
+    model = ModelConfig(layers=80, width=8192, heads=64, kv_heads=8, hidden=29568, vision=vision)
+    return replace(job, model=replace(model, compute=job.model.compute))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [("rl.py", None, 8.29), ("sft.py", None, 8.29), ("rl.py", "72B", 73.4), ("sft.py", "72B", 73.4)],
+)
+def test_the_full_recipes_trace(name, size, count):
+    job = recipe(name) if size is None else largest(recipe(name))
+    found = programs(job, make_mesh(MeshConfig(1, 4, 2)))
+    assert found
+    for program_name, program in found.items():
+        if program_name == "grpo/score":
+            continue  # has no parameters: the tiny job's is the same program
+        shapes = shape_of(program)
+        if program_name.endswith("/step"):
+            alike(shapes[0], program.arguments[0])
+            assert billions(shapes[0].params) == pytest.approx(count, rel=0.01)
+        if program_name == "grpo/rollout":
+            alike(shapes, rollout_shapes(job.grpo.prompts * job.grpo.sampling.group, job.grpo.sampling.length))

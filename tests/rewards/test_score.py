@@ -1,0 +1,268 @@
+"""The mixed reward: masks, weights, credit by step, metrics, and rewards of one's own."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from chestx_jax import lexicon
+from chestx_jax.errors import UserError
+from chestx_jax.lexicon.token_tables import Relations
+from chestx_jax.lexicon.token_tables import relations as tables_of
+from chestx_jax.rewards import verify
+from chestx_jax.rewards.metrics import group_metrics
+from chestx_jax.rewards.process import precision, recall
+from chestx_jax.rewards.reward import RewardConfig, score
+from chestx_jax.types import Completion, Reference, Scores
+
+WORDS = [bytes([byte]) for byte in range(256)]
+REPORT = "The heart is enlarged. Small left pleural effusion. No pneumothorax."
+TEXTS = (
+    "<think> The heart is enlarged. There is a fracture of a rib. We look at the bones. </think><answer> A </answer>",
+    "<think> The heart is normal. There is a left pleural effusion. No pneumothorax. </think><answer> B </answer>",
+)
+
+
+def completion(texts=TEXTS, prompt=0) -> Completion:
+    data = [text.encode() for text in texts]
+    ids = np.zeros((len(data), max(map(len, data)) + 3), np.int32)
+    for row, item in enumerate(data):
+        ids[row, : len(item)] = list(item)
+    length = np.asarray([len(item) for item in data], np.int32)
+    return Completion(ids=ids, length=length, prompt=np.full(len(data), prompt, np.int32))
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return lexicon.tables(lexicon.load(), WORDS)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return lexicon.reference(
+        lexicon.load(), [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16
+    )
+
+
+def test_terms_follow_the_rules(tables, reference):
+    terms = jax.device_get(score(RewardConfig(slots=16), tables, completion(), reference)).terms
+    np.testing.assert_allclose(terms["factuality"], [1 / 2, 2 / 3], atol=1e-6)
+    np.testing.assert_allclose(terms["completeness"], [1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(terms["effectiveness"], [1 / 3, 2 / 3], atol=1e-6)
+    assert terms["accuracy"].tolist() == [1.0, 0.0]
+
+
+def test_recall_credits_what_is_weighed():
+    loaded, claims = lexicon.load(), ["Edema.", "No edema.", "Look for edema.", "Mass."]
+    found, wanted = lexicon.findings(loaded, claims, 4), lexicon.findings(loaded, ["Edema."] * 4, 4)
+    relations = Relations(**tables_of(loaded))
+    np.testing.assert_allclose(recall(relations, found, wanted), [1.0, 0.5, 0.5, 0.0])
+    refused = lexicon.findings(loaded, ["No edema."] * 4, 4)  # weighed and never told: denied
+    np.testing.assert_allclose(recall(relations, found, refused), [0.5, 1.0, 1.0, 0.0])
+
+
+GRANTS = {
+    "A nodule is seen.": 1.0,
+    "An opacity is seen.": 0.5,  # the report shows a kind of it
+    "There is no effusion.": 1.0,  # in the report's own words
+    "There is no fracture.": 1.0,  # it shows nothing there
+    "There is no fibrosis.": 0.5,  # it shows something else there
+    "A mass is seen.": 0.0,
+    "There is no nodule.": 0.0,
+    "The film is looked at.": 0.0,
+    "A nodule is seen. We see the nodule. No fibrosis, no fracture and no effusion.": (1 + 1 + 2.5 / 3) / 3,
+    "A nodule, a nodule and a mass are seen.": 0.5,
+}
+
+
+def test_precision_grants_what_the_report_says_and_half_of_what_follows():
+    loaded = lexicon.load()
+    claims = lexicon.findings(loaded, list(GRANTS), 8)
+    evidence = lexicon.findings(loaded, ["There is a nodule. No effusion."] * len(GRANTS), 8)
+    relations = Relations(**tables_of(loaded))
+    verdicts = verify.verify(relations, claims, evidence)
+    np.testing.assert_allclose(precision(relations, claims, evidence, verdicts), list(GRANTS.values()), atol=1e-6)
+
+
+def test_a_tube_of_any_kind_is_a_tube():
+    loaded, reports = lexicon.load(), ["PICC.", "Endotracheal tube.", "Chest tube.", "Pacemaker."]
+    claims, evidence = lexicon.findings(loaded, ["A catheter."] * 4, 2), lexicon.findings(loaded, reports, 2)
+    verdicts = verify.verify(Relations(**tables_of(loaded)), claims, evidence)
+    assert verdicts.correct[:, 0].tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_precision_doubts_normality_beside_a_finding():
+    loaded, relations = lexicon.load(), Relations(**tables_of(lexicon.load()))
+    reports = ["The heart is normal.", "There is a granuloma.", "There is a granuloma. No acute findings."]
+    claims, evidence = lexicon.findings(loaded, ["Normal chest."] * 3, 2), lexicon.findings(loaded, reports, 4)
+    verdicts = verify.verify(relations, claims, evidence)
+    np.testing.assert_allclose(precision(relations, claims, evidence, verdicts), [1.0, 0.5, 1.0])
+
+
+def plain_precision(relations, claims, evidence, verdicts, row) -> float:
+    """The same rule, one claim after the other."""
+    sentences: dict[int, dict[tuple[int, int], list[float]]] = {}
+    shown = [slot for slot in range(evidence.valid.shape[1]) if verify.scored(relations, evidence)[row, slot]]
+    for slot in np.flatnonzero(verdicts.scored[row]):
+        concept, polarity = int(claims.concept[row, slot]), int(claims.polarity[row, slot])
+        none = concept == verify.NO_FINDING
+        named = any((evidence.concept[row, s], evidence.polarity[row, s]) == (concept, polarity) for s in shown)
+        found = [int(evidence.concept[row, s]) for s in shown if evidence.polarity[row, s]]
+        near = [
+            c for c in found if c != verify.NO_FINDING and (none or relations.region[c] == relations.region[concept])
+        ]
+        doubted = not named and (bool(near) if (polarity == 0) != none else not none)
+        kinds = sentences.setdefault(int(claims.step[row, slot]), {})
+        kinds.setdefault((concept, polarity), []).append(verdicts.correct[row, slot] * (0.5 if doubted else 1.0))
+    return np.mean([np.mean([np.mean(each) for each in kinds.values()]) for kinds in sentences.values()] or [0.0])
+
+
+def test_precision_in_jit_is_the_plain_rule():
+    loaded, random = lexicon.load(), np.random.default_rng(0)
+    relations = Relations(**tables_of(loaded))
+
+    def drawn(rows: int, slots: int):
+        found = lexicon.findings(loaded, [""] * rows, slots)
+        few = random.choice(len(loaded.concepts), 12, replace=False)
+        few[0] = verify.NO_FINDING
+        ends = {"polarity": 2, "certainty": 3, "side": 4, "step": 4}
+        fields = {name: random.integers(0, end, (rows, slots)).astype(np.int32) for name, end in ends.items()}
+        concept = random.choice(few, (rows, slots)).astype(np.int32)
+        return found.replace(**fields, concept=concept, valid=random.random((rows, slots)) < 0.8)
+
+    for _ in range(3):
+        claims, evidence = drawn(16, 10), drawn(16, 6)
+        evidence = evidence.replace(concept=np.where(evidence.step > 1, claims.concept[:, :6], evidence.concept))
+        verdicts = jax.device_get(verify.verify(relations, claims, evidence))
+        found = jax.jit(precision)(relations, claims, evidence, verdicts)
+        wanted = [plain_precision(relations, claims, evidence, verdicts, row) for row in range(16)]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_without_a_report_the_weight_goes_to_the_other_terms(tables, reference):
+    result = jax.device_get(score(RewardConfig(slots=16), tables, completion(prompt=1), reference))
+    assert not result.masks["process"].any()
+    np.testing.assert_allclose(result.sequence, [1.0, 0.5])
+
+
+def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, reference):
+    by_step = jax.device_get(score(RewardConfig(slots=16, credit="step"), tables, completion(), reference))
+
+    def marked(tokens) -> bytes:
+        return bytes(byte for byte, yes in zip(TEXTS[0].encode(), tokens, strict=False) if yes).strip()
+
+    assert marked(by_step.credited[0]) == b"The heart is enlarged. There is a fracture of a rib."
+    assert marked(by_step.credit[0] > 0) == b"The heart is enlarged."
+    assert marked(by_step.credit[0] < 0) == b"There is a fracture of a rib."
+    whole = jax.device_get(score(RewardConfig(slots=16), tables, completion(), reference))
+    np.testing.assert_array_equal(by_step.sequence, whole.sequence)
+    assert not whole.credited.any()
+
+
+STEPS = (
+    "The heart is enlarged.", "There is a small left pleural effusion.", "There is a right pleural effusion.",
+    "There is no pneumothorax.", "No edema or consolidation.", "There is a fracture of a rib.", "The heart is normal.",
+    "There may be a pneumothorax.", "Now the bones.", "The heart is large, and no pneumothorax is seen.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["binary", "temporal"])
+def test_step_credit_is_what_the_text_loses_without_the_sentence(tables, task):
+    """Against the reward of the text written anew without it, whatever the guards make of the rest."""
+    gold = lexicon.reference(lexicon.load(), [[REPORT]], [["The heart is enlarged. No edema."]], ["A"], [task], 16)
+    config = RewardConfig(slots=24, credit="step", completeness=1.5, effectiveness=0.5)
+    rng = np.random.default_rng(0)
+    chosen = [[STEPS[i] for i in rng.integers(len(STEPS), size=rng.integers(2, 8))] for _ in range(12)]
+    texts, cut, places = [], [], []
+    for steps in chosen:
+        at = int(rng.integers(len(steps)))
+        texts.append(f"<think>{' '.join(steps)}</think><answer>A</answer>")
+        cut.append(f"<think>{' '.join(steps[:at] + steps[at + 1 :])}</think><answer>A</answer>")
+        places.append(len("<think>") + len(" ".join([*steps[:at], "."])))
+    both = jax.device_get(score(config, tables, completion((*texts, *cut)), gold))
+    rows = np.arange(len(texts))
+    reward, credit = both.terms["process"], both.credit[rows, np.asarray(places) + 1]
+    share = config.process / (config.format + config.accuracy + config.process)
+    silent = ~both.credited[rows, np.asarray(places) + 1]
+    np.testing.assert_allclose(
+        credit, np.where(silent, 0.0, share * (reward[rows] - reward[rows + len(texts)])), atol=1e-6
+    )
+    assert (credit > 0).any()
+    assert (credit < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"credit": "token"}, "credit"),
+        ({"format": -1.0}, "weights"),
+        ({"factuality": 0.0}, "mixes nothing"),
+        ({"slots": 0}, "slots"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        RewardConfig(**options)
+
+
+def test_group_metrics_show_spread_and_flat_groups():
+    values = jnp.asarray([0.0, 1.0, 0.5, 0.5])
+    scores = Scores(
+        sequence=values,
+        credit=jnp.zeros((4, 2)),
+        credited=jnp.zeros((4, 2), bool),
+        terms={"process": values},
+        masks={"process": jnp.asarray([True, True, False, False])},
+    )
+    metrics = jax.jit(partial(group_metrics, group_size=2))(scores)
+    assert float(metrics["reward/total/mean"]) == 0.5
+    assert float(metrics["reward/total/flat"]) == 0.5
+    assert float(metrics["reward/process/std"]) == 0.5
+    assert float(metrics["reward/process/flat"]) == 0.0
+
+
+# A reward of one's own is a pure function (Completion, Reference) -> Scores.
+
+
+def brevity(completion: Completion, reference: Reference) -> Scores:
+    """1 for completions of at most 90 tokens."""
+    value = (jnp.asarray(completion.length) <= 90).astype(jnp.float32)
+    everywhere = jnp.ones_like(value, bool)
+    nowhere = jnp.zeros(completion.ids.shape, jnp.float32)
+    return Scores(value, nowhere, nowhere > 0, {"brevity": value}, {"brevity": everywhere})
+
+
+def on_host(function, name: str):
+    """A reward from a host function of numpy arrays (ids, length) -> float32[B], one batched call a step.
+
+    The call is asynchronous: what does not depend on its result goes on meanwhile.
+    """
+
+    def reward(completion: Completion, reference: Reference) -> Scores:
+        shape = jax.ShapeDtypeStruct(completion.length.shape, jnp.float32)
+        value = jax.pure_callback(function, shape, completion.ids, completion.length)
+        everywhere = jnp.ones_like(value, bool)
+        nowhere = jnp.zeros(completion.ids.shape, jnp.float32)
+        return Scores(value, nowhere, nowhere > 0, {name: value}, {name: everywhere})
+
+    return reward
+
+
+def test_a_reward_of_ones_own_joins_the_mix(tables, reference):
+    spelled = on_host(lambda ids, length: (np.asarray(ids) == ord("x")).any(1).astype(np.float32), "spelled")
+
+    @jax.jit
+    def mixed(tables, completion, reference):
+        parts = [
+            score(RewardConfig(slots=16), tables, completion, reference),
+            brevity(completion, reference),
+            spelled(completion, reference),
+        ]
+        return sum(part.sequence for part in parts) / len(parts)
+
+    values = np.asarray(mixed(tables, completion(), reference))
+    alone = np.asarray(score(RewardConfig(slots=16), tables, completion(), reference).sequence)
+    short = np.asarray(completion().length) <= 90
+    np.testing.assert_allclose(values, (alone + short + np.asarray([0.0, 1.0])) / 3, atol=1e-6)

@@ -1,0 +1,170 @@
+"""The sampler says what it sampled: log-probs as the trainer computes them, ends, lengths, and the truncation rules."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from chestx_jax.rollout.engine import generate
+from chestx_jax.rollout.sampling import SamplingConfig, distribution, sample
+from chestx_jax.update.logprobs import completion_stats
+from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, VOCABULARY
+from tests.helpers.tiny_rows import CONFIG, KNOWN, LONG, asked, laid_out, parameters, shifted, vocabulary
+
+SAMPLING = SamplingConfig(temperature=0.7, length=12, group=4)
+TRUNCATED = replace(SAMPLING, top_k=20, top_p=0.8)
+GREEDY = replace(SAMPLING, temperature=0.0)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """A model whose ends are likely enough to be sampled, and whose forbidden ids would be if they could."""
+    held = parameters()
+    return {**held, "head": held["head"].at[:, EOS].multiply(3.0).at[:, IMAGE_PAD].multiply(9.0)}
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return laid_out(asked())
+
+
+@pytest.fixture(scope="module")
+def generating():
+    """`generate` for a sampling rule, compiled once per rule for all tests here."""
+    compiled = {}
+
+    def run(sampling, params, prompts, seed=0):
+        if sampling not in compiled:
+            compiled[sampling] = jax.jit(lambda *arguments: generate(CONFIG, sampling, *arguments))
+        return jax.device_get(compiled[sampling](params, prompts, vocabulary(), jax.random.key(seed)))
+
+    return run
+
+
+def stats(params, prompts, rollout, allowed, temperature):
+    return completion_stats(CONFIG, params, prompts, rollout.ids, rollout.length, allowed, temperature).logprob
+
+
+compiled_stats = jax.jit(stats, static_argnums=4)
+
+
+def trainer(params, prompts, rollout, temperature):
+    return np.asarray(compiled_stats(params, prompts, rollout, vocabulary().allowed, temperature))
+
+
+def within(rollout):
+    return np.arange(rollout.ids.shape[1])[None] < rollout.length[:, None]
+
+
+@pytest.mark.parametrize("rule", [SAMPLING, TRUNCATED, GREEDY], ids=["plain", "truncated", "greedy"])
+def test_sampler_and_trainer_agree(generating, params, prompts, rule):
+    """At any temperature, and whatever truncation cut away: log-probs are of the whole distribution on both sides."""
+    rollout = generating(rule, params, prompts)
+    inside = within(rollout)
+    expected = trainer(params, prompts, rollout, rule.temperature)
+    np.testing.assert_allclose(rollout.logprobs[inside], expected[inside], rtol=1e-5, atol=1e-5)
+    assert (rollout.logprobs[~inside] == 0).all()
+    assert rollout.logprobs[inside].max() < 0
+
+
+def test_padding_side_of_the_prompt_changes_nothing(generating, params, prompts):
+    left = prompts.replace(tokens=shifted(prompts.tokens, LONG - int(prompts.length.max())))
+    one, other = generating(SAMPLING, params, prompts), generating(SAMPLING, params, left)
+    np.testing.assert_array_equal(one.ids, other.ids)
+    np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_end_with_an_end_or_at_the_limit(generating, params, prompts):
+    rollout = generating(SAMPLING, params, prompts)
+    assert rollout.finished.any()
+    assert not rollout.finished.all()
+    for ids, length, finished in zip(rollout.ids, rollout.length, rollout.finished, strict=True):
+        ends = np.flatnonzero(np.isin(ids[:length], (EOS, PAD)))
+        assert ends.tolist() == ([length - 1] if finished else [])
+        assert finished or length == SAMPLING.length
+        assert (ids[length:] == EOS).all()
+
+
+def test_either_end_ends(generating, params, prompts):
+    """The second of the ends closes a row too, and is kept."""
+    wanting = {**params, "head": params["head"].at[:, PAD].set(params["head"][:, EOS]).at[:, EOS].set(0.0)}
+    rollout = generating(SAMPLING, wanting, prompts)
+    closing = rollout.ids[np.arange(len(rollout.ids)), rollout.length - 1]
+    assert (closing[rollout.finished] == PAD).any()
+
+
+def test_forbidden_ids_are_never_sampled(generating, params, prompts):
+    """The head prefers image pads by far, and padding rows of the vocabulary as much as any other."""
+    for rule in (SAMPLING, GREEDY):
+        ids = np.concatenate([generating(rule, params, prompts, seed).ids for seed in range(4)])
+        assert not (ids == IMAGE_PAD).any()
+        assert ids.max() < KNOWN
+
+
+def test_completions_belong_to_their_prompt(generating, params, prompts):
+    """Completion b is drawn for prompt b // G: greedy groups say one thing, and say it again where the prompt moves."""
+    groups = generating(GREEDY, params, prompts).ids.reshape(4, GREEDY.group, -1)
+    np.testing.assert_array_equal(groups, np.repeat(groups[:, :1], GREEDY.group, axis=1))
+    assert len({tuple(row) for row in groups[:, 0]}) > 1
+    turned = jax.tree.map(lambda x: np.roll(x, 1, axis=0), prompts)
+    moved = generating(GREEDY, params, turned).ids.reshape(groups.shape)
+    np.testing.assert_array_equal(moved, np.roll(groups, 1, axis=0))
+
+
+def test_draws_are_a_function_of_the_key(generating, params, prompts):
+    one, same = (generating(SAMPLING, params, prompts, seed=3).ids for _ in range(2))
+    np.testing.assert_array_equal(one, same)
+    assert (generating(SAMPLING, params, prompts, seed=4).ids != one).any()
+    assert len({tuple(row) for row in one}) > len(one) // 2  # the group does not repeat one completion
+
+
+def test_greedy_takes_the_likeliest(generating, params, prompts):
+    """Whatever the key, and the trainer finds no id more likely than the one taken first."""
+    rollout = generating(GREEDY, params, prompts)
+    np.testing.assert_array_equal(rollout.ids, generating(GREEDY, params, prompts, seed=9).ids)
+    others = [rollout.replace(ids=changed_first(rollout.ids, by)) for by in (1, 50, 100)]
+    best = trainer(params, prompts, rollout, 0.0)[:, 0]
+    for other in others:
+        assert (trainer(params, prompts, other, 0.0)[:, 0] < best).all()
+
+
+def changed_first(ids, by):
+    return np.concatenate([(ids[:, :1] + by) % np.int32(KNOWN), ids[:, 1:]], axis=1)
+
+
+def test_distribution_is_the_tempered_softmax_of_what_is_allowed():
+    scores = np.random.default_rng(0).normal(size=(2, 3, VOCABULARY)).astype(np.float32)
+    allowed = vocabulary().allowed
+    found = np.asarray(distribution(jnp.asarray(scores), jnp.asarray(allowed), 0.5))
+    tempered = np.where(allowed, np.exp(scores.astype(np.float64) / 0.5), 0)
+    np.testing.assert_allclose(np.exp(found), tempered / tempered.sum(-1, keepdims=True), rtol=1e-5, atol=1e-12)
+
+
+def kept_by(logprobs, top_k, top_p):
+    """The ids of one row that may be drawn, by sorting: the k likeliest, of these the fewest whose mass reaches p."""
+    ranked = np.argsort(-logprobs)[: top_k or None]
+    mass = np.exp(logprobs[ranked].astype(np.float64))
+    before = np.cumsum(mass / mass.sum()) - mass / mass.sum()
+    return set(ranked[before < top_p].tolist())
+
+
+drawing = jax.jit(sample, static_argnums=2)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.5), (0, 0.01), (4, 0.9), (50, 0.8)])
+def test_truncation_keeps_what_a_plain_reading_keeps(top_k, top_p):
+    rng = np.random.default_rng(top_k)
+    logprobs = np.log(rng.dirichlet(np.full(9, 0.7), size=8) + 1e-6).astype(np.float32)
+    logprobs -= np.log(np.exp(logprobs).sum(-1, keepdims=True))
+    rule = SamplingConfig(temperature=1.0, top_k=top_k, top_p=top_p)
+    ids, chosen = drawing(np.repeat(logprobs, 2000, axis=0), jax.random.key(5), rule)
+    ids, chosen = np.asarray(ids).reshape(8, -1), np.asarray(chosen).reshape(8, -1)
+    for row in range(8):
+        kept = kept_by(logprobs[row], top_k, top_p)
+        drawn = np.bincount(ids[row], minlength=9) / ids.shape[1]
+        assert set(np.flatnonzero(drawn).tolist()) <= kept
+        target = np.where(np.isin(np.arange(9), list(kept)), np.exp(logprobs[row]), 0)
+        np.testing.assert_allclose(drawn, target / target.sum(), atol=0.06)
+        np.testing.assert_array_equal(chosen[row], logprobs[row][ids[row]])

@@ -1,0 +1,159 @@
+"""Packing, micro-batches and chunked heads change where numbers are computed, not what they are."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from chestx_jax.model.config import computed
+from chestx_jax.tokens import rows
+from chestx_jax.update.logprobs import token_stats
+from chestx_jax.update.losses import PolicyConfig
+from chestx_jax.update.state import fresh
+from chestx_jax.update.steps import OverlongConfig, grpo_step, sft_step, supervised
+from tests.helpers import mesh_run
+from tests.helpers.tiny_models import examples
+from tests.helpers.tiny_rows import CONFIG, parameters, vocabulary
+
+
+@pytest.fixture(scope="module")
+def params():
+    return parameters()
+
+
+def close(one, other, tolerance=1e-5):
+    """Every tensor within `tolerance` of its norm."""
+
+    def distance(x, y):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        return np.linalg.norm(x - y) / max(np.linalg.norm(x), 1e-12)
+
+    distances = jax.tree.map(distance, one, other)
+    assert max(jax.tree.leaves(distances)) < tolerance, distances
+
+
+def whole(batch):
+    return jnp.sum(jnp.asarray(batch.weights))
+
+
+differentiate = jax.jit(
+    jax.value_and_grad(
+        lambda params, batch, total: supervised(CONFIG, params, batch, jnp.asarray(vocabulary().allowed), total)
+    )
+)
+
+
+def test_packed_equals_unpacked(params):
+    """Four samples, alone in their rows and together in two, images and all: one loss, one gradient."""
+    one, two, three, four = examples()
+    alone = rows.pack([[one], [two], [three], [four]], 64, 3, 120)
+    together = rows.pack([[four, one, three], [two]], 96, 3, 120)
+    loss, gradient = differentiate(params, alone, whole(alone))
+    packed_loss, packed_gradient = differentiate(params, together, whole(together))
+    np.testing.assert_allclose(packed_loss, loss, rtol=1e-6)
+    close(gradient, packed_gradient)
+
+
+def test_only_weighted_tokens_are_learned(params):
+    """The loss is the mean surprise of the weighted tokens given all before them, and of nothing else."""
+    one, _, _, four = examples()
+    batch = rows.pack([[one, four]], 64, 3, 120)
+    loss, _ = differentiate(params, batch, whole(batch))
+    for place in (0, 4, int(batch.weights[0].nonzero()[0][-1]) + 1):  # prompt, prompt, padding
+        assert batch.weights[0, place] == 0
+    swapped = batch.replace(tokens=batch.tokens.replace(ids=np.where(batch.tokens.segments == 0, 77, batch.tokens.ids)))
+    np.testing.assert_array_equal(differentiate(params, swapped, whole(batch))[0], loss)
+    last = int(batch.weights[0].nonzero()[0][-1])
+    ids = batch.tokens.ids.copy()
+    ids[0, last] += 1
+    changed = batch.replace(tokens=batch.tokens.replace(ids=ids))
+    assert differentiate(params, changed, whole(batch))[0] != loss
+
+
+def keeping_gradients() -> optax.GradientTransformation:
+    """Changes nothing, and its state is the gradient it was given."""
+    zeros = lambda params: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
+    return optax.GradientTransformation(zeros, lambda grads, state, params=None: (zeros(grads), grads))
+
+
+def test_micro_batches_change_nothing_in_a_supervised_step(params):
+    batch, allowed = mesh_run.supervised_batch(), jnp.asarray(vocabulary().allowed)
+    state = fresh(params, keeping_gradients())
+    found = [
+        jax.jit(lambda state, batch, k=k: sft_step(CONFIG, keeping_gradients(), 1e-3, k, state, batch, allowed))(
+            state, batch
+        )
+        for k in (1, 4)
+    ]
+    np.testing.assert_allclose(found[1][1]["loss"], found[0][1]["loss"], rtol=1e-6)
+    close(found[0][0].moments, found[1][0].moments)
+    assert found[0][0].step == 1
+
+
+@functools.cache
+def policy_step(micro_batches, overlong):
+    """A GRPO step as (parameters, experience) → (state, metrics), compiled once for all tests here."""
+    step = functools.partial(grpo_step, CONFIG, keeping_gradients(), PolicyConfig(), overlong, 0.9, micro_batches)
+    return jax.jit(
+        lambda params, given: step(fresh(params, keeping_gradients()), given, jnp.asarray(vocabulary().allowed))
+    )
+
+
+def test_micro_batches_change_nothing_in_a_policy_step(params):
+    """Even where rows are dropped and completions are of unequal length."""
+    experience = mesh_run.experience()
+    one, metrics = policy_step(1, OverlongConfig())(params, experience)
+    four, again = policy_step(4, OverlongConfig())(params, experience)
+    close(one.moments, four.moments)
+    assert metrics.keys() == again.keys() >= {"loss", "kl", "entropy", "clipped", "sampler_drift"}
+    for name in metrics:
+        np.testing.assert_allclose(again[name], metrics[name], rtol=2e-5, atol=1e-7, err_msg=name)
+
+
+def test_a_completion_that_was_cut_off_can_be_left_out(params):
+    """Masking overlong completions gives the gradient of a batch where they were dropped."""
+    experience = mesh_run.experience()
+    cut = np.arange(len(experience.kept)) % 3 == 0
+    marked = experience.replace(rollout=experience.rollout.replace(finished=~cut))
+    masked, _ = policy_step(1, OverlongConfig(rule="mask"))(params, marked)
+    dropped, _ = policy_step(1, OverlongConfig())(params, marked.replace(kept=experience.kept & ~cut))
+    close(masked.moments, dropped.moments, 1e-6)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_chunked_head_gives_the_same_statistics_and_gradients(tied):
+    """Also where the chunk does not divide the row, or the parts the vocabulary."""
+
+    config = replace(CONFIG, tied=tied)
+    rng = np.random.default_rng(0)
+    table = jnp.asarray(rng.normal(0, 0.1, (config.vocab_size, config.width)), jnp.float32)
+    params = {"embedding": table} if tied else {"embedding": table, "head": jnp.flip(table.T, 0)}
+    hidden = jnp.asarray(rng.normal(size=(2, 11, config.width)), jnp.float32)
+    targets = jnp.asarray(rng.integers(0, 200, (2, 11)), jnp.int32)
+    weights = jnp.asarray(rng.normal(size=(3, 2, 11)), jnp.float32)
+    allowed = jnp.asarray(jnp.asarray(vocabulary().allowed))
+
+    def value(pair, field, number):
+        params, hidden = pair
+        stats = token_stats(computed(config, **{field: number}), params, hidden, targets, allowed, 0.8)
+        mixed = jnp.sum(weights * jnp.stack([stats.logprob, stats.entropy, stats.logz]))
+        return mixed, stats
+
+    run = jax.jit(jax.grad(value, has_aux=True), static_argnums=(1, 2))
+    gradient, stats = run((params, hidden), "head_chunk", 0)
+    for field, number in (
+        ("head_chunk", 4),
+        ("head_chunk", 11),
+        ("head_chunk", 64),
+        ("head_parts", 2),
+        ("head_parts", 5),
+    ):
+        again, found = run((params, hidden), field, number)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), found, stats)
+        close(gradient, again)
+    assert (np.asarray(stats.entropy) > 0).all()
+    assert (np.asarray(stats.entropy) < np.log(allowed.sum())).all()
