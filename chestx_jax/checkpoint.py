@@ -78,18 +78,18 @@ def save_params(folder: str | Path, params, model: dict) -> None:
     """Parameters alone with the model's configuration (plain JSON values), replacing `folder` in one rename."""
     folder = Path(folder).absolute()
     partial = folder.with_name(folder.name + ".partial")
-    if multihost.first():
+    if multihost.is_primary():
         shutil.rmtree(partial, ignore_errors=True)
-    multihost.meet("parameters")
+    multihost.barrier("parameters")
     pieces = [_bytes(leaf, leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(params)]
     with _checkpointer(max(pieces)) as checkpointer:
         checkpointer.save(partial / "params", params)
         checkpointer.wait_until_finished()
-    if multihost.first():
+    if multihost.is_primary():
         (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    multihost.meet("parameters saved")
+    multihost.barrier("parameters saved")
 
 
 def load_params(folder: str | Path, model: ModelConfig, mesh):

@@ -24,7 +24,7 @@ from chestx_jax.errors import UserError
 T = TypeVar("T")
 
 
-def ranged(
+def bounded(
     default: Any = dataclasses.MISSING,
     *,
     min: float | None = None,
@@ -121,7 +121,7 @@ def _parsed(flag_value: str, overrides: Sequence[str]) -> config_dict.ConfigDict
     return values["config"].value
 
 
-def loose(value: Any) -> config_dict.FieldReference:
+def untyped_field(value: Any) -> config_dict.FieldReference:
     """A ConfigDict field that overrides may set to a value of another type, as where a text or a group of fields may
     stand: `config.init = loose(stage)` takes both `--config.init=hf:DIR` and `--config.init.steps=3`."""
     return config_dict.FieldReference(value, field_type=object)

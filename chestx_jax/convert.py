@@ -21,7 +21,7 @@ from chestx_jax.model import hf
 from chestx_jax.model.config import computed
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.sharding import MeshConfig, make_mesh
-from chestx_jax.tokens.interchange import companion_files
+from chestx_jax.tokens.interchange import sidecar_files
 
 FROM = flags.DEFINE_string("from", None, "hf:FOLDER, hf:OWNER/NAME[@REVISION] or orbax:FOLDER")
 TO = flags.DEFINE_string("to", None, "orbax:FOLDER, hf:FOLDER or adapter:FOLDER")
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else companions(kind, folder)
     if to == "orbax":
         checkpoint.save_params(target, params, to_dict(model))
-        for name, path in companion_files(tokenizer).items():
+        for name, path in sidecar_files(tokenizer).items():
             (target / COMPANIONS).mkdir(exist_ok=True)
             shutil.copyfile(path, target / COMPANIONS / name)
     elif to == "adapter":

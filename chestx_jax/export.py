@@ -6,7 +6,7 @@ from typing import Any
 from chestx_jax.model import hf
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.tokens.image import ImageSpec
-from chestx_jax.tokens.interchange import companion_files, token_ids
+from chestx_jax.tokens.interchange import sidecar_files, token_ids
 from chestx_jax.tokens.tokenizer import check_fits, load_tokenizer
 
 
@@ -27,5 +27,5 @@ def export_model(
     """
     tokenizer = load_tokenizer(tokenizer_folder)
     check_fits(tokenizer, config.vocab_size)
-    files = companion_files(tokenizer_folder, spec)
+    files = sidecar_files(tokenizer_folder, spec)
     hf.save(folder, config, params, token_ids(tokenizer), files, dtype, shard_bytes)

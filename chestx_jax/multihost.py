@@ -9,23 +9,23 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes what is written once."""
     return jax.process_index() == 0
 
 
-def meet(where: str) -> None:
+def barrier(where: str) -> None:
     """No process goes on before all have come here: what one wrote before is there for the others."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
 
 
-def own_rows(sharding: jax.sharding.Sharding, count: int) -> list[int]:
+def local_row_indices(sharding: jax.sharding.Sharding, count: int) -> list[int]:
     """The rows of a batch of `count` that this process's devices hold, ascending: what `sharding.put` takes from it."""
     return list(_rows_by_process(sharding, count)[jax.process_index()])
 
 
-def share(sharding: jax.sharding.Sharding, count: int) -> tuple[int, int]:
+def data_shard(sharding: jax.sharding.Sharding, count: int) -> tuple[int, int]:
     """Which part of the data this process reads, and of how many: processes whose devices hold the same rows of a batch
     of `count` (a tensor axis that spans them) read the same part."""
     rows = _rows_by_process(sharding, count)
@@ -41,7 +41,7 @@ def _rows_by_process(sharding: jax.sharding.Sharding, count: int) -> dict[int, t
     return {process: tuple(sorted(numbers)) for process, numbers in rows.items()}
 
 
-def held(tree: Any) -> Any:
+def local_rows(tree: Any) -> Any:
     """Of global arrays, the rows that this process's devices hold, ascending, as numpy: `sharding.put` undone."""
 
     def rows(x: Any) -> Any:
@@ -54,12 +54,12 @@ def held(tree: Any) -> Any:
     return jax.tree.map(rows, tree)
 
 
-def everywhere(tree: Any) -> Any:
+def all_gather(tree: Any) -> Any:
     """Global arrays as whole numpy arrays, on every process."""
     return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
 
 
-def largest(numbers: Sequence[int]) -> tuple[int, ...]:
+def all_max(numbers: Sequence[int]) -> tuple[int, ...]:
     """The greatest of each number over all processes."""
     if jax.process_count() == 1:
         return tuple(numbers)

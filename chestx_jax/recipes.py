@@ -4,7 +4,7 @@ public release of arXiv 2504.20930); configs/ writes the presets."""
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chestx_jax.config import ranged
+from chestx_jax.config import bounded
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ModelConfig
@@ -23,11 +23,11 @@ from chestx_jax.update.steps import OverlongConfig
 class CadenceConfig:
     """How often, in steps."""
 
-    log: int = ranged(10, min=1)
-    save: int = ranged(100, min=1)
-    samples: int = ranged(50, min=1)  # GRPO: sample tables
-    validate: int = ranged(100, min=1)
-    keep: int = ranged(2, min=1)  # newest checkpoints kept, beside the best
+    log: int = bounded(10, min=1)
+    save: int = bounded(100, min=1)
+    samples: int = bounded(50, min=1)  # GRPO: sample tables
+    validate: int = bounded(100, min=1)
+    keep: int = bounded(2, min=1)  # newest checkpoints kept, beside the best
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class SftConfig:
     init: "str | SftConfig" = "random"
     sources: tuple[SourceConfig, ...] = ()
     validation: SourceConfig | None = None
-    validation_batches: int = ranged(4, min=1)
+    validation_batches: int = bounded(4, min=1)
     rows: RowsConfig = field(default_factory=RowsConfig)
-    batch: int = ranged(128, min=1)  # packed rows a step
-    micro_batches: int = ranged(1, min=1)
-    steps: int = ranged(1000, min=1)
+    batch: int = bounded(128, min=1)  # packed rows a step
+    micro_batches: int = bounded(1, min=1)
+    steps: int = bounded(1000, min=1)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    z_weight: float = ranged(0.0, min=0.0)
+    z_weight: float = bounded(0.0, min=0.0)
     seed: int = 0
     cadence: CadenceConfig = field(default_factory=CadenceConfig)
 
@@ -56,9 +56,9 @@ class EvaluationConfig:
 
     source: SourceConfig = field(default_factory=SourceConfig)
     rows: RowsConfig = field(default_factory=RowsConfig)
-    batch: int = ranged(32, min=1)
-    length: int = ranged(2048, min=1)
-    limit: int = ranged(0, min=0)  # records per task; 0: all
+    batch: int = bounded(32, min=1)
+    length: int = bounded(2048, min=1)
+    limit: int = bounded(0, min=0)  # records per task; 0: all
     blind: bool = True  # also train and test the first stage with zeroed films
 
 
@@ -76,7 +76,7 @@ class GrpoConfig:
 
     name: str = "grpo"
     source: SourceConfig = field(default_factory=SourceConfig)
-    prompts: int = ranged(256, min=1)  # prompts a step, over all processes
+    prompts: int = bounded(256, min=1)  # prompts a step, over all processes
     rows: RowsConfig = field(default_factory=RowsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     rewards: RewardConfig = field(default_factory=RewardConfig)
@@ -84,11 +84,11 @@ class GrpoConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     overlong: OverlongConfig = field(default_factory=OverlongConfig)
-    updates: int = ranged(1, min=1)  # optimizer steps on one batch of completions
-    micro_batches: int = ranged(1, min=1)
-    rollout_tensor: int = ranged(0, min=0)  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
-    rollout_parts: int = ranged(1, min=1)  # parts of the prompts that are sampled one after the other: less memory
-    steps: int = ranged(150, min=1)
+    updates: int = bounded(1, min=1)  # optimizer steps on one batch of completions
+    micro_batches: int = bounded(1, min=1)
+    rollout_tensor: int = bounded(0, min=0)  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
+    rollout_parts: int = bounded(1, min=1)  # parts of the prompts that are sampled one after the other: less memory
+    steps: int = bounded(150, min=1)
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(rate=5e-7, schedule="constant", warmup=0.0, weight_decay=0.01)
     )
@@ -110,5 +110,5 @@ class JobConfig:
     data_root: str = ""  # empty: WORKDIR/data
     phantom: PhantomSpec | None = None  # drawn into the data root if it is not there yet
     vocabulary: int = 0  # with a phantom: size of the tokenizer trained on its text
-    max_bad: float = ranged(0.01, min=0.0, max=1.0)
-    wandb: str = ranged("disabled", choices=("disabled", "offline", "online"))
+    max_bad: float = bounded(0.01, min=0.0, max=1.0)
+    wandb: str = bounded("disabled", choices=("disabled", "offline", "online"))

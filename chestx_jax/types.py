@@ -84,7 +84,7 @@ class Findings:
 
 
 @struct.dataclass
-class Reference:
+class RewardTargets:
     """What the rewards compare N prompts' completions with."""
 
     report: Findings  # of the report(s), N rows

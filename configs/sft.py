@@ -5,7 +5,7 @@ Without a preset: the paper's 7B recipe; `configs/sft.py:phantom`: the same code
 
 from ml_collections import ConfigDict
 
-from chestx_jax.config import loose
+from chestx_jax.config import untyped_field
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -47,7 +47,7 @@ def paper() -> ConfigDict:
     }
     return ConfigDict(
         {
-            "init": loose(ConfigDict(stage)),
+            "init": untyped_field(ConfigDict(stage)),
             "model": {
                 "family": "qwen2_vl",
                 "vocab_size": 152064,
@@ -88,7 +88,7 @@ def phantom() -> ConfigDict:
     }
     base = {
         "name": "base",
-        "init": loose("random"),
+        "init": untyped_field("random"),
         "sources": (
             {"path": "base_regions.jsonl", "weight": 3.0, "reasoning": False, "seen": True},
             {"path": "base_checks.jsonl", "weight": 3.0, "reasoning": False},
@@ -104,7 +104,7 @@ def phantom() -> ConfigDict:
     }
     sft = {
         "name": "sft",
-        "init": loose(ConfigDict(base)),
+        "init": untyped_field(ConfigDict(base)),
         "sources": (
             {"path": "train_reasoning.jsonl", "weight": 3.0, "reasoning": True},
             {"path": "train_answer.jsonl", "weight": 0.2, "reasoning": False},
@@ -122,7 +122,7 @@ def phantom() -> ConfigDict:
     }
     return ConfigDict(
         {
-            "init": loose(ConfigDict(sft)),
+            "init": untyped_field(ConfigDict(sft)),
             "evaluation": {
                 "source": {"path": "test.jsonl"},
                 "rows": {"length": 128, "image_slots": 2, "patches": 64},

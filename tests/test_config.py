@@ -18,10 +18,10 @@ from chestx_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    learning_rate: float = config.ranged(1e-4, min=0, exclusive_min=True, max=1)
-    betas: tuple[float, float] = config.ranged((0.9, 0.999), min=0, max=1, exclusive_max=True)
+    learning_rate: float = config.bounded(1e-4, min=0, exclusive_min=True, max=1)
+    betas: tuple[float, float] = config.bounded((0.9, 0.999), min=0, max=1, exclusive_max=True)
     schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_steps: int | None = config.ranged(None, min=0)
+    warmup_steps: int | None = config.bounded(None, min=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Stage:
     terms: dict[str, float] = dataclasses.field(default_factory=dict)
     init: Source | str | None = None
     loop_images: bool = False
-    dtype: str = config.ranged("float32", choices=("float32", "bfloat16"))
+    dtype: str = config.bounded("float32", choices=("float32", "bfloat16"))
 
 
 numbers = st.floats(allow_nan=False).map(

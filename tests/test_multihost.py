@@ -34,8 +34,8 @@ def rows_over(chips: int, fsdp: int, tensor: int):
 )
 def test_processes_that_hold_the_same_rows_read_the_same_data(monkeypatch, chips, fsdp, tensor, process, rows, part):
     monkeypatch.setattr(jax, "process_index", lambda: process)
-    assert multihost.own_rows(rows_over(chips, fsdp, tensor), 32) == rows
-    assert multihost.share(rows_over(chips, fsdp, tensor), 32) == part
+    assert multihost.local_row_indices(rows_over(chips, fsdp, tensor), 32) == rows
+    assert multihost.data_shard(rows_over(chips, fsdp, tensor), 32) == part
 
 
 @pytest.mark.parametrize("mesh", [MeshConfig(8, 1, 1), MeshConfig(1, 2, 4), MeshConfig(2, 2, 2)])
@@ -44,14 +44,14 @@ def test_what_was_put_on_the_devices_is_held(mesh):
     tree = {"ids": np.arange(48).reshape(16, 3), "name": "as it is", "step": np.int32(3)}
     at = batched(mesh, tree["ids"])
     placed = {**tree, "ids": sharding.put(tree["ids"], at), "step": jax.device_put(tree["step"], sharding.whole(mesh))}
-    found = multihost.held(placed)
+    found = multihost.local_rows(placed)
     np.testing.assert_array_equal(found["ids"], tree["ids"])
     assert (found["name"], found["step"]) == ("as it is", 3)
-    assert multihost.own_rows(at, 16) == list(range(16))
+    assert multihost.local_row_indices(at, 16) == list(range(16))
 
 
 def test_alone_there_is_nobody_to_wait_for():
-    multihost.meet("here")
-    assert multihost.first()
-    assert multihost.largest((3, 1)) == (3, 1)
-    np.testing.assert_array_equal(multihost.everywhere(jax.numpy.arange(3)), [0, 1, 2])
+    multihost.barrier("here")
+    assert multihost.is_primary()
+    assert multihost.all_max((3, 1)) == (3, 1)
+    np.testing.assert_array_equal(multihost.all_gather(jax.numpy.arange(3)), [0, 1, 2])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chestx_jax.config import ranged
+from chestx_jax.config import bounded
 from chestx_jax.data.reader import read_samples
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
@@ -19,7 +19,7 @@ class SourceConfig:
     taught at the film's own tokens: practice in seeing for a vision tower that starts from nothing."""
 
     path: str = ""  # relative to the job's data root
-    weight: float = ranged(1.0, min=0.0)
+    weight: float = bounded(1.0, min=0.0)
     reasoning: bool = True
     seen: bool = False
     image_root: str = ""  # relative to the data root; empty: the file's own folder

@@ -21,7 +21,7 @@ from chestx_jax.tokens import rows as layout
 from chestx_jax.tokens.image import ImageSpec, load_image, patches
 from chestx_jax.tokens.rows import Example
 from chestx_jax.tokens.tokenizer import SpecialIds
-from chestx_jax.types import Batch, Prompts, Reference
+from chestx_jax.types import Batch, Prompts, RewardTargets
 
 STREAM = 1 << 40  # numbers of the endless training stream
 LOG = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def supervised_batches(
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
 
 
-class Asked(NamedTuple):
+class PromptBatch(NamedTuple):
     """A batch of prompts and the records they came from (fillers repeat a record and have index -1 in `prompts`)."""
 
     prompts: Prompts
@@ -130,7 +130,7 @@ def prompt_batches(
     rows: RowsConfig,
     seed: int,
     bad: BadRecords,
-    reference: Callable[[Sequence[Sample]], Reference],
+    reference: Callable[[Sequence[Sample]], RewardTargets],
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Endless batches of `count` prompts with their references, every record once an epoch, shuffled anew each."""
@@ -140,7 +140,7 @@ def prompt_batches(
     )
     stream = pairs.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
 
-    def together(items) -> Asked:
+    def together(items) -> PromptBatch:
         asked = _asked(items, encoder, rows, count)
         return asked._replace(reference=reference(asked.samples))
 
@@ -156,7 +156,7 @@ def prompts_once(
     bad: BadRecords,
     reasoning: bool = True,
     own: Sequence[int] | None = None,
-) -> Iterator[Asked]:
+) -> Iterator[PromptBatch]:
     """Every record once, in order, in batches of `count` that are filled up with index -1.
 
     With `own` only these rows of each batch are made, and made even where no record is left for them: the processes
@@ -179,7 +179,7 @@ def _blank(encoder: Encoder, sample: Sample) -> tuple[int, Sample, Example]:
     return -1, sample, encode(encoder, replace(sample, images=(), question=""), True, False)
 
 
-def _asked(items: Sequence[tuple[int, Sample, Example]], encoder: Encoder, rows: RowsConfig, count: int) -> Asked:
+def _asked(items: Sequence[tuple[int, Sample, Example]], encoder: Encoder, rows: RowsConfig, count: int) -> PromptBatch:
     items = list(items)
     filled = items + [(-1, *items[-1][1:])] * (count - len(items))
     numbers, samples, examples = zip(*filled, strict=True)
@@ -192,7 +192,7 @@ def _asked(items: Sequence[tuple[int, Sample, Example]], encoder: Encoder, rows:
         encoder.image.merge_size,
         _patch_values(encoder.image),
     )
-    return Asked(made, samples)
+    return PromptBatch(made, samples)
 
 
 def _patch_values(image: ImageSpec) -> int:

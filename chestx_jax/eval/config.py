@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from chestx_jax.config import ranged
+from chestx_jax.config import bounded
 
 
 @dataclass(frozen=True)
@@ -12,15 +12,15 @@ class EvalConfig:
     files: tuple[str, ...] = ()
     image_root: str = ""
     train: str = ""  # empty: cross-fitted on the files themselves
-    limit: int = ranged(0, min=0)  # records per task; 0: all
+    limit: int = bounded(0, min=0)  # records per task; 0: all
     blind: bool = False  # films left out (or zeroed)
-    length: int = ranged(2048, min=1)  # tokens of an answer
-    batch: int = ranged(32, min=1)  # of a local model
+    length: int = bounded(2048, min=1)  # tokens of an answer
+    batch: int = bounded(32, min=1)  # of a local model
     tokenizer: str = ""  # of a local model, where the checkpoint has none beside it
-    image_size: int = ranged(0, min=0)  # pixels a side for a local model; 0: as its settings say
-    dtype: str = ranged("", choices=("", "float32", "bfloat16"))  # of a local model; empty: bfloat16, float32 on a CPU
-    max_bad: float = ranged(0.01, min=0.0, max=1.0)  # share of records that may be unreadable
-    workers: int = ranged(8, min=1)  # calls to an endpoint at a time
-    timeout: float = ranged(120.0, min=0.1)  # seconds an endpoint may be silent
-    attempts: int = ranged(6, min=1)
+    image_size: int = bounded(0, min=0)  # pixels a side for a local model; 0: as its settings say
+    dtype: str = bounded("", choices=("", "float32", "bfloat16"))  # of a local model; empty: bfloat16, float32 on a CPU
+    max_bad: float = bounded(0.01, min=0.0, max=1.0)  # share of records that may be unreadable
+    workers: int = bounded(8, min=1)  # calls to an endpoint at a time
+    timeout: float = bounded(120.0, min=0.1)  # seconds an endpoint may be silent
+    attempts: int = bounded(6, min=1)
     seed: int = 0  # of the bootstrap

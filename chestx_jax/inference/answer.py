@@ -7,26 +7,26 @@ import numpy as np
 from chestx_jax import sharding
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.predictions.records import Prediction, from_sample
-from chestx_jax.multihost import everywhere, own_rows
+from chestx_jax.multihost import all_gather, local_row_indices
 from chestx_jax.recipes import EvaluationConfig
-from chestx_jax.training.run_context import Setting, on_devices
+from chestx_jax.training.run_context import RunContext, on_devices
 
 
 def answers(
-    setting: Setting, config: EvaluationConfig, params, samples: Sequence[Sample], blind: bool = False
+    context: RunContext, config: EvaluationConfig, params, samples: Sequence[Sample], blind: bool = False
 ) -> Iterator[Prediction]:
     """One prediction per sample, in order; a record whose film cannot be read is left out (and logged).
 
     Of several processes each prepares its own rows of a batch, and all of them get every prediction.
     """
-    program = setting.programs["test/generate"]
-    step = on_devices(setting, 0)
-    own = own_rows(program.in_shardings[1].index, config.batch)
-    for asked in setting.prompts_once(samples, config.batch, config.rows, blind, own):
+    program = context.programs["test/generate"]
+    step = on_devices(context, 0)
+    own = local_row_indices(program.in_shardings[1].index, config.batch)
+    for asked in context.prompts_once(samples, config.batch, config.rows, blind, own):
         prompts = sharding.put(asked.prompts, program.in_shardings[1])
-        rollout = setting.functions["test/generate"](params, prompts, setting.vocabulary, step)
-        index, rollout = everywhere((prompts.index, rollout))
-        texts = setting.texts(rollout.ids, rollout.length)
+        rollout = context.functions["test/generate"](params, prompts, context.vocabulary, step)
+        index, rollout = all_gather((prompts.index, rollout))
+        texts = context.texts(rollout.ids, rollout.length)
         for row in np.argsort(index, kind="stable"):
             if index[row] >= 0:
                 yield from_sample(

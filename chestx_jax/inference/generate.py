@@ -16,7 +16,7 @@ from chestx_jax.data.packing import RowsConfig
 from chestx_jax.data.reader import read_records
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.parsing import answer_text, reasoning_text
-from chestx_jax.inference.loaded_model import Held
+from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.programs.job import generation
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.image import load_image, patches
@@ -32,7 +32,7 @@ class Question:
     reasoning: bool = True  # append the instruction to think first
 
 
-def prepare(held: Held, question: Question) -> Example:
+def prepare(held: LoadedModel, question: Question) -> Example:
     """The question as the model reads it. Raises UserError for a film that cannot be read."""
     films = [patches(load_image(path), held.spec) for path in question.images]
     merge = held.config.vision.merge_size
@@ -40,7 +40,7 @@ def prepare(held: Held, question: Question) -> Example:
 
 
 def answer(
-    held: Held, examples: Sequence[Example], sampling: SamplingConfig, seed: int, emit: Callable | None = None
+    held: LoadedModel, examples: Sequence[Example], sampling: SamplingConfig, seed: int, emit: Callable | None = None
 ) -> list[dict[str, Any]]:
     """What the model says to each: text, reasoning, answer, tokens, finished, and tokens per second of the batch.
 
@@ -83,7 +83,7 @@ def answer(
     return found
 
 
-def shown(held: Held, write: Callable[[str], None]) -> Callable:
+def shown(held: LoadedModel, write: Callable[[str], None]) -> Callable:
     """An `emit` for one question that writes text as it grows; letters cut in half wait for their other bytes."""
     early: dict[int, int] = {}  # steps that arrived before their predecessors
     ids: list[int] = []
@@ -122,7 +122,7 @@ def read_questions(path: str | Path, image_root: str | Path | None = None) -> li
 
 
 def answer_file(
-    held: Held, questions: Sequence[Question], out: str | Path, sampling: SamplingConfig, seed: int, batch: int
+    held: LoadedModel, questions: Sequence[Question], out: str | Path, sampling: SamplingConfig, seed: int, batch: int
 ) -> tuple[int, int]:
     """Append an answer per question to the JSONL `out`, in order, going on after the lines that are there already.
 

@@ -22,7 +22,7 @@ COMPANIONS = "companions"  # tokenizer and settings beside converted Orbax param
 
 
 @dataclass(frozen=True)
-class Held:
+class LoadedModel:
     """Everything `loops.ask` needs."""
 
     config: ModelConfig
@@ -34,7 +34,7 @@ class Held:
     vocabulary: Vocabulary  # on the devices
 
 
-def hold(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size: int = 0) -> Held:
+def hold(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size: int = 0) -> LoadedModel:
     """The model at "hf:FOLDER", "hf:OWNER/NAME" or "orbax:FOLDER", computing in `dtype`.
 
     `tokenizer` names a folder or hub model where the place has none of its own; films are resized to `image_size`
@@ -55,7 +55,7 @@ def hold(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size:
     allowed = allowed_ids(words, special, config.vocab_size)
     vocabulary = Vocabulary(allowed=allowed, ends=np.array([special.im_end, special.pad], np.int32))
     on_devices = sharding.put(vocabulary, sharding.replicated(mesh, vocabulary))
-    return Held(config, params, mesh, words, special, spec, on_devices)
+    return LoadedModel(config, params, mesh, words, special, spec, on_devices)
 
 
 def source(place: str, flag: str = "--model") -> tuple[str, Path]:

@@ -45,6 +45,6 @@ def answered_together(
     path: str | Path, samples: Sequence[Sample], predict: Predict, say: Callable[[str], None]
 ) -> list[Prediction]:
     """`eval.running.answered` on the first process; the others help, and get what was still to answer."""
-    if multihost.first():
+    if multihost.is_primary():
         return answered(path, samples, leading(samples, predict), say)
     return following(samples, predict)

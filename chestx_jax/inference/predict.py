@@ -20,10 +20,10 @@ from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.eval.predictions.resume import Predict
 from chestx_jax.inference import remote
 from chestx_jax.inference.generate import Question, bucket, prepare
-from chestx_jax.inference.loaded_model import Held, hold
+from chestx_jax.inference.loaded_model import LoadedModel, hold
 from chestx_jax.inference.multihost import following, leading
 from chestx_jax.lexicon import load
-from chestx_jax.multihost import everywhere, largest, own_rows
+from chestx_jax.multihost import all_gather, all_max, local_row_indices
 from chestx_jax.programs.job import Program, generation
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -31,7 +31,7 @@ from chestx_jax.tokens.rows import Example, prompts
 
 
 def predict(
-    held: Held, config: EvalConfig, samples: Sequence[Sample], say: Callable[[str], None]
+    held: LoadedModel, config: EvalConfig, samples: Sequence[Sample], say: Callable[[str], None]
 ) -> Iterator[Prediction]:
     """Greedy answers in order, `config.batch` at a time; a sample whose film cannot be read is said and left out.
 
@@ -39,7 +39,7 @@ def predict(
     """
     sampling = SamplingConfig(temperature=0.0, top_p=1.0, top_k=0, length=config.length, group=1)
     compiled: dict[RowsConfig, tuple[Program, Callable]] = {}
-    own = own_rows(sharding.batched(held.mesh, jax.ShapeDtypeStruct((config.batch,), jnp.int32)), config.batch)
+    own = local_row_indices(sharding.batched(held.mesh, jax.ShapeDtypeStruct((config.batch,), jnp.int32)), config.batch)
     for start in range(0, len(samples), config.batch):
         numbers = [start + row for row in own if start + row < len(samples)]
         found = _readable(held, config.blind, {number: samples[number] for number in numbers}, say)
@@ -47,7 +47,7 @@ def predict(
         missing = len(own) - len(found)
         examples, index = [*found.values(), *[filler] * missing], [*found, *[-1] * missing]
         rows = bucket(examples)
-        readable, *sizes = largest((len(found), rows.length, rows.image_slots, rows.patches))
+        readable, *sizes = all_max((len(found), rows.length, rows.image_slots, rows.patches))
         if not readable:
             continue
         rows = RowsConfig(*sizes)
@@ -58,7 +58,7 @@ def predict(
 
 
 def _answers(
-    held: Held,
+    held: LoadedModel,
     program: Program,
     run: Callable,
     rows: RowsConfig,
@@ -73,7 +73,7 @@ def _answers(
     )
     placed = sharding.put(batch, program.in_shardings[1])
     step = jax.device_put(step, sharding.replicated(held.mesh, step))
-    asked, rollout = everywhere((placed.index, run(held.params, placed, held.vocabulary, step)))
+    asked, rollout = all_gather((placed.index, run(held.params, placed, held.vocabulary, step)))
     for row in np.argsort(asked, kind="stable"):
         if asked[row] < 0:
             continue
@@ -97,7 +97,9 @@ def answer_probability(pieces: Sequence[str], logprobs_L: np.ndarray) -> float |
     return float(np.exp(np.sum(logprobs_L[inside], dtype=np.float64)))
 
 
-def _readable(held: Held, blind: bool, samples: Mapping[int, Sample], say: Callable[[str], None]) -> dict[int, Example]:
+def _readable(
+    held: LoadedModel, blind: bool, samples: Mapping[int, Sample], say: Callable[[str], None]
+) -> dict[int, Example]:
     """What can be asked, by number."""
     examples = {}
     for number, sample in samples.items():
@@ -114,7 +116,7 @@ def _readable(held: Held, blind: bool, samples: Mapping[int, Sample], say: Calla
 
 def run(config: EvalConfig, model: str, out: Path) -> int:
     """Evaluates `model` into `out`: an endpoint, or a checkpoint held on the devices of all processes."""
-    first = multihost.first()
+    first = multihost.is_primary()
     say: Callable[[str], None] = print if first else lambda text: None
     samples = wanted(config, say)
     if model.startswith("openai:"):

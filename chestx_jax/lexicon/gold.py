@@ -10,7 +10,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.lexicon.extract import extract, rows
 from chestx_jax.lexicon.lexicon import CHANGES, Lexicon
 from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.types import LABELS, TASKS, Reference
+from chestx_jax.types import LABELS, TASKS, RewardTargets
 
 
 def reference(
@@ -20,7 +20,7 @@ def reference(
     answers: Sequence[str],
     tasks: Sequence[str],
     slots: int,
-) -> Reference:
+) -> RewardTargets:
     """The Reference of N prompts (numpy): reports (0, 1 or 2 a prompt), reasoning steps, bare answers, task names.
 
     Each step's findings carry its number. Of two reports (temporal) the findings are joined, and those of the second
@@ -37,7 +37,7 @@ def reference(
             labels[index] = label_set(answer)
         else:
             letters[index] = letter_bits(answer)
-    return Reference(
+    return RewardTargets(
         report=rows([_of_reports(lexicon, texts) for texts in reports], slots),
         steps=rows([_of_steps(lexicon, texts) for texts in steps], slots),
         letters=letters,

@@ -16,7 +16,7 @@ from chestx_jax.model.splash import Segments, dense, splash, takes
 MASKED = -1e30  # finite, so that a padding query that sees nothing gives numbers rather than NaN
 
 
-class Keys(NamedTuple):
+class KeyBlock(NamedTuple):
     """A block of keys and values, as the products read them: a cache that lies so is read where it lies. Its rows R
     divide the query rows B: query row b reads key row b // (B / R)."""
 
@@ -33,7 +33,7 @@ def among(segments: Segments, backend: str, past: Sequence[int] = ()) -> Bool[Ar
     return segments if backend == "splash" and fits else dense(segments)
 
 
-def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[Keys], backend: str) -> Float[Array, "B L H E"]:
+def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backend: str) -> Float[Array, "B L H E"]:
     """softmax(q · k / √E) · v over all blocks together, grouped-query heads, scores and softmax in fp32.
 
     `backend` is one of ComputeConfig.attention, "auto" being resolved by `programs` for the mesh's platform. A last
@@ -47,7 +47,7 @@ def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[Keys], backend: 
     return _xla(q_BxLxHxE, blocks)
 
 
-def _xla(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
+def _xla(q_BxLxHxE: Array, blocks: Sequence[KeyBlock]) -> Array:
     """Both products as plain batched matrix products [R, K] × (M × E)(E × S): the form every compiler knows best."""
     scores = [_scores(q_BxLxHxE, block) for block in blocks]
     weights_BxKxMxS = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BxLxHxE.dtype)
@@ -59,7 +59,7 @@ def _xla(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
     return sum(parts[1:], parts[0])
 
 
-def _scores(q_BxLxHxE: Array, block: Keys) -> Array:
+def _scores(q_BxLxHxE: Array, block: KeyBlock) -> Array:
     """fp32 scores [B, K, L·H/K, S] with masked places at MASKED."""
     rows, length, heads, width = q_BxLxHxE.shape
     kv_heads = block.k.shape[1]
@@ -73,11 +73,11 @@ def _scores(q_BxLxHxE: Array, block: Keys) -> Array:
     return scores.reshape(rows, kv_heads, length * (heads // kv_heads), -1)
 
 
-def _booleans(block: Keys) -> Array:
+def _booleans(block: KeyBlock) -> Array:
     return dense(block.mask) if isinstance(block.mask, Segments) else block.mask
 
 
-def _fold(x_BxKxMxZ: Array, block: Keys) -> Array:
+def _fold(x_BxKxMxZ: Array, block: KeyBlock) -> Array:
     """The rows that share a key row laid end to end: [R, K, (B/R)·M, Z]."""
     rows, kv_heads, many, last = x_BxKxMxZ.shape
     shared = block.k.shape[0]
@@ -95,7 +95,7 @@ def _unfold(out_RxKxMxE: Array, q_BxLxHxE: Array) -> Array:
     return jnp.transpose(out, (0, 2, 3, 1, 4, 5)).reshape(q_BxLxHxE.shape)
 
 
-def _cudnn(q_BxLxHxE: Array, blocks: Sequence[Keys]) -> Array:
+def _cudnn(q_BxLxHxE: Array, blocks: Sequence[KeyBlock]) -> Array:
     """cuDNN's fused kernel over the blocks laid end to end (bf16 or fp16 on NVIDIA GPUs)."""
     rows, length = q_BxLxHxE.shape[:2]
     repeat = [rows // block.k.shape[0] for block in blocks]

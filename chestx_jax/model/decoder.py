@@ -9,7 +9,7 @@ from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.model.attention import Keys, among, attend
+from chestx_jax.model.attention import KeyBlock, among, attend
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.layers import Linear, RMSNorm, remat
 from chestx_jax.model.rope import mrope_tables, rotate
@@ -42,7 +42,7 @@ class DecoderAttention(nn.Module):
         q = rotate(constrain(q.reshape(rows, length, heads, width), "batch", None, "heads", None), tables)
         k = rotate(k.reshape(rows, length, kv_heads, width), tables)
         k, v = (jnp.swapaxes(x, 1, 2) for x in (k, v.reshape(rows, length, kv_heads, width)))
-        blocks = [Keys(*keys, mask) for keys, mask in zip((*past, (k, v)), masks, strict=True)]
+        blocks = [KeyBlock(*keys, mask) for keys, mask in zip((*past, (k, v)), masks, strict=True)]
         out = attend(q, blocks, config.compute.attention).reshape(rows, length, heads * width)
         return Linear(config.width, ("heads", "embed"), config, residual=True, name="o")(out), (k, v)
 

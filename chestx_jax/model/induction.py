@@ -25,7 +25,7 @@ _MATCHES = ((0, 1), (1, 2), (0, 0), (1, 3))
 _HANDED_ON = 2  # of these, the first so many write what they find
 
 
-def wired(config: ModelConfig, params: dict, key: Array) -> dict:
+def with_induction_heads(config: ModelConfig, params: dict, key: Array) -> dict:
     """The random parameters `params` with the decoder's attention begun as above; the places are drawn from `key`.
 
     Raises UserError for a decoder of one layer or of heads too narrow to hold a place.

@@ -35,14 +35,14 @@ def learnable(config: ModelConfig, params: Any) -> Any:
     return path_aware_map(lambda path, _: learns(config, path), params)
 
 
-def everything_learns(config: ModelConfig) -> bool:
+def fully_trainable(config: ModelConfig) -> bool:
     """Whether no part is frozen, which is the ordinary case."""
     return all(mode == "train" for mode in _modes(config.tuning))
 
 
-def held_still(config: ModelConfig, params: Any) -> Any:
+def stop_frozen_gradients(config: ModelConfig, params: Any) -> Any:
     """The parameters with no gradient into those that do not learn."""
-    if everything_learns(config):
+    if fully_trainable(config):
         return params
     return path_aware_map(lambda path, x: x if learns(config, path) else jax.lax.stop_gradient(x), params)
 

@@ -134,14 +134,18 @@ def head(config: ModelConfig, params) -> Float[Array, "D V"]:
 
 def _apply(config: ModelConfig, params, method: str, *arguments, dropout: Array | None = None) -> Any:
     rngs = None if dropout is None else {"dropout": dropout}
-    params = lora.held_still(config, params)
+    params = lora.stop_frozen_gradients(config, params)
     return QwenVL(config).apply({"params": params}, *arguments, method=method, rngs=rngs)
 
 
 def init(config: ModelConfig, key: Array):
     """Random parameters, a plain pytree of arrays, the decoder's attention begun as `config.start` says."""
     params = nn.meta.unbox(_boxed(config, key))
-    return induction.wired(config, params, jax.random.fold_in(key, 1)) if config.start == "induction" else params
+    return (
+        induction.with_induction_heads(config, params, jax.random.fold_in(key, 1))
+        if config.start == "induction"
+        else params
+    )
 
 
 def shapes(config: ModelConfig):

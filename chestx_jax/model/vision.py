@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.model.attention import Keys, among, attend
+from chestx_jax.model.attention import KeyBlock, among, attend
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, declared, quick_gelu, remat
 from chestx_jax.model.rope import axial_tables, rotate
@@ -40,7 +40,7 @@ class VisionAttention(nn.Module):
         qkv = jnp.einsum("bld,dif->iblf", x, kernel.astype(compute.dtype))
         qkv = qkv + bias.astype(compute.dtype)[:, None, None]
         q, k, v = qkv.reshape(3, rows, length, vision.heads, width // vision.heads)
-        keys = Keys(jnp.swapaxes(rotate(k, tables), 1, 2), jnp.swapaxes(v, 1, 2), mask)
+        keys = KeyBlock(jnp.swapaxes(rotate(k, tables), 1, 2), jnp.swapaxes(v, 1, 2), mask)
         out = attend(rotate(q, tables), [keys], compute.attention)
         return Linear(width, ("heads", "embed"), self.config, bias=True, residual=True, name="proj")(
             out.reshape(x.shape)

@@ -24,7 +24,7 @@ from chestx_jax.rewards import reward
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
-from chestx_jax.types import Batch, Completion, Images, Prompts, Reference, Rollout, Tokens
+from chestx_jax.types import Batch, Completion, Images, Prompts, RewardTargets, Rollout, Tokens
 from chestx_jax.update import state as states
 from chestx_jax.update.advantages import token_advantages
 from chestx_jax.update.logprobs import completion_stats
@@ -111,7 +111,7 @@ def initial(job: JobConfig, seed: int, mesh) -> Program:
 
 def fresh_state(job: JobConfig, stage: SftConfig | GrpoConfig, mesh) -> Program:
     """The state before a stage's first step, from parameters that are donated to it."""
-    transform = transform_of(job.model, stage)
+    transform = stage_optimizer(job.model, stage)
     out = states.state_shardings(job.model, transform, mesh, stage.optimizer.offload)
     shapes = qwen_vl.shapes(job.model)
     return Program(lambda params: states.fresh(params, transform), (shapes,), (out.params,), out, (0,))
@@ -135,17 +135,17 @@ def _reference(model: ModelConfig, stage: GrpoConfig, mesh):
     return shapes, sharding.on_host(at) if stage.reference.offload else at
 
 
-def transform_of(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
+def stage_optimizer(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
     """The stage's optimizer over the weights that learn; its schedule counts optimizer steps."""
     updates = stage.updates if isinstance(stage, GrpoConfig) else 1
     transform = optimizer(stage.optimizer, stage.steps * updates)
-    if lora.everything_learns(model):
+    if lora.fully_trainable(model):
         return transform
     return optax.masked(transform, partial(lora.learnable, model))  # the others have gradient 0 and no moments
 
 
 def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
-    model, transform = job.model, transform_of(job.model, stage)
+    model, transform = job.model, stage_optimizer(job.model, stage)
     state = states.state_shapes(model, transform)
     state_at = states.state_shardings(model, transform, mesh, stage.optimizer.offload)
     batch = batch_shapes(model, stage.rows, stage.batch)
@@ -172,7 +172,7 @@ def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
 
 
 def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
-    model, transform, sampling = job.model, transform_of(job.model, stage), stage.sampling
+    model, transform, sampling = job.model, stage_optimizer(job.model, stage), stage.sampling
     state = states.state_shapes(model, transform)
     state_at = states.state_shardings(model, transform, mesh, stage.optimizer.offload)
     weights, weights_at = _reference(model, stage, mesh)
@@ -185,7 +185,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
     tables, reference = reading_shapes(model, stage)
     step = partial(grpo_step, model, transform, stage.policy, stage.overlong, sampling.temperature, stage.micro_batches)
 
-    def score(tables, reference: Reference, rollout: Rollout):
+    def score(tables, reference: RewardTargets, rollout: Rollout):
         owner = jnp.arange(rollout.ids.shape[0], dtype=jnp.int32) // jnp.int32(sampling.group)
         scores = reward.score(stage.rewards, tables, Completion(rollout.ids, rollout.length, owner), reference)
         rewards = scores.sequence - length_penalty(rollout.length, sampling.length, stage.overlong)

@@ -16,7 +16,7 @@ from chestx_jax.lexicon import token_tables as t
 from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.rewards.scan import Words
 from chestx_jax.rewards.scopes import Matches
-from chestx_jax.types import LABELS, TASKS, Completion, Reference
+from chestx_jax.types import LABELS, TASKS, Completion, RewardTargets
 
 _ENTRY_BREAKS = a.COMMA | a.SEMICOLON | a.NEWLINE
 
@@ -73,7 +73,7 @@ def read(tables: Tables, words: Words, found: Matches) -> Answer:
     )
 
 
-def format_term(answer: Answer, reference: Reference, completion: Completion, partial: bool) -> Float[Array, " B"]:
+def format_term(answer: Answer, reference: RewardTargets, completion: Completion, partial: bool) -> Float[Array, " B"]:
     """1 if one think and one answer block stand in order with nothing outside and the answer is readable, else 0.
 
     `partial`: half for blocks in order around an answer that cannot be read.
@@ -84,7 +84,7 @@ def format_term(answer: Answer, reference: Reference, completion: Completion, pa
     return jnp.where(answer.well_formed, jnp.where(readable, 1.0, half), 0.0).astype(jnp.float32)
 
 
-def outcome(answer: Answer, reference: Reference, completion: Completion, exact: bool) -> Float[Array, " B"]:
+def outcome(answer: Answer, reference: RewardTargets, completion: Completion, exact: bool) -> Float[Array, " B"]:
     """Closed tasks: 1 if the letter set is the gold one. Open: F1 of the label sets, or 1 only for the same set."""
     gold = jnp.asarray(reference.labels)[completion.prompt]
     right = (answer.letters == jnp.asarray(reference.letters)[completion.prompt]) & (answer.letters > 0)
@@ -97,7 +97,7 @@ def outcome(answer: Answer, reference: Reference, completion: Completion, exact:
     return jnp.where(answer.closed, value, 0.0).astype(jnp.float32)
 
 
-def _is_open(reference: Reference, completion: Completion) -> Bool[Array, " B"]:
+def _is_open(reference: RewardTargets, completion: Completion) -> Bool[Array, " B"]:
     return jnp.asarray(reference.task)[completion.prompt] == TASKS.index("anomaly")
 
 

@@ -12,7 +12,7 @@ from chestx_jax.lexicon.token_tables import Relations
 from chestx_jax.rewards import guarded, verify
 from chestx_jax.rewards.guarded import Guards, Relation, ratio
 from chestx_jax.rewards.verify import Verdicts
-from chestx_jax.types import TASKS, Findings, Reference
+from chestx_jax.types import TASKS, Findings, RewardTargets
 
 
 def factuality(verdicts: Verdicts) -> Float[Array, " B"]:
@@ -76,7 +76,7 @@ def effectiveness(first: Bool[Array, "B M"], sentences: Int[Array, " B"]) -> Flo
     return jnp.minimum(ratio(first.sum(1).astype(jnp.float32), sentences.astype(jnp.float32)), 1.0)
 
 
-def wanted(reference: Reference, rows: Int[Array, " B"]) -> Findings:
+def wanted(reference: RewardTargets, rows: Int[Array, " B"]) -> Findings:
     """The findings a reasoning should state: of the reference steps, or of the report where there are none."""
     steps, report = take(reference.steps, rows), take(reference.report, rows)
     has_steps = steps.valid.any(1)
@@ -107,7 +107,7 @@ class Process:
 def process(
     tables: Relations,
     claims: Findings,
-    reference: Reference,
+    reference: RewardTargets,
     rows: Int[Array, " B"],
     words: Int[Array, " B"],
     sentences: Int[Array, " B"],

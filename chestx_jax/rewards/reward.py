@@ -14,7 +14,7 @@ from chestx_jax.rewards import guarded, outcome, scan, scopes
 from chestx_jax.rewards.guarded import Guards
 from chestx_jax.rewards.process import process
 from chestx_jax.rewards.scan import Words
-from chestx_jax.types import Completion, Findings, Reference, Scores
+from chestx_jax.types import Completion, Findings, RewardTargets, Scores
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class RewardConfig:
 
 
 @partial(jax.jit, static_argnums=0)
-def score(config: RewardConfig, tables: Tables, completion: Completion, reference: Reference) -> Scores:
+def score(config: RewardConfig, tables: Tables, completion: Completion, reference: RewardTargets) -> Scores:
     """Score B completions of L tokens against N prompts' references.
 
     `sequence` is the weighted mean of the terms that apply (a sample without a report has no process term; its weight

@@ -35,7 +35,7 @@ def token_ids(tokenizer: Any) -> dict[str, int]:
     return {key: vocabulary[token] for key, token in _TOKEN_KEYS.items() if token in vocabulary}
 
 
-def companion_files(folder: str | Path, spec: ImageSpec | None = None) -> dict[str, str | Path]:
+def sidecar_files(folder: str | Path, spec: ImageSpec | None = None) -> dict[str, str | Path]:
     """Files that make an exported model complete: the tokenizer's and the other settings found in `folder`, to be
     copied; with `spec`, the image processor's settings are written from it instead."""
     names = _TOKENIZER_FILES if spec is not None else _TOKENIZER_FILES + _SETTINGS_FILES

@@ -12,7 +12,16 @@ from chestx_jax.eval.statistics import blind_baselines
 from chestx_jax.eval.statistics.scores import CLOSED, Evaluation, compare, evaluate_predictions
 from chestx_jax.lexicon import Lexicon
 
-COLUMNS = ("accuracy", "f1", "factuality", "completeness", "effectiveness", "drawn_factuality", "claims", "words")
+COLUMNS = (
+    "accuracy",
+    "f1",
+    "factuality",
+    "completeness",
+    "effectiveness",
+    "ground_truth_factuality",
+    "claims",
+    "words",
+)
 
 
 def conclude(

@@ -8,23 +8,23 @@ import jax
 from chestx_jax import checkpoint, metrics, multihost, sharding
 from chestx_jax.programs.job import fresh_state, kept_reference
 from chestx_jax.recipes import GrpoConfig
-from chestx_jax.training.loop_support import Flight, Stopped, landed, stop_on_sigterm
-from chestx_jax.training.run_context import Setting
+from chestx_jax.training.loop_support import PendingStep, Stopped, fetch_metrics, stop_on_sigterm
+from chestx_jax.training.run_context import RunContext
 from chestx_jax.update.steps import Experience
 
 
-def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[], dict]) -> dict:
+def train(context: RunContext, stage: GrpoConfig, folder: Path, initial: Callable[[], dict]) -> dict:
     """Runs (or resumes) GRPO in `folder` and returns the policy's final parameters.
 
     `initial` gives the parameters to start from, which are also the reference model's. A step is one batch of prompts:
     one rollout, `stage.updates` optimizer steps. Raises Stopped after SIGTERM, with the state saved.
     """
-    job, mesh, functions, words = setting.job, setting.mesh, setting.functions, setting.vocabulary
-    program = setting.programs["grpo/step"]
+    job, mesh, functions, words = context.job, context.mesh, context.functions, context.vocabulary
+    program = context.programs["grpo/step"]
     shapes, state_at = program.arguments[0], program.in_shardings[0]
-    prompts_at = setting.programs["grpo/rollout"].in_shardings[1]
-    reference_at = setting.programs["grpo/score"].in_shardings[1]
-    data, tables = setting.prompt_batches(stage), setting.tables()
+    prompts_at = context.programs["grpo/rollout"].in_shardings[1]
+    reference_at = context.programs["grpo/score"].in_shardings[1]
+    data, tables = context.prompt_batches(stage), context.tables()
     needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
     reference_params = kept_reference(job, stage, mesh).jit()(initial()) if needs_reference else None
     with checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints, stop_on_sigterm() as stopped:
@@ -34,7 +34,7 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
         flight = None
         with (
             metrics.writer(
-                folder, folder.name, stage.steps, restored_step=first, show=SHOWN, **setting.reporting
+                folder, folder.name, stage.steps, restored_step=first, show=SHOWN, **context.reporting
             ) as write,
             jax.transfer_guard("disallow"),
         ):
@@ -56,10 +56,10 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
                 for _ in range(stage.updates):
                     state, measured = functions["grpo/step"](state, experience, words)
                 if flight:
-                    report(write, setting, stage, flight, folder)  # the step before, while this one runs
-                flight, stop = Flight(step, {**summary, **measured}, (experience, asked, scores)), stopped(step)
+                    report(write, context, stage, flight, folder)  # the step before, while this one runs
+                flight, stop = PendingStep(step, {**summary, **measured}, (experience, asked, scores)), stopped(step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
-                    report(write, setting, stage, flight, folder)  # nothing is saved that a non-finite step made
+                    report(write, context, stage, flight, folder)  # nothing is saved that a non-finite step made
                     flight = None
                     checkpoint.save(checkpoints, state, data, step, None)
                 if stop and step < stage.steps:
@@ -71,20 +71,20 @@ def train(setting: Setting, stage: GrpoConfig, folder: Path, initial: Callable[[
 SHOWN = ("reward/total/mean", "reward/accuracy/mean", "reward/process/mean", "length", "kl")
 
 
-def report(write: metrics.Write, setting: Setting, stage: GrpoConfig, flight: Flight, folder: Path) -> None:
+def report(write: metrics.Write, context: RunContext, stage: GrpoConfig, flight: PendingStep, folder: Path) -> None:
     """Writes a landed step's metrics at the log cadence, and a table of its first group at the sample cadence."""
-    measured = landed(flight, folder)
+    measured = fetch_metrics(flight, folder)
     with_samples = flight.step % stage.cadence.samples == 0
     if flight.step % stage.cadence.log and not with_samples and flight.step != stage.steps:
         return
-    write(flight.step, measured, sample_rows(setting, stage, flight) if with_samples else ())
+    write(flight.step, measured, sample_rows(context, stage, flight) if with_samples else ())
 
 
-def sample_rows(setting: Setting, stage: GrpoConfig, flight: Flight) -> list[metrics.SampleRow]:
+def sample_rows(context: RunContext, stage: GrpoConfig, flight: PendingStep) -> list[metrics.SampleRow]:
     """The first prompt's completions with their rewards, for reading along."""
     experience, asked, scores = flight.batch
     group = stage.sampling.group
-    take = lambda tree: jax.tree.map(lambda x: x[:group], multihost.held(tree))  # noqa: E731
+    take = lambda tree: jax.tree.map(lambda x: x[:group], multihost.local_rows(tree))  # noqa: E731
     rollout, terms, total = take(experience.rollout), take(scores.terms), take(scores.sequence)
     sample = asked.samples[0]
     return [
@@ -95,5 +95,5 @@ def sample_rows(setting: Setting, stage: GrpoConfig, flight: Flight) -> list[met
             answer=sample.answer,
             scores={"sequence": float(total[i]), **{name: float(term[i]) for name, term in terms.items()}},
         )
-        for i, text in enumerate(setting.texts(rollout.ids, rollout.length))
+        for i, text in enumerate(context.texts(rollout.ids, rollout.length))
     ]

@@ -23,7 +23,7 @@ from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from chestx_jax.training import grpo, sft
 from chestx_jax.training.conclude import conclude
-from chestx_jax.training.run_context import Setting, make_setting
+from chestx_jax.training.run_context import RunContext, make_context
 
 
 def run(job: JobConfig, workdir: Path) -> None:
@@ -34,27 +34,27 @@ def run(job: JobConfig, workdir: Path) -> None:
     """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
-    if multihost.first():
+    if multihost.is_primary():
         same_configuration(job, workdir)
         prepare(job, workdir)
-    multihost.meet("prepared")
+    multihost.barrier("prepared")
     same_configuration(job, workdir)
-    setting = make_setting(job, workdir)
-    first = supervised(setting, job.init)
+    context = make_context(job, workdir)
+    first = supervised(context, job.init)
     tested: dict[str, list[Prediction]] = {}
     if job.evaluation and job.evaluation.blind and isinstance(job.init, SftConfig):
-        blind = supervised(setting, job.init, blind=True)
-        tested["blind"] = answered_test(setting, "blind", blind, blind=True)
+        blind = supervised(context, job.init, blind=True)
+        tested["blind"] = answered_test(context, "blind", blind, blind=True)
     if job.evaluation:
-        tested["SFT"] = answered_test(setting, "SFT", first)
-    last = policy(setting, first) if job.grpo else first
+        tested["SFT"] = answered_test(context, "SFT", first)
+    last = policy(context, first) if job.grpo else first
     if job.evaluation and job.grpo:
-        tested["GRPO"] = answered_test(setting, "GRPO", last)
-    export(setting, last)
-    if job.evaluation and multihost.first():
-        seen = [sample for source in training_sources(job) for sample in setting.samples(source)]
-        asked = limited(setting.samples(job.evaluation.source), job.evaluation.limit)
-        print(conclude(workdir, tested, seen, asked, setting.lexicon), flush=True)
+        tested["GRPO"] = answered_test(context, "GRPO", last)
+    export(context, last)
+    if job.evaluation and multihost.is_primary():
+        seen = [sample for source in training_sources(job) for sample in context.samples(source)]
+        asked = limited(context.samples(job.evaluation.source), job.evaluation.limit)
+        print(conclude(workdir, tested, seen, asked, context.lexicon), flush=True)
     print(f"done in {time.monotonic() - started:.0f} s; the model is in {workdir / 'hf'}", flush=True)
 
 
@@ -93,42 +93,42 @@ def phantom_texts(root: Path) -> Iterator[str]:
             yield f"assistant\n{target_text(sample.steps, sample.answer, True)}"
 
 
-def supervised(setting: Setting, stage: str | SftConfig, blind: bool = False) -> str:
+def supervised(context: RunContext, stage: str | SftConfig, blind: bool = False) -> str:
     """Where the weights of a first stage are: `stage` itself where it names a checkpoint, else after training it."""
     if isinstance(stage, str):
         return stage
-    start = supervised(setting, stage.init)  # the blind model starts from the same weights: its films alone are zeros
-    folder = setting.workdir / (f"{stage.name}_blind" if blind else stage.name)
-    return trained(setting, folder, lambda: sft.train(setting, stage, folder, lambda: weights(setting, start), blind))
+    start = supervised(context, stage.init)  # the blind model starts from the same weights: its films alone are zeros
+    folder = context.workdir / (f"{stage.name}_blind" if blind else stage.name)
+    return trained(context, folder, lambda: sft.train(context, stage, folder, lambda: weights(context, start), blind))
 
 
-def policy(setting: Setting, start: str) -> str:
+def policy(context: RunContext, start: str) -> str:
     """Where the weights are after GRPO."""
-    stage = setting.job.grpo
+    stage = context.job.grpo
     assert stage is not None
-    folder = setting.workdir / stage.name
-    return trained(setting, folder, lambda: grpo.train(setting, stage, folder, lambda: weights(setting, start)))
+    folder = context.workdir / stage.name
+    return trained(context, folder, lambda: grpo.train(context, stage, folder, lambda: weights(context, start)))
 
 
-def trained(setting: Setting, folder: Path, train: Callable[[], dict]) -> str:
+def trained(context: RunContext, folder: Path, train: Callable[[], dict]) -> str:
     """Runs a stage unless its final parameters are there; returns where they are."""
     params = folder / "params"
     if not params.exists():
         begun = time.monotonic()
-        checkpoint.save_params(params, train(), to_dict(setting.job.model))
+        checkpoint.save_params(params, train(), to_dict(context.job.model))
         print(f"{folder.name} took {time.monotonic() - begun:.0f} s", flush=True)
     return f"orbax:{params}"
 
 
-def weights(setting: Setting, where: str):
+def weights(context: RunContext, where: str):
     """Parameters from "random", "orbax:DIR" or "hf:DIR", sharded over the mesh."""
     kind, _, place = where.partition(":")
     if where == "random":
-        return initial(setting.job, seed_of(setting.job), setting.mesh).jit()()
+        return initial(context.job, seed_of(context.job), context.mesh).jit()()
     if kind == "orbax":
-        return checkpoint.load_params(place, setting.job.model, setting.mesh)
+        return checkpoint.load_params(place, context.job.model, context.mesh)
     if kind == "hf":
-        return hf.load(place, setting.job.model, setting.mesh)
+        return hf.load(place, context.job.model, context.mesh)
     raise UserError(f"config.init is {where!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage")
 
 
@@ -141,17 +141,17 @@ def seed_of(job: JobConfig) -> int:
     return seed
 
 
-def answered_test(setting: Setting, name: str, where: str, blind: bool = False) -> list[Prediction]:
+def answered_test(context: RunContext, name: str, where: str, blind: bool = False) -> list[Prediction]:
     """The test records answered greedily, written as they come to `test/NAME.jsonl` and never asked twice."""
-    config = setting.job.evaluation
+    config = context.job.evaluation
     assert config is not None
     begun = time.monotonic()
-    samples = limited(setting.samples(config.source), config.limit)
+    samples = limited(context.samples(config.source), config.limit)
 
     def predict(missing: Sequence[Sample]) -> Iterator[Prediction]:
-        return answers(setting, config, weights(setting, where), missing, blind) if missing else iter(())
+        return answers(context, config, weights(context, where), missing, blind) if missing else iter(())
 
-    found = answered_together(setting.workdir / "test" / f"{name}.jsonl", samples, predict, print)
+    found = answered_together(context.workdir / "test" / f"{name}.jsonl", samples, predict, print)
     print(f"test of {name}: {len(found)} records in {time.monotonic() - begun:.0f} s", flush=True)
     return found
 
@@ -172,12 +172,12 @@ def limited(samples, limit: int):
     return kept
 
 
-def export(setting: Setting, where: str) -> None:
+def export(context: RunContext, where: str) -> None:
     """The last model as a Hugging Face folder."""
-    folder = setting.workdir / "hf"
+    folder = context.workdir / "hf"
     if not folder.exists():
-        job = setting.job
-        export_model(folder, job.model, weights(setting, where), setting.root / job.tokenizer, job.image)
+        job = context.job
+        export_model(folder, job.model, weights(context, where), context.root / job.tokenizer, job.image)
 
 
 def _flat(tree, prefix: str = "") -> dict[str, object]:

@@ -42,7 +42,7 @@ def stop_on_sigterm() -> Iterator[Callable[[int], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-class Flight(NamedTuple):
+class PendingStep(NamedTuple):
     """A step that has been dispatched: its number, its metrics on the device, and what went into it."""
 
     step: int
@@ -50,7 +50,7 @@ class Flight(NamedTuple):
     batch: Any
 
 
-def landed(flight: Flight, workdir: str | Path) -> dict[str, float]:
+def fetch_metrics(flight: PendingStep, workdir: str | Path) -> dict[str, float]:
     """The metrics of a dispatched step, on the host.
 
     Raises UserError where the loss is not finite, after saving the batch that went into the step.
@@ -59,7 +59,7 @@ def landed(flight: Flight, workdir: str | Path) -> dict[str, float]:
     if not math.isfinite(metrics["loss"]):
         part = f"_of_process_{jax.process_index()}" if jax.process_count() > 1 else ""
         path = Path(workdir, f"bad_batch_{flight.step}{part}.npz")
-        leaves = jax.tree_util.tree_flatten_with_path(multihost.held(flight.batch))[0]
+        leaves = jax.tree_util.tree_flatten_with_path(multihost.local_rows(flight.batch))[0]
         np.savez(path, **{jax.tree_util.keystr(name).strip("."): leaf for name, leaf in leaves})
         raise UserError(
             f"the loss of step {flight.step} is {metrics['loss']}: its batch is in {path}; the last checkpoint "

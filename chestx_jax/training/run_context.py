@@ -26,7 +26,7 @@ from chestx_jax.tokens.tokenizer import SpecialIds, load_tokenizer, special_ids,
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunContext:
     """A job bound to this machine. `functions` are the jitted programs by name."""
 
     job: JobConfig
@@ -46,7 +46,7 @@ class Setting:
         return {
             "wandb_mode": self.job.wandb,
             "config": to_dict(self.job),
-            "primary": multihost.first(),
+            "primary": multihost.is_primary(),
         }
 
     def training_batches(self, stage: SftConfig, blind: bool) -> grain.DatasetIterator:
@@ -100,7 +100,7 @@ class Setting:
 
     def prompts_once(
         self, samples: Sequence[Sample], count: int, rows: RowsConfig, blind: bool, own: Sequence[int] | None = None
-    ) -> Iterator[pipeline.Asked]:
+    ) -> Iterator[pipeline.PromptBatch]:
         """Every sample once, in order: the rows `own` of each batch of `count`, or all of them."""
         bad = pipeline.BadRecords(self.job.max_bad)
         return pipeline.prompts_once(samples, self._encoder(blind), count, rows, bad, own=own)
@@ -138,16 +138,16 @@ class Setting:
     def _share(self, count: int) -> tuple[int, tuple[int, int]]:
         """How many rows of a batch of `count` this process makes, and from which part of the data."""
         at = sharding.batched(self.mesh, jax.ShapeDtypeStruct((count,), jnp.int32))
-        part = multihost.share(at, count)
-        if jax.process_count() > 1 and part[1] * len(multihost.own_rows(at, count)) != count:
+        part = multihost.data_shard(at, count)
+        if jax.process_count() > 1 and part[1] * len(multihost.local_row_indices(at, count)) != count:
             raise UserError(
                 f"a batch of {count} rows does not divide among {jax.process_count()} processes on a mesh of "
                 f"{dict(self.mesh.shape)}: change one of them"
             )
-        return len(multihost.own_rows(at, count)), part
+        return len(multihost.local_row_indices(at, count)), part
 
 
-def make_setting(job: JobConfig, workdir: Path) -> Setting:
+def make_context(job: JobConfig, workdir: Path) -> RunContext:
     """Binds a job to the devices and the tokenizer at hand.
 
     Raises UserError where the tokenizer has more tokens than the model's vocabulary, or the mesh does not fit.
@@ -164,7 +164,7 @@ def make_setting(job: JobConfig, workdir: Path) -> Setting:
     allowed = allowed_ids(tokenizer, special, job.model.vocab_size)
     words = Vocabulary(allowed=allowed, ends=np.array([special.im_end, special.pad], np.int32))
     found = programs(job, mesh)
-    return Setting(
+    return RunContext(
         job=job,
         workdir=workdir,
         root=root,
@@ -178,7 +178,7 @@ def make_setting(job: JobConfig, workdir: Path) -> Setting:
     )
 
 
-def on_devices(setting: Setting, number: int):
+def on_devices(context: RunContext, number: int):
     """A step number as a replicated array."""
     value = jnp.int32(number)
-    return jax.device_put(value, sharding.replicated(setting.mesh, value))
+    return jax.device_put(value, sharding.replicated(context.mesh, value))

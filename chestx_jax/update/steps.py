@@ -55,7 +55,7 @@ def sft_step(
     """One optimizer step on a packed batch. Metrics, fp32: loss (nats per weighted token), norms, tokens."""
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)
     tuning = config.tuning
-    drops = tuning.dropout > 0 and not lora.everything_learns(config)
+    drops = tuning.dropout > 0 and not lora.fully_trainable(config)
     dropout = key_at(tuning.seed, state.step, DROPOUT_STREAM) if drops else None
 
     def loss(params, micro: Batch):

@@ -21,7 +21,7 @@ from chestx_jax.recipes import JobConfig
 from chestx_jax.training import job
 from configs import rl
 
-COLUMNS = ("accuracy", "f1", "factuality", "completeness", "drawn_factuality", "words")
+COLUMNS = ("accuracy", "f1", "factuality", "completeness", "ground_truth_factuality", "words")
 STEPS = 90  # of every arm, as the phantom job's; all else is the job's, too
 ARMS = {  # fields of `grpo.rewards`, and the weight of what a step earns beside what its sequence does
     "outcome reward": ({"process": 0.0, "credit": "sequence"}, 0.0),

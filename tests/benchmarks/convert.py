@@ -30,7 +30,7 @@ SHARD_GB = 4
 
 def random_checkpoint(folder: pathlib.Path, name: str, tokenizer: pathlib.Path) -> int:
     """A folder of finite random bits; its size in bytes."""
-    from chestx_jax.tokens.interchange import companion_files, token_ids
+    from chestx_jax.tokens.interchange import sidecar_files, token_ids
     from chestx_jax.tokens.tokenizer import load_tokenizer
 
     config, rng = MODELS[name], np.random.default_rng(0)
@@ -47,7 +47,7 @@ def random_checkpoint(folder: pathlib.Path, name: str, tokenizer: pathlib.Path) 
         safetensors.write(folder / file, shard, bits)
     (folder / safetensors.INDEX).write_text(json.dumps({"weight_map": places}))
     (folder / "config.json").write_text(json.dumps(to_hf(config, token_ids(load_tokenizer(tokenizer)), "bfloat16")))
-    for file, path in companion_files(tokenizer).items():
+    for file, path in sidecar_files(tokenizer).items():
         shutil.copyfile(path, folder / file)
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 

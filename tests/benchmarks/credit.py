@@ -22,7 +22,7 @@ from chestx_jax.config import to_dataclass
 from chestx_jax.eval.report.tables import aligned
 from chestx_jax.recipes import JobConfig
 from chestx_jax.training import job as jobs
-from chestx_jax.training.run_context import make_setting
+from chestx_jax.training.run_context import make_context
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import completion_stats
 
@@ -51,7 +51,7 @@ def payments(stage, scores, own):
 def gradients(workdir: Path, batches: int):
     """Gradients [W, parameters] of each batch in turn."""
     job = to_dataclass(JobConfig, json.loads((workdir / "config.json").read_text()))
-    setting, stage = make_setting(job, workdir), job.grpo
+    setting, stage = make_context(job, workdir), job.grpo
     params = jobs.weights(setting, f"orbax:{workdir}/sft/params")
     data, tables, words = setting.prompt_batches(stage), setting.tables(), setting.vocabulary
     rollout_at = setting.programs["grpo/rollout"].in_shardings[1]

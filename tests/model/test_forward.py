@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.model import qwen_vl
-from chestx_jax.model.attention import Keys, attend
+from chestx_jax.model.attention import KeyBlock, attend
 from chestx_jax.model.decoder import Cache, causal_mask
 from chestx_jax.model.rope import axial_tables, mrope_tables, rotate
 from chestx_jax.rollout.engine import last_index, next_position
@@ -157,14 +157,14 @@ def test_blocks_share_one_softmax(shape, sizes, seed):
         mask = rng.random((rows, 1 if alike else length, slots)) < 0.6
         mask[..., 0] |= not blocks  # every query sees something
         place = (prompts if shared else rows, kv_heads, slots, width)
-        blocks.append(Keys(normal(*place), normal(*place), mask))
+        blocks.append(KeyBlock(normal(*place), normal(*place), mask))
     q = normal(rows, length, kv_heads * queries, width)
     np.testing.assert_allclose(attending(q, blocks, "auto"), dense(q, blocks), rtol=1e-5, atol=1e-5)
 
 
 def test_a_query_that_sees_nothing_gives_numbers():
     one = np.ones((1, 1, 2, 4), np.float32)
-    out = attending(one, [Keys(one, one, np.zeros((1, 1, 1), bool))], "xla")
+    out = attending(one, [KeyBlock(one, one, np.zeros((1, 1, 1), bool))], "xla")
     assert np.isfinite(out).all()
 
 

@@ -15,7 +15,7 @@ from chestx_jax.rewards import verify
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.process import precision, recall
 from chestx_jax.rewards.reward import RewardConfig, score
-from chestx_jax.types import Completion, Reference, Scores
+from chestx_jax.types import Completion, RewardTargets, Scores
 
 WORDS = [bytes([byte]) for byte in range(256)]
 REPORT = "The heart is enlarged. Small left pleural effusion. No pneumothorax."
@@ -40,7 +40,7 @@ def tables():
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
+def reference() -> RewardTargets:
     return lexicon.reference(
         lexicon.load(), [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16
     )
@@ -226,7 +226,7 @@ def test_group_metrics_show_spread_and_flat_groups():
 # A reward of one's own is a pure function (Completion, Reference) -> Scores.
 
 
-def brevity(completion: Completion, reference: Reference) -> Scores:
+def brevity(completion: Completion, reference: RewardTargets) -> Scores:
     """1 for completions of at most 90 tokens."""
     value = (jnp.asarray(completion.length) <= 90).astype(jnp.float32)
     everywhere = jnp.ones_like(value, bool)
@@ -240,7 +240,7 @@ def on_host(function, name: str):
     The call is asynchronous: what does not depend on its result goes on meanwhile.
     """
 
-    def reward(completion: Completion, reference: Reference) -> Scores:
+    def reward(completion: Completion, reference: RewardTargets) -> Scores:
         shape = jax.ShapeDtypeStruct(completion.length.shape, jnp.float32)
         value = jax.pure_callback(function, shape, completion.ids, completion.length)
         everywhere = jnp.ones_like(value, bool)

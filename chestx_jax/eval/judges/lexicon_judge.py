@@ -25,7 +25,7 @@ from chestx_jax.lexicon.token_tables import relations
 from chestx_jax.lexicon.words import words
 from chestx_jax.rewards import process, verify
 from chestx_jax.rewards.guarded import Guards
-from chestx_jax.types import LABELS, Findings, Reference
+from chestx_jax.types import LABELS, Findings, RewardTargets
 
 POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
@@ -66,7 +66,7 @@ class Judgement:
     completeness: float | None
     effectiveness: float | None
     radrscore: float | None
-    drawn_factuality: float | None
+    ground_truth_factuality: float | None
     claims: float
     marks: tuple[Mark, ...]
 
@@ -125,7 +125,7 @@ class _Terms:
     opposed: np.ndarray
 
 
-def _terms(compiled: Any, claims: Findings, gold: Reference, word_count: jax.Array, sentences: jax.Array):
+def _terms(compiled: Any, claims: Findings, gold: RewardTargets, word_count: jax.Array, sentences: jax.Array):
     every = jnp.arange(word_count.shape[0])
     judged = process.process(compiled, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), Guards())
     turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
@@ -176,7 +176,7 @@ def _judgement(prediction: Prediction, reading: Reading, terms: _Terms, lexicon:
         completeness=values[1],
         effectiveness=values[2],
         radrscore=sum(value for value in values if value is not None) / 3 if judged else None,
-        drawn_factuality=_drawn_factuality(claims, prediction.drawn),
+        ground_truth_factuality=_ground_truth_factuality(claims, prediction.drawn),
         claims=float(len(distinct)),
         marks=tuple(marks),
     )
@@ -195,7 +195,7 @@ def _slots(most: int) -> int:
     return max(16, 1 << (most - 1).bit_length())
 
 
-def _drawn_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) -> float | None:
+def _ground_truth_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) -> float | None:
     """Share of the claims about the 12 labels that the drawing bears out, sides included; None without any."""
     if drawn is None:
         return None

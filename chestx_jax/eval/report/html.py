@@ -32,7 +32,7 @@ from chestx_jax.eval.statistics.bootstrap import Interval
 from chestx_jax.eval.statistics.scores import LENGTHS, METRICS, Evaluation, Item, compare
 
 Models = Mapping[str, tuple[Sequence[Prediction], Evaluation]]
-SHOWN = ("factuality", "completeness", "effectiveness", "drawn_factuality", "f1", "ratescore")
+SHOWN = ("factuality", "completeness", "effectiveness", "ground_truth_factuality", "f1", "ratescore")
 
 
 def write_report(

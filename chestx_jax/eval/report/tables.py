@@ -18,7 +18,7 @@ HEADINGS = {
     "completeness": "complete",
     "effectiveness": "effective",
     "radrscore": "RadRScore",
-    "drawn_factuality": "drawn fact.",
+    "ground_truth_factuality": "ground-truth factuality",
     "claims": "claims",
     "words": "words",
     "tokens": "tokens",

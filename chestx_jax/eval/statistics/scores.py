@@ -16,7 +16,7 @@ from chestx_jax.lexicon import Lexicon
 from chestx_jax.types import TASKS
 
 RADRSCORE = ("factuality", "completeness", "effectiveness", "radrscore")
-METRICS = ("accuracy", "f1", "ratescore", *RADRSCORE, "drawn_factuality", "claims")
+METRICS = ("accuracy", "f1", "ratescore", *RADRSCORE, "ground_truth_factuality", "claims")
 LENGTHS = ("words", "tokens")
 CENTRES_APART = ("rsna", "siim")  # the cross-centre sets, which test whether a model travels
 CLOSED = ("binary", "single", "multiple", "temporal")

@@ -83,7 +83,7 @@ def save(
     several processes all call it and the first one writes.
     """
     folder = Path(folder).absolute()
-    writes = multihost.first()
+    writes = multihost.is_primary()
     if writes:
         _mend(folder)
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):

@@ -67,13 +67,13 @@ def test_saying_nothing_scores_zero():
 
 def test_drawn_truth_knows_sides_kinds_and_absence():
     drawn = ("Edema|both|", "Pleural Effusion|left|")
-    assert judged("There is pulmonary edema. There is a lung opacity.", drawn=drawn).drawn_factuality == 1
-    assert judged("There is a right pleural effusion.", drawn=drawn).drawn_factuality == 0
-    assert judged("There is no edema.", drawn=drawn).drawn_factuality == 0
-    assert judged("There is no fracture.", drawn=drawn).drawn_factuality == 1
-    assert judged("There is a fracture.", drawn=drawn).drawn_factuality == 0
-    assert judged("The film is looked at.", drawn=drawn).drawn_factuality is None
-    assert judged("There is edema.").drawn_factuality is None
+    assert judged("There is pulmonary edema. There is a lung opacity.", drawn=drawn).ground_truth_factuality == 1
+    assert judged("There is a right pleural effusion.", drawn=drawn).ground_truth_factuality == 0
+    assert judged("There is no edema.", drawn=drawn).ground_truth_factuality == 0
+    assert judged("There is no fracture.", drawn=drawn).ground_truth_factuality == 1
+    assert judged("There is a fracture.", drawn=drawn).ground_truth_factuality == 0
+    assert judged("The film is looked at.", drawn=drawn).ground_truth_factuality is None
+    assert judged("There is edema.").ground_truth_factuality is None
 
 
 def test_marks_count_characters_not_bytes():
