@@ -14,8 +14,11 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # No test touches the network: whatever tries to reach a hub or a metrics server fails at once instead of waiting.
 os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"})
-# What one test has compiled, others and the commands that they start need not compile again.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled")
+# What one test has compiled, others and the commands that they start need not compile again; a folder that is named
+# beforehand is kept, for the next run of the tests.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import hypothesis
@@ -25,7 +28,6 @@ import pytest
 from tests.helpers import arrays
 from tests.helpers.paths import ROOT
 
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 arrays.install()  # before the package is imported
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

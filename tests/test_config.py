@@ -202,10 +202,10 @@ def test_load_config_refuses(config_file, override, sentence):
 
 LOOSE = """
 import ml_collections
-from chestx_jax.config import loose
+from chestx_jax.config import untyped_field
 
 def get_config():
-    return ml_collections.ConfigDict({"init": loose(ml_collections.ConfigDict({"steps": 3})), "note": loose(None)})
+    return ml_collections.ConfigDict({"init": untyped_field(ml_collections.ConfigDict({"steps": 3})), "note": untyped_field(None)})
 """
 
 

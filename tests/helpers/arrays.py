@@ -16,7 +16,7 @@ import jaxtyping
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[2] / "chestx_jax"
 # A door's parser and the ground rooms have no arrays; types.py holds the pytrees.
-SKIPPED = ("types", "__main__", "errors", "config", "door", "progress", "metrics")
+SKIPPED = ("types", "__main__", "errors", "config", "cli", "progress", "metrics")
 
 
 def install() -> None:
