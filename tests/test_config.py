@@ -205,7 +205,8 @@ import ml_collections
 from chestx_jax.config import untyped_field
 
 def get_config():
-    return ml_collections.ConfigDict({"init": untyped_field(ml_collections.ConfigDict({"steps": 3})), "note": untyped_field(None)})
+    init = untyped_field(ml_collections.ConfigDict({"steps": 3}))
+    return ml_collections.ConfigDict({"init": init, "note": untyped_field(None)})
 """
 
 
