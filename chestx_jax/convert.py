@@ -16,7 +16,7 @@ from chestx_jax import checkpoint, cli
 from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
-from chestx_jax.inference.loaded_model import COMPANIONS, companions, model_config, source
+from chestx_jax.inference.loaded_model import SIDECAR_FOLDER, model_config, sidecar_folder, source
 from chestx_jax.model import hf
 from chestx_jax.model.config import computed
 from chestx_jax.model.hf.hub import resolve
@@ -47,12 +47,12 @@ def main(arguments: list[str]) -> int:
         params = hf.load(folder, model, mesh)
     else:
         params = checkpoint.load_params(folder, model, mesh)
-    tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else companions(kind, folder)
+    tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else sidecar_folder(kind, folder)
     if to == "orbax":
         checkpoint.save_params(target, params, to_dict(model))
         for name, path in sidecar_files(tokenizer).items():
-            (target / COMPANIONS).mkdir(exist_ok=True)
-            shutil.copyfile(path, target / COMPANIONS / name)
+            (target / SIDECAR_FOLDER).mkdir(exist_ok=True)
+            shutil.copyfile(path, target / SIDECAR_FOLDER / name)
     elif to == "adapter":
         hf.save_adapter(target, model, params, BASE.value or "")
     else:

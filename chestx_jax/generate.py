@@ -13,7 +13,7 @@ from absl import flags, logging
 from chestx_jax import cli
 from chestx_jax.errors import UserError
 from chestx_jax.inference import generate
-from chestx_jax.inference.loaded_model import hold
+from chestx_jax.inference.loaded_model import load_model
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     questions = generate.read_questions(QUESTIONS.value, IMAGE_ROOT.value) if QUESTIONS.value else []
     one = generate.Question(QUESTION.value or "", tuple(IMAGE.value), REASONING.value)
     mesh = make_mesh(MeshConfig(data=1, fsdp=1, tensor=-1))
-    held = hold(MODEL.value or "", mesh, dtype, TOKENIZER.value, IMAGE_SIZE.value)
+    held = load_model(MODEL.value or "", mesh, dtype, TOKENIZER.value, IMAGE_SIZE.value)
     if QUESTIONS.value:
         added, failed = generate.answer_file(held, questions, OUT.value or "", sampling, SEED.value, BATCH.value)
         print(f"{OUT.value}: {added} answers added, {failed} of them errors")

@@ -11,7 +11,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
 from chestx_jax.eval.judges.ratescore import rated
 from chestx_jax.eval.predictions.records import Prediction
-from chestx_jax.eval.predictions.resume import Predict, answered
+from chestx_jax.eval.predictions.resume import Predict, predict_missing
 from chestx_jax.eval.report.html import write_report
 from chestx_jax.eval.report.tables import aligned, comparison_table, source_table
 from chestx_jax.eval.statistics.blind_baselines import KINDS, baselines, cross_fitted
@@ -61,12 +61,12 @@ def evaluate(
     out = Path(out)
     interrupted, full = False, None
     try:
-        predictions = answered(out / "predictions.jsonl", samples, predict, say, name)
+        predictions = predict_missing(out / "predictions.jsonl", samples, predict, say, name)
     except (KeyboardInterrupt, OSError) as stop:
         if isinstance(stop, OSError) and stop.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         interrupted, full = True, stop if isinstance(stop, OSError) else None
-        predictions = answered(out / "predictions.jsonl", samples, lambda missing: iter(()), say, name)
+        predictions = predict_missing(out / "predictions.jsonl", samples, lambda missing: iter(()), say, name)
     rates = rated(predictions, say)
     evaluation = evaluate_predictions(predictions, lexicon, config.seed, rates) if predictions else None
     blind = _baselines(config, samples)

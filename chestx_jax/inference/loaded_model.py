@@ -18,12 +18,12 @@ from chestx_jax.tokens.image import ImageSpec
 from chestx_jax.tokens.interchange import read_image_spec
 from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, special_ids
 
-COMPANIONS = "companions"  # tokenizer and settings beside converted Orbax parameters
+SIDECAR_FOLDER = "companions"  # tokenizer and settings beside converted Orbax parameters
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Everything `loops.ask` needs."""
+    """Everything `inference` needs to answer."""
 
     config: ModelConfig
     params: Any
@@ -34,7 +34,7 @@ class LoadedModel:
     vocabulary: Vocabulary  # on the devices
 
 
-def hold(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size: int = 0) -> LoadedModel:
+def load_model(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size: int = 0) -> LoadedModel:
     """The model at "hf:FOLDER", "hf:OWNER/NAME" or "orbax:FOLDER", computing in `dtype`.
 
     `tokenizer` names a folder or hub model where the place has none of its own; films are resized to `image_size`
@@ -45,8 +45,8 @@ def hold(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size:
     kind, folder = source(place)
     config = computed(model_config(kind, folder), dtype=dtype, param_dtype=dtype, remat="none")
     params = hf.load(folder, config, mesh) if kind == "hf" else checkpoint.load_params(folder, config, mesh)
-    run = trained_in(folder) if kind == "orbax" and not companions(kind, folder).is_dir() else None
-    own = run.tokenizer if run else companions(kind, folder)
+    run = training_run(folder) if kind == "orbax" and not sidecar_folder(kind, folder).is_dir() else None
+    own = run.tokenizer if run else sidecar_folder(kind, folder)
     beside = resolve(tokenizer) if tokenizer else own
     words = load_tokenizer(beside)
     check_fits(words, config.vocab_size)
@@ -77,9 +77,9 @@ def model_config(kind: str, folder: Path) -> ModelConfig:
         raise UserError(f"{path} cannot be read ({error}): give a folder that training or conversion wrote.") from error
 
 
-def companions(kind: str, folder: Path) -> Path:
+def sidecar_folder(kind: str, folder: Path) -> Path:
     """Where the tokenizer and the image settings of a checkpoint lie, if it has any."""
-    return folder if kind == "hf" else folder / COMPANIONS
+    return folder if kind == "hf" else folder / SIDECAR_FOLDER
 
 
 class Run(NamedTuple):
@@ -89,7 +89,7 @@ class Run(NamedTuple):
     image: ImageSpec
 
 
-def trained_in(params: Path) -> Run | None:
+def training_run(params: Path) -> Run | None:
     """The run that left its parameters in WORKDIR/STAGE/params, by its config.json; None where they lie elsewhere.
 
     Raises UserError for a config.json that cannot be read.

@@ -14,37 +14,37 @@ from jax.experimental import multihost_utils
 from chestx_jax import multihost
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.predictions.records import Prediction
-from chestx_jax.eval.predictions.resume import Predict, answered
+from chestx_jax.eval.predictions.resume import Predict, predict_missing
 
 
-def leading(samples: Sequence[Sample], predict: Predict) -> Predict:
+def coordinate(samples: Sequence[Sample], predict: Predict) -> Predict:
     """`predict` for the first process: it tells those that follow which of `samples` it asks, and asks with them."""
     if jax.process_count() == 1:
         return predict
 
     def lead(missing: Sequence[Sample]) -> Iterator[Prediction]:
-        multihost_utils.broadcast_one_to_all(asked_of(samples, missing))
+        multihost_utils.broadcast_one_to_all(missing_mask(samples, missing))
         return predict(missing)
 
     return lead
 
 
-def following(samples: Sequence[Sample], predict: Predict) -> list[Prediction]:
+def participate(samples: Sequence[Sample], predict: Predict) -> list[Prediction]:
     """What every process but the first does while the first answers `samples`; returns what was answered meanwhile."""
     asked = multihost_utils.broadcast_one_to_all(np.zeros(len(samples), bool))
     return list(predict([sample for sample, wanted in zip(samples, asked, strict=True) if wanted]))
 
 
-def asked_of(samples: Sequence[Sample], missing: Sequence[Sample]) -> np.ndarray:
+def missing_mask(samples: Sequence[Sample], missing: Sequence[Sample]) -> np.ndarray:
     """bool[samples]: which of them `missing` holds."""
     wanted = {(sample.id, sample.question) for sample in missing}
     return np.array([(sample.id, sample.question) in wanted for sample in samples], bool)
 
 
-def answered_together(
+def predict_on_all_processes(
     path: str | Path, samples: Sequence[Sample], predict: Predict, say: Callable[[str], None]
 ) -> list[Prediction]:
-    """`eval.running.answered` on the first process; the others help, and get what was still to answer."""
+    """`predict_missing` on the first process; the others help, and get the predictions that were missing."""
     if multihost.is_primary():
-        return answered(path, samples, leading(samples, predict), say)
-    return following(samples, predict)
+        return predict_missing(path, samples, coordinate(samples, predict), say)
+    return participate(samples, predict)

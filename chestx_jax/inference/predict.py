@@ -20,8 +20,8 @@ from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.eval.predictions.resume import Predict
 from chestx_jax.inference import remote
 from chestx_jax.inference.generate import Question, bucket, prepare
-from chestx_jax.inference.loaded_model import LoadedModel, hold
-from chestx_jax.inference.multihost import following, leading
+from chestx_jax.inference.loaded_model import LoadedModel, load_model
+from chestx_jax.inference.multihost import coordinate, participate
 from chestx_jax.lexicon import load
 from chestx_jax.multihost import all_gather, all_max, local_row_indices
 from chestx_jax.programs.job import Program, generation
@@ -129,11 +129,13 @@ def run(config: EvalConfig, model: str, out: Path) -> int:
         # Weights lie over the devices of a process; questions are shared out among processes.
         mesh = make_mesh(MeshConfig(data=jax.process_count(), fsdp=1, tensor=-1))
         dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-        own = partial(predict, hold(model, mesh, dtype, config.tokenizer or None, config.image_size), config, say=say)
+        own = partial(
+            predict, load_model(model, mesh, dtype, config.tokenizer or None, config.image_size), config, say=say
+        )
         if not first:
-            following(samples, own)
+            participate(samples, own)
             return 0
-        ask = leading(samples, own)
+        ask = coordinate(samples, own)
     name = name_of(model) + (" without films" if config.blind else "")
     document = evaluate(config, samples, name, ask, out, load(), print)
     return 0 if document["complete"] else 3

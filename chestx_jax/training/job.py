@@ -14,7 +14,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.export import export_model
 from chestx_jax.inference.answer import answers
-from chestx_jax.inference.multihost import answered_together
+from chestx_jax.inference.multihost import predict_on_all_processes
 from chestx_jax.model import hf
 from chestx_jax.phantom.dataset import write_phantom
 from chestx_jax.programs.job import initial
@@ -151,7 +151,7 @@ def answered_test(context: RunContext, name: str, where: str, blind: bool = Fals
     def predict(missing: Sequence[Sample]) -> Iterator[Prediction]:
         return answers(context, config, weights(context, where), missing, blind) if missing else iter(())
 
-    found = answered_together(context.workdir / "test" / f"{name}.jsonl", samples, predict, print)
+    found = predict_on_all_processes(context.workdir / "test" / f"{name}.jsonl", samples, predict, print)
     print(f"test of {name}: {len(found)} records in {time.monotonic() - begun:.0f} s", flush=True)
     return found
 

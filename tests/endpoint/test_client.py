@@ -13,7 +13,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.eval.judges import llm_judge
 from chestx_jax.eval.judges.judgements import aggregate
 from chestx_jax.eval.predictions.records import Prediction, read_predictions
-from chestx_jax.eval.predictions.resume import answered
+from chestx_jax.eval.predictions.resume import predict_missing
 from chestx_jax.inference import remote
 from tests.helpers.chat_server import serve
 
@@ -90,7 +90,7 @@ def test_the_cache_key_ignores_how_and_minds_what(tmp_path):
 def test_predictions_come_from_the_server_with_their_films(tmp_path):
     asked = samples(tmp_path)
     with serve(lambda body, before: "<think> haze </think><answer> A </answer>") as (url, log):
-        found = answered(
+        found = predict_missing(
             tmp_path / "p.jsonl", asked, lambda missing: remote.predict(endpoint(url, tmp_path), missing, print)
         )
     assert [p.sample_id for p in found] == [s.id for s in asked]
@@ -113,10 +113,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
                 yield prediction
 
         with pytest.raises(KeyboardInterrupt):
-            answered(path, asked, dies)
+            predict_missing(path, asked, dies)
         with path.open("a") as file:
             file.write('{"question": "half a li')
-        found = answered(path, asked, lambda missing: remote.predict(ours, missing, print))
+        found = predict_missing(path, asked, lambda missing: remote.predict(ours, missing, print))
     assert [p.sample_id for p in found] == [s.id for s in asked]
     assert max(log.asked.values()) == 1
     assert len(read_predictions(path)) == len(asked)
@@ -136,11 +136,11 @@ def test_an_unanswered_sample_is_left_for_the_next_run(tmp_path):
 
     with serve(script) as (url, log):
         ours = endpoint(url, tmp_path, attempts=2)
-        found = answered(path, asked, lambda missing: remote.predict(ours, missing, said.append))
+        found = predict_missing(path, asked, lambda missing: remote.predict(ours, missing, said.append))
         assert [p.sample_id for p in found] == ["s0", "s1", "s3"]
         assert any("3 of 4 samples answered" in line for line in said)
         down["s2"] = False
-        found = answered(path, asked, lambda missing: remote.predict(ours, missing, said.append))
+        found = predict_missing(path, asked, lambda missing: remote.predict(ours, missing, said.append))
     assert [p.sample_id for p in found] == ["s0", "s1", "s2", "s3"]
     assert sorted(log.asked.values()) == [1, 1, 1, 3]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
 from chestx_jax.inference import generate
-from chestx_jax.inference.loaded_model import allowed_ids, hold
+from chestx_jax.inference.loaded_model import allowed_ids, load_model
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def held(folder):
-    return hold(f"hf:{folder}", make_mesh(MeshConfig(1, 1, 2), jax.devices()[:2]), "float32")
+    return load_model(f"hf:{folder}", make_mesh(MeshConfig(1, 1, 2), jax.devices()[:2]), "float32")
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from chestx_jax.eval.report.tables import comparison_table
 from chestx_jax.eval.statistics.breakdown import by_label, calibration
 from chestx_jax.eval.statistics.scores import evaluate_predictions
 from chestx_jax.export import export_model
-from chestx_jax.inference.loaded_model import trained_in
-from chestx_jax.inference.multihost import asked_of
+from chestx_jax.inference.loaded_model import training_run
+from chestx_jax.inference.multihost import missing_mask
 from chestx_jax.inference.predict import answer_probability, name_of
 from chestx_jax.lexicon import load
 from chestx_jax.model.qwen_vl import init
@@ -129,21 +129,21 @@ def test_a_full_disk_ends_with_a_table_and_is_gone_on_from(asked, tmp_path):
 
 
 def test_the_run_that_a_checkpoint_comes_from(workdir, tmp_path):
-    run = trained_in(workdir / "sft" / "params")
+    run = training_run(workdir / "sft" / "params")
     assert run is not None
     assert run.tokenizer == workdir / "data" / "tokenizer"
     assert (run.image.height, run.image.width) == (112, 112)
-    assert trained_in(tmp_path / "sft" / "params") is None
+    assert training_run(tmp_path / "sft" / "params") is None
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl"}')  # somebody else's
-    assert trained_in(tmp_path / "sft" / "params") is None
+    assert training_run(tmp_path / "sft" / "params") is None
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
-        trained_in(tmp_path / "sft" / "params")
+        training_run(tmp_path / "sft" / "params")
 
 
 def test_who_is_asked():
     samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in (0, 1, 2, 1)]
-    assert asked_of(samples, samples[1:2]).tolist() == [False, True, False, True]
+    assert missing_mask(samples, samples[1:2]).tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize(

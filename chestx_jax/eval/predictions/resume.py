@@ -14,7 +14,7 @@ from chestx_jax.eval.predictions.records import Prediction, append_predictions, 
 Predict = Callable[[Sequence[Sample]], Iterator[Prediction]]
 
 
-def answered(
+def predict_missing(
     path: str | Path,
     samples: Sequence[Sample],
     predict: Predict,

@@ -21,7 +21,7 @@ from chestx_jax.eval.predictions.records import (
     to_record,
     write_predictions,
 )
-from chestx_jax.eval.predictions.resume import answered
+from chestx_jax.eval.predictions.resume import predict_missing
 from chestx_jax.eval.score_files import score_file, summary, verdict
 
 YES_NO = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
@@ -141,20 +141,20 @@ def test_appending_goes_on_after_a_cut_line(tmp_path):
 def test_answers_of_other_data_are_not_taken_for_these(tmp_path):
     samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in range(3)]
     path = tmp_path / "p.jsonl"
-    answered(path, samples, lambda missing: (from_sample(sample, "A") for sample in missing))
+    predict_missing(path, samples, lambda missing: (from_sample(sample, "A") for sample in missing))
     others = [Sample("t", "binary", "Is there a fracture?", "A", (), (), (), "x")]
     with pytest.raises(UserError, match="other samples"):
-        answered(path, others, lambda missing: iter(()))
+        predict_missing(path, others, lambda missing: iter(()))
 
 
 def test_two_models_do_not_share_a_file(tmp_path):
     samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in range(3)]
     path = tmp_path / "p.jsonl"
-    found = answered(path, samples[:2], lambda missing: (from_sample(s, "A") for s in missing), model="one")
+    found = predict_missing(path, samples[:2], lambda missing: (from_sample(s, "A") for s in missing), model="one")
     assert {p.model for p in found} == {p.model for p in read_predictions(path)} == {"one"}
     with pytest.raises(UserError, match="answers of one; give another --out for those of two"):
-        answered(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="two")
-    assert len(answered(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="one")) == 3
+        predict_missing(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="two")
+    assert len(predict_missing(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="one")) == 3
 
 
 def test_summary_leaves_undecidable_files_out():
@@ -205,6 +205,6 @@ def test_the_time_left_is_that_of_whole_batches(tmp_path, monkeypatch):
             yield from_sample(sample, "A")
 
     said: list[str] = []
-    answered(tmp_path / "p.jsonl", samples, batches, said.append)
+    predict_missing(tmp_path / "p.jsonl", samples, batches, said.append)
     # When the first of a batch is here, the batch itself takes no more time.
     assert said == [f"{done} of 16 answered, {left} s left" for done, left in ((5, 12), (9, 6), (13, 0))]
