@@ -85,7 +85,7 @@ def test_prompt_equals_the_real_template_for_every_question_form(real, question,
 
 
 def test_real_reports_tokenize_as_in_transformers(real, shared_data):
-    with open(next((shared_data / "openi").glob("*.csv")), newline="", encoding="utf-8") as file:
+    with open(shared_data / "openi/indiana_reports.csv", newline="", encoding="utf-8") as file:
         reports = [f"{row['findings']} {row['impression']}" for row in csv.DictReader(file)][:500]
     assert len(reports) == 500
     table = token_bytes(real)
