@@ -156,7 +156,7 @@ def _save(folder: Path, name: str, samples: Sequence[Sample]) -> int:
 
 def _start(folder: Path, size: int, jobs: Sequence[Job]) -> subprocess.Popen[str]:
     """A drawing process at work on `jobs`: a program of its own, so the caller's main module is not run again."""
-    package_root = str(Path(__file__).resolve().parents[3])
+    package_root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     # One thread each: the arrays are small, and the processes already use every core.
     environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

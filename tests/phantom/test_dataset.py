@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from PIL import Image
 
 from chestx_jax.data.reader import find_problems, read_samples
 from chestx_jax.errors import UserError
+from chestx_jax.phantom import dataset
 from chestx_jax.phantom.__main__ import main
 from chestx_jax.phantom.dataset import PhantomSpec, Split, write_phantom
 from chestx_jax.types import LABELS, TASKS
@@ -117,7 +119,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, problem):
     def fail(folder, name, samples):
         raise problem
 
-    monkeypatch.setattr(write, "_save", fail)
+    monkeypatch.setattr(dataset, "_save", fail)
     with pytest.raises((UserError, KeyboardInterrupt)) as caught:
         write_phantom(tmp_path / "set", SPEC, processes=1)
     if isinstance(problem, OSError):
@@ -126,8 +128,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, problem):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_drawing_process_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "to_json", lambda job: "{broken")
+def test_a_failed_drawing_process_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "to_json", lambda job: "{broken")
     with pytest.raises(UserError, match="could not be written"):
         write_phantom(tmp_path / "set", SPEC, processes=2)
     assert list(tmp_path.iterdir()) == []
@@ -161,3 +163,9 @@ def test_command_line(tmp_path, capsys):
     assert main(["write", "--out", str(tmp_path / "full")]) == 2
     assert "already holds something else" in capsys.readouterr().err
     assert main(["write", "--out", str(tmp_path / "set"), "--size", "4"]) == 2
+
+
+def test_the_former_command_names_the_new_one(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("chestx_jax.data.phantom", run_name="__main__")
+    assert "python -m chestx_jax.phantom" in capsys.readouterr().err
