@@ -105,7 +105,7 @@ def load_params(folder: str | Path, model: ModelConfig, mesh):
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder / "params")
     bare = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
-    saved = lora.plain(model) if bare else model
+    saved = lora.without_adapters(model) if bare else model
     target = _placed(qwen_vl.shapes(saved), qwen_vl.shardings(saved, mesh))
     _check_shapes(metadata, target, folder)
     stored = {_name(path): leaf for path, leaf in _leaves(metadata)}
@@ -114,7 +114,7 @@ def load_params(folder: str | Path, model: ModelConfig, mesh):
         params = _explained(lambda: checkpointer.restore(folder / "params", target), folder)
     if not bare:
         return params
-    return jax.device_put(lora.added(model, params, shapes, jax.random.key(model.tuning.seed)), shardings)
+    return jax.device_put(lora.add_adapters(model, params, shapes, jax.random.key(model.tuning.seed)), shardings)
 
 
 def _checkpointer(largest: int) -> ocp.StandardCheckpointer:

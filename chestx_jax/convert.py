@@ -18,7 +18,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
 from chestx_jax.inference.loaded_model import SIDECAR_FOLDER, model_config, sidecar_folder, source
 from chestx_jax.model import hf
-from chestx_jax.model.config import computed
+from chestx_jax.model.config import with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.interchange import sidecar_files
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     model = model_config(kind, folder)
     if kind == "hf":
-        model = computed(model, param_dtype=DTYPE.value or hf.source_dtype(folder))
+        model = with_compute(model, param_dtype=DTYPE.value or hf.source_dtype(folder))
         params = hf.load(folder, model, mesh)
     else:
         params = checkpoint.load_params(folder, model, mesh)

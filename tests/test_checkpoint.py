@@ -12,7 +12,7 @@ import pytest
 
 from chestx_jax import checkpoint, sharding
 from chestx_jax.errors import UserError
-from chestx_jax.model.config import computed
+from chestx_jax.model.config import with_compute
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.update import state as states
 from chestx_jax.update.optimizer import OptimizerConfig, optimizer
@@ -163,5 +163,5 @@ def test_parameters_of_another_model_are_named(tmp_path, mesh):
 def test_parameters_come_back_in_another_dtype_only_if_asked(tmp_path, mesh):
     """Full-precision weights restored into a bf16 policy are rounded once, not reinterpreted."""
     checkpoint.save_params(tmp_path / "params", parameters(), {})
-    half = checkpoint.load_params(tmp_path / "params", computed(CONFIG, param_dtype="bfloat16"), mesh)
+    half = checkpoint.load_params(tmp_path / "params", with_compute(CONFIG, param_dtype="bfloat16"), mesh)
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y.astype(jnp.bfloat16)), half, parameters())

@@ -11,7 +11,7 @@ from chestx_jax import checkpoint, sharding
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.model import hf
-from chestx_jax.model.config import ModelConfig, computed
+from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.tokens.image import ImageSpec
@@ -43,7 +43,7 @@ def load_model(place: str, mesh, dtype: str, tokenizer: str | None = None, image
     for whatever is missing.
     """
     kind, folder = source(place)
-    config = computed(model_config(kind, folder), dtype=dtype, param_dtype=dtype, remat="none")
+    config = with_compute(model_config(kind, folder), dtype=dtype, param_dtype=dtype, remat="none")
     params = hf.load(folder, config, mesh) if kind == "hf" else checkpoint.load_params(folder, config, mesh)
     run = training_run(folder) if kind == "orbax" and not sidecar_folder(kind, folder).is_dir() else None
     own = run.tokenizer if run else sidecar_folder(kind, folder)

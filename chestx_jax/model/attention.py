@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from chestx_jax.model.splash import Segments, dense, splash, takes
+from chestx_jax.model.splash import Segments, dense_mask, fits_kernel, splash
 
 MASKED = -1e30  # finite, so that a padding query that sees nothing gives numbers rather than NaN
 
@@ -25,12 +25,12 @@ class KeyBlock(NamedTuple):
     mask: Bool[Array, "B L S"] | Segments  # True where the query may look; L may be 1, for all queries alike
 
 
-def among(segments: Segments, backend: str, past: Sequence[int] = ()) -> Bool[Array, "B L S"] | Segments:
+def make_mask(segments: Segments, backend: str, past: Sequence[int] = ()) -> Bool[Array, "B L S"] | Segments:
     """The mask of a block of keys in the form that `backend` takes: segment numbers for splash attention where the
     lengths fit its blocks (those of caches in `past`, too), else booleans."""
     lengths = (segments.keys.shape[1], *past)
-    fits = all(takes(segments.queries.shape[1], length) for length in lengths)
-    return segments if backend == "splash" and fits else dense(segments)
+    fits = all(fits_kernel(segments.queries.shape[1], length) for length in lengths)
+    return segments if backend == "splash" and fits else dense_mask(segments)
 
 
 def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backend: str) -> Float[Array, "B L H E"]:
@@ -74,7 +74,7 @@ def _scores(q_BxLxHxE: Array, block: KeyBlock) -> Array:
 
 
 def _booleans(block: KeyBlock) -> Array:
-    return dense(block.mask) if isinstance(block.mask, Segments) else block.mask
+    return dense_mask(block.mask) if isinstance(block.mask, Segments) else block.mask
 
 
 def _fold(x_BxKxMxZ: Array, block: KeyBlock) -> Array:

@@ -86,6 +86,6 @@ class ModelConfig:
         return self.width // self.heads
 
 
-def computed(config: ModelConfig, **changes) -> ModelConfig:
-    """The same model computed another way: `computed(config, dtype="float32")`."""
+def with_compute(config: ModelConfig, **changes) -> ModelConfig:
+    """The same model computed another way: `with_compute(config, dtype="float32")`."""
     return replace(config, compute=replace(config.compute, **changes))

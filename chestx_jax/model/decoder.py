@@ -9,11 +9,11 @@ from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.model.attention import KeyBlock, among, attend
+from chestx_jax.model.attention import KeyBlock, attend, make_mask
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.layers import Linear, RMSNorm, remat
 from chestx_jax.model.rope import mrope_tables, rotate
-from chestx_jax.model.splash import Segments, dense
+from chestx_jax.model.splash import Segments
 from chestx_jax.sharding import constrain
 
 
@@ -103,13 +103,8 @@ class Decoder(nn.Module):
             metadata_params={nn.PARTITION_NAME: None},
         )
         keys = tuple((cache.k, cache.v) for cache in past)
-        mask = among(
+        mask = make_mask(
             Segments(segments, segments, causal=True), config.compute.attention, [cache.k.shape[3] for cache in past]
         )
         x, own = stack(config, name="layers")(x, keys, (*masks, mask), tables)
         return RMSNorm(config.norm_eps, config, name="norm")(x), own
-
-
-def causal_mask(segments_BxL: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
-    """True where query and key are of one segment, neither is padding, and the key is not after the query."""
-    return dense(Segments(segments_BxL, segments_BxL, causal=True))

@@ -35,7 +35,7 @@ class Linear(nn.Module):
         init = nn.initializers.normal(self.config.residual_range if self.residual else self.config.initializer_range)
         kernel = self.param("kernel", declared(init, self.axes), (x.shape[-1], self.features), compute.param_dtype)
         y = x @ kernel.astype(compute.dtype)
-        if lora.adapts(self.config, self.path):
+        if lora.has_adapter(self.config, self.path):
             y = y + self._addition(x)
         if not self.bias:
             return y
@@ -52,7 +52,11 @@ class Linear(nn.Module):
         if tuning.dropout and self.has_rng("dropout"):
             kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - tuning.dropout, x.shape)
             x = jnp.where(kept, x / jnp.asarray(1 - tuning.dropout, x.dtype), jnp.zeros((), x.dtype))
-        return (x @ a.astype(compute.dtype)) @ b.astype(compute.dtype) * jnp.asarray(lora.scale(self.config), x.dtype)
+        return (
+            (x @ a.astype(compute.dtype))
+            @ b.astype(compute.dtype)
+            * jnp.asarray(lora.adapter_scale(self.config), x.dtype)
+        )
 
 
 class RMSNorm(nn.Module):

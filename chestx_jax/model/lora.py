@@ -18,21 +18,21 @@ from flax.traverse_util import flatten_dict, path_aware_map, unflatten_dict
 from chestx_jax.model.config import ModelConfig, TuningConfig
 
 
-def adapts(config: ModelConfig, path: Sequence[Any]) -> bool:
+def has_adapter(config: ModelConfig, path: Sequence[Any]) -> bool:
     """Whether the linear map at `path` holds a low-rank addition."""
     named = any(re.fullmatch(target, path[-1]) for target in config.tuning.targets)
     return named and _mode(config, path) == "lora"
 
 
-def learns(config: ModelConfig, path: Sequence[Any]) -> bool:
+def is_trainable(config: ModelConfig, path: Sequence[Any]) -> bool:
     """Whether the parameter at `path` is changed by training."""
     mode = _mode(config, path)
     return mode == "train" or (mode == "lora" and path[-1].startswith("lora_"))
 
 
-def learnable(config: ModelConfig, params: Any) -> Any:
+def trainable_mask(config: ModelConfig, params: Any) -> Any:
     """A tree like the parameters', True where they learn."""
-    return path_aware_map(lambda path, _: learns(config, path), params)
+    return path_aware_map(lambda path, _: is_trainable(config, path), params)
 
 
 def fully_trainable(config: ModelConfig) -> bool:
@@ -44,34 +44,34 @@ def stop_frozen_gradients(config: ModelConfig, params: Any) -> Any:
     """The parameters with no gradient into those that do not learn."""
     if fully_trainable(config):
         return params
-    return path_aware_map(lambda path, x: x if learns(config, path) else jax.lax.stop_gradient(x), params)
+    return path_aware_map(lambda path, x: x if is_trainable(config, path) else jax.lax.stop_gradient(x), params)
 
 
-def plain(config: ModelConfig) -> ModelConfig:
+def without_adapters(config: ModelConfig) -> ModelConfig:
     """The same model without additions."""
     return replace(config, tuning=TuningConfig())
 
 
-def scale(config: ModelConfig) -> float:
+def adapter_scale(config: ModelConfig) -> float:
     """What the low-rank product is multiplied by."""
     return config.tuning.alpha / config.tuning.rank
 
 
-def merged(config: ModelConfig, params: Any) -> Any:
-    """Parameters of `plain(config)` that compute the same: the additions folded into their kernels, in fp32."""
+def merge_adapters(config: ModelConfig, params: Any) -> Any:
+    """Parameters of `without_adapters(config)` that compute the same: adapters folded into their kernels in fp32."""
     flat = flatten_dict(params)
     found = {path: leaf for path, leaf in flat.items() if not path[-1].startswith("lora_")}
     for path, b in flat.items():
         if path[-1] == "lora_b":
             a, kernel = flat[(*path[:-1], "lora_a")], flat[(*path[:-1], "kernel")]
-            addition = jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32)) * jnp.float32(scale(config))
+            addition = jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32)) * jnp.float32(adapter_scale(config))
             found[(*path[:-1], "kernel")] = (kernel.astype(jnp.float32) + addition).astype(kernel.dtype)
     return unflatten_dict(found)
 
 
-def added(config: ModelConfig, params: Any, shapes: Any, key: jax.Array) -> Any:
-    """Parameters of `plain(config)` with fresh additions: `a` uniform within 1/√in, `b` zero; `shapes` is the whole
-    tree's."""
+def add_adapters(config: ModelConfig, params: Any, shapes: Any, key: jax.Array) -> Any:
+    """Parameters of `without_adapters(config)` with fresh adapters: `lora_a` uniform within ±1/√in, `lora_b` zero.
+    `shapes` is the tree with adapters."""
     flat = flatten_dict(params)
     for number, (path, leaf) in enumerate(sorted(flatten_dict(shapes).items())):
         if path[-1] == "lora_a":

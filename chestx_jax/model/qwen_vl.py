@@ -105,13 +105,13 @@ def logits(config: ModelConfig, params, hidden: Float[Array, "B L D"]) -> Float[
     return _apply(config, params, "logits", hidden)
 
 
-def axes(config: ModelConfig):
+def logical_axes(config: ModelConfig):
     """The logical axes of every parameter, as tuples where the parameters stand."""
     boxed = jax.eval_shape(lambda: _boxed(config, jax.random.key(0)))
     return jax.tree.map(lambda box: box.names, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata))
 
 
-def gathered(config: ModelConfig, params, axes):
+def gather_for_decoding(config: ModelConfig, params, axes):
     """A copy of the parameters for decoding: matrices in the dtype of computing and no longer split over fsdp, so that
     they are fetched from other chips once and not for every token. `axes` are those of the function of that name.
 
@@ -127,7 +127,7 @@ def gathered(config: ModelConfig, params, axes):
     return jax.tree_util.tree_map_with_path(copied, params, axes)
 
 
-def head(config: ModelConfig, params) -> Float[Array, "D V"]:
+def output_matrix(config: ModelConfig, params) -> Float[Array, "D V"]:
     """The matrix of `logits`, for those who take the vocabulary part by part."""
     return _apply(config, params, "output")
 

@@ -26,7 +26,7 @@ class Segments:
     causal: bool = struct.field(pytree_node=False)
 
 
-def takes(length: int, keys: int) -> bool:
+def fits_kernel(length: int, keys: int) -> bool:
     """Whether rows of `length` queries and blocks of `keys` keys fit the kernel."""
     return length >= LANES and length % LANES == 0 and keys % LANES == 0
 
@@ -87,7 +87,7 @@ def computed_share(length: int, keys: int, offset: int, causal: bool) -> float:
     return used / (length // rows) / (keys // columns)
 
 
-def dense(segments: Segments) -> Bool[Array, "B L S"]:
+def dense_mask(segments: Segments) -> Bool[Array, "B L S"]:
     """The same as booleans, padding seeing nobody."""
     same = segments.queries[:, :, None] == segments.keys[:, None, :]
     seen = same & (segments.keys != 0)[:, None, :]

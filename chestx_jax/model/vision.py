@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.model.attention import KeyBlock, among, attend
+from chestx_jax.model.attention import KeyBlock, attend, make_mask
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, declared, quick_gelu, remat
 from chestx_jax.model.rope import axial_tables, rotate
@@ -117,10 +117,10 @@ class VisionTower(nn.Module):
 def _masks(positions_BxPx2: Int[Array, "B P 2"], valid_BxP: Bool[Array, "B P"], window: int, backend: str):
     """Who may look at whom: the whole image, and the window of `window` patches a side (0: the whole image again)."""
     image = valid_BxP.astype(jnp.int32)
-    whole = among(Segments(image, image, causal=False), backend)
+    whole = make_mask(Segments(image, image, causal=False), backend)
     if not window:
         return whole, whole
     place = positions_BxPx2 // window
     across = jnp.int32(2**15)  # more windows than an image has side by side
     number = jnp.where(valid_BxP, place[..., 0] * across + place[..., 1] + 1, 0)
-    return whole, among(Segments(number, number, causal=False), backend)
+    return whole, make_mask(Segments(number, number, causal=False), backend)

@@ -18,7 +18,7 @@ from chestx_jax import lexicon, sharding
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
-from chestx_jax.model.config import ModelConfig, computed
+from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rewards import reward
 from chestx_jax.rewards.metrics import group_metrics
@@ -84,7 +84,7 @@ def resolved(model: ModelConfig, mesh) -> ModelConfig:
     """The model with the attention of the mesh's platform in place of "auto"."""
     if model.compute.attention != "auto":
         return model
-    return computed(model, attention="splash" if _platform(mesh) == "tpu" else "xla")
+    return with_compute(model, attention="splash" if _platform(mesh) == "tpu" else "xla")
 
 
 def programs(job: JobConfig, mesh) -> dict[str, Program]:
@@ -131,7 +131,7 @@ def kept_reference(job: JobConfig, stage: GrpoConfig, mesh) -> Program:
 def _reference(model: ModelConfig, stage: GrpoConfig, mesh):
     """The reference model's weights as shapes, and where they are kept."""
     at = qwen_vl.shardings(model, mesh)
-    shapes = qwen_vl.shapes(computed(model, param_dtype=stage.reference.dtype))
+    shapes = qwen_vl.shapes(with_compute(model, param_dtype=stage.reference.dtype))
     return shapes, sharding.on_host(at) if stage.reference.offload else at
 
 
@@ -141,7 +141,7 @@ def stage_optimizer(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.
     transform = optimizer(stage.optimizer, stage.steps * updates)
     if lora.fully_trainable(model):
         return transform
-    return optax.masked(transform, partial(lora.learnable, model))  # the others have gradient 0 and no moments
+    return optax.masked(transform, partial(lora.trainable_mask, model))  # the others have gradient 0 and no moments
 
 
 def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
@@ -282,10 +282,10 @@ def generation(
     step = jax.ShapeDtypeStruct((), jnp.int32)
     out = sharding.batched(mesh, rollout_shapes(count * sampling.group, sampling.length))
 
-    axes = qwen_vl.axes(model)
+    axes = qwen_vl.logical_axes(model)
 
     def run(params, prompts: Prompts, words: Vocabulary, step):
-        params = qwen_vl.gathered(model, params, axes) if model.compute.decoding == "gathered" else params
+        params = qwen_vl.gather_for_decoding(model, params, axes) if model.compute.decoding == "gathered" else params
         key = states.key_at(seed, step, ROLLOUT_STREAM)
         return generate(model, sampling, params, prompts, words, key, emit, parts)
 

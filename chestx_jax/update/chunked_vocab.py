@@ -35,7 +35,7 @@ def vocabulary_stats(
 ) -> tuple[Array, Array, Array]:
     """Log-prob of the targets, entropy, and log of the partition function of the raw scores, each fp32 [B, L]: those
     of `rollout.sampling.distribution`, over `parts` parts of the vocabulary."""
-    head_DxV = qwen_vl.head(config, params)
+    head_DxV = qwen_vl.output_matrix(config, params)
     size = -(-config.vocab_size // (SHARES * parts))  # columns of a share of a part
     missing = SHARES * parts * size - config.vocab_size
     heads = _split(jnp.pad(head_DxV, ((0, 0), (0, missing))), parts)

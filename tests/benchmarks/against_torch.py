@@ -99,8 +99,9 @@ def _ours(params, training, asking):
 
 def _theirs(params, training, asking):
     import torch
-    from test_hf_parity import torch_inputs
     from transformers import Qwen2VLForConditionalGeneration
+
+    from tests.model.hf.test_parity import torch_inputs
 
     with tempfile.TemporaryDirectory() as folder:
         weights.save(f"{folder}/model", CONFIG, params, TOKEN_IDS, {})

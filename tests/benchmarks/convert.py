@@ -19,11 +19,10 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from test_hf_shapes import MODELS  # noqa: E402
-
 from chestx_jax.model.hf import safetensors  # noqa: E402
 from chestx_jax.model.hf.config import to_hf  # noqa: E402
 from chestx_jax.model.hf.names import weights  # noqa: E402
+from tests.model.hf.test_shapes import MODELS  # noqa: E402
 
 SHARD_GB = 4
 

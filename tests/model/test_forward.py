@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.attention import KeyBlock, attend
-from chestx_jax.model.decoder import Cache, causal_mask
+from chestx_jax.model.decoder import Cache
 from chestx_jax.model.rope import axial_tables, mrope_tables, rotate
+from chestx_jax.model.splash import Segments, dense_mask
 from chestx_jax.rollout.engine import last_index, next_position
 from tests.helpers.tiny_rows import CONFIG, LONG, asked, completions, continued, laid_out, packed, parameters, shifted
 
@@ -171,7 +172,8 @@ def test_a_query_that_sees_nothing_gives_numbers():
 @settings(max_examples=30)
 @given(segments=st.lists(st.integers(0, 3), min_size=1, max_size=9))
 def test_causal_mask_stays_in_its_segment(segments):
-    mask = np.asarray(causal_mask(jnp.asarray([segments], jnp.int32)))[0]
+    ids = jnp.asarray([segments], jnp.int32)
+    mask = np.asarray(dense_mask(Segments(ids, ids, causal=True)))[0]
     for i, mine in enumerate(segments):
         for j, other in enumerate(segments):
             assert mask[i, j] == (other == mine != 0 and j <= i)

@@ -15,7 +15,7 @@ import pytest
 from chestx_jax import checkpoint, sharding
 from chestx_jax.errors import UserError
 from chestx_jax.model import qwen_vl
-from chestx_jax.model.config import TuningConfig, computed
+from chestx_jax.model.config import TuningConfig
 from chestx_jax.programs.job import fresh_state, kept_reference, programs
 from chestx_jax.recipes import ReferenceConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -134,7 +134,7 @@ def test_the_reference_is_kept_in_its_dtype_on_the_host(mesh, params):
 
 def test_second_moments_are_float32_whatever_the_weights_are():
     transform = optimizer(OptimizerConfig(moments="bfloat16"), 10)
-    first, second = moments(state_shapes(computed(JOB.model, param_dtype="bfloat16"), transform))
+    first, second = moments(state_shapes(with_compute(JOB.model, param_dtype="bfloat16"), transform))
     assert {leaf.dtype for leaf in jax.tree.leaves(first)} == {jnp.dtype("bfloat16")}
     assert {leaf.dtype for leaf in jax.tree.leaves(second)} == {jnp.dtype("float32")}
 

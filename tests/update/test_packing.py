@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from chestx_jax.model.config import computed
+from chestx_jax.model.config import with_compute
 from chestx_jax.tokens import rows
 from chestx_jax.update.logprobs import token_stats
 from chestx_jax.update.losses import PolicyConfig
@@ -139,7 +139,7 @@ def test_a_chunked_head_gives_the_same_statistics_and_gradients(tied):
 
     def value(pair, field, number):
         params, hidden = pair
-        stats = token_stats(computed(config, **{field: number}), params, hidden, targets, allowed, 0.8)
+        stats = token_stats(with_compute(config, **{field: number}), params, hidden, targets, allowed, 0.8)
         mixed = jnp.sum(weights * jnp.stack([stats.logprob, stats.entropy, stats.logz]))
         return mixed, stats
 

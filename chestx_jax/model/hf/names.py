@@ -11,7 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.model.lora import plain
+from chestx_jax.model.lora import without_adapters
 from chestx_jax.model.qwen_vl import shapes
 
 # tensor name | path of the parameter | how the one becomes the other (see `_weight`); {} is the layer number
@@ -90,7 +90,7 @@ class Weight:
 
 def weights(config: ModelConfig) -> list[Weight]:
     """Every parameter of the model with the tensors it is made of, in the order they are written."""
-    parameters = flatten_dict(shapes(plain(config)))
+    parameters = flatten_dict(shapes(without_adapters(config)))
     table = _TABLE + (_GATED_MLP if config.vision.gated else _PLAIN_MLP)
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line]
     found = []

@@ -61,7 +61,7 @@ def load(place: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh | None 
         target = targets[weight.path]
         read = _reader(weight, tensors, target.shape, np.dtype(target.dtype))
         params[weight.path] = jax.make_array_from_callback(target.shape, places.get(weight.path, alone), read)
-    loaded = lora.added(config, unflatten_dict(params), whole, jax.random.key(config.tuning.seed))
+    loaded = lora.add_adapters(config, unflatten_dict(params), whole, jax.random.key(config.tuning.seed))
     return jax.device_put(loaded, shardings(config, mesh)) if mesh is not None else loaded
 
 
@@ -88,7 +88,7 @@ def save(
         _mend(folder)
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is no checkpoint: give another folder or empty this one.")
-    flat = flatten_dict(lora.merged(config, params))
+    flat = flatten_dict(lora.merge_adapters(config, params))
     table = weights(config)
     kind = np.dtype(flat[table[0].path].dtype) if dtype is None else safetensors.DTYPES[_code(dtype)]
     try:
@@ -155,7 +155,7 @@ def save_adapter(folder: str | Path, config: ModelConfig, params: Any, base: str
 def differing(folder: str | Path, config: ModelConfig, params: Any) -> list[str]:
     """Names of the folder's tensors that are not, bit for bit in the narrower of the two dtypes, those of `params`."""
     tensors = _matched(folder, config, weights(config))
-    flat = flatten_dict(lora.merged(config, params))
+    flat = flatten_dict(lora.merge_adapters(config, params))
     wrong = []
     for weight in weights(config):
         for name, array in zip(weight.names, _layers(weight, flat[weight.path]), strict=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.model.splash import computed_share, takes
+from chestx_jax.model.splash import computed_share, fits_kernel
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, SftConfig
 
 
@@ -41,7 +41,9 @@ def decoder(model: ModelConfig, tokens: float, length: int, past: int = 0, head:
     kept = 2 * (2 * model.width * wide + 2 * model.width * own)
     maps = kept + 4 * model.width * model.hidden
     squares = model.layers * tokens * (length + past) * 4 * wide
-    splash = model.compute.attention == "splash" and takes(length, length) and (not past or takes(length, past))
+    splash = (
+        model.compute.attention == "splash" and fits_kernel(length, length) and (not past or fits_kernel(length, past))
+    )
     run = squares * computed_share(length, length + past, past, causal=True) if splash else squares
     return Forward(
         maps=model.layers * tokens * maps,
@@ -61,7 +63,7 @@ def vision(model: ModelConfig, images: float, patches: int) -> Forward:
     wide = block * tower.width
     up = 2 * tower.width * tower.hidden * (2 if tower.gated else 1)
     squares = tower.layers * total * patches * 4 * tower.width
-    splash = model.compute.attention == "splash" and takes(patches, patches)
+    splash = model.compute.attention == "splash" and fits_kernel(patches, patches)
     return Forward(
         maps=tower.layers * total * (8 * tower.width**2 + up),
         down=tower.layers * total * 2 * tower.width * tower.hidden,

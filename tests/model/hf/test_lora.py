@@ -39,7 +39,7 @@ def trained(batch):
     config = replace(tiny(), tuning=TUNING)
     params = jax.jit(partial(init, config))(jax.random.key(0))
     transform = optax.masked(
-        optimizer(OptimizerConfig(rate=1e-2, warmup=0.0, weight_decay=0.1), 10), partial(lora.learnable, config)
+        optimizer(OptimizerConfig(rate=1e-2, warmup=0.0, weight_decay=0.1), 10), partial(lora.trainable_mask, config)
     )
     step = jax.jit(lambda state: sft_step(config, transform, 0.0, 1, state, batch, jnp.ones(VOCABULARY, bool)))
     state, losses = fresh(params, transform), []
@@ -53,17 +53,17 @@ def trained(batch):
 def test_only_what_should_learn_changes(trained):
     config, before, after = (trained[0], *map(flatten_dict, trained[1:]))
     changed = {path for path in before if not np.array_equal(before[path], after[path])}
-    assert changed == {path for path in before if lora.learns(config, path)}
+    assert changed == {path for path in before if lora.is_trainable(config, path)}
     assert {"/".join(path[2:-1]) for path in changed if path[0] == "decoder"} == ADDED
     assert {path[1].split("_")[0] for path in changed if path[0] == "vision"} == {"merger"}
 
 
 def test_frozen_weights_have_no_moments():
     config = replace(tiny(), tuning=TUNING)
-    transform = optax.masked(optimizer(OptimizerConfig(), 10), partial(lora.learnable, config))
+    transform = optax.masked(optimizer(OptimizerConfig(), 10), partial(lora.trainable_mask, config))
     shapes = state_shapes(config, transform)
     sizes = sum(leaf.size for leaf in jax.tree.leaves(shapes.moments))
-    learning = sum(leaf.size for path, leaf in flatten_dict(shapes.params).items() if lora.learns(config, path))
+    learning = sum(leaf.size for path, leaf in flatten_dict(shapes.params).items() if lora.is_trainable(config, path))
     assert 2 * learning <= sizes <= 2 * learning + 10
     mesh = make_mesh(MeshConfig(2, 2, 2))
     assert jax.tree.structure(state_shardings(config, transform, mesh)) == jax.tree.structure(shapes)
@@ -71,7 +71,7 @@ def test_frozen_weights_have_no_moments():
 
 def test_merged_weights_compute_the_same(trained, batch):
     config, _, after = trained
-    plain, merged = lora.plain(config), lora.merged(config, after)
+    plain, merged = lora.without_adapters(config), lora.merge_adapters(config, after)
     run = lambda config: jax.jit(lambda p: logits(config, p, forward(config, p, batch.tokens, batch.images)))  # noqa: E731
     np.testing.assert_allclose(run(config)(after), run(plain)(merged), atol=2e-4)
     untouched = {path: leaf for path, leaf in flatten_dict(after).items() if not path[-1].startswith("lora_")}
@@ -81,9 +81,9 @@ def test_merged_weights_compute_the_same(trained, batch):
 
 def test_fresh_additions_change_nothing_and_dropout_needs_a_key(trained, batch):
     config, _, after = trained
-    plain = lora.plain(config)
-    base = lora.merged(config, after)
-    whole = lora.added(config, base, jax.eval_shape(lambda: after), jax.random.key(3))
+    plain = lora.without_adapters(config)
+    base = lora.merge_adapters(config, after)
+    whole = lora.add_adapters(config, base, jax.eval_shape(lambda: after), jax.random.key(3))
     run = jax.jit(lambda p, key: forward(config, p, batch.tokens, batch.images, key))
     expected = jax.jit(lambda p: forward(plain, p, batch.tokens, batch.images))(base)
     np.testing.assert_array_equal(run(whole, None), expected)
@@ -95,9 +95,9 @@ def test_a_base_checkpoint_gets_additions_and_export_folds_them_in(trained, tmp_
     config, _, after = trained
     hf.save(tmp_path / "merged", config, after, TOKEN_IDS, {})
     plain = hf.read_config(tmp_path / "merged", config.compute)
-    assert plain == lora.plain(config)
+    assert plain == lora.without_adapters(config)
     loaded = hf.load(tmp_path / "merged", plain)
-    for path, leaf in flatten_dict(lora.merged(config, after)).items():
+    for path, leaf in flatten_dict(lora.merge_adapters(config, after)).items():
         np.testing.assert_array_equal(leaf, flatten_dict(loaded)[path])
     again = hf.load(tmp_path / "merged", config, make_mesh(MeshConfig(1, 4, 2)))
     assert jax.tree.structure(again) == jax.tree.structure(after)
@@ -106,8 +106,8 @@ def test_a_base_checkpoint_gets_additions_and_export_folds_them_in(trained, tmp_
 
 def test_an_orbax_checkpoint_without_additions_gets_fresh_ones(trained, tmp_path):
     config, _, after = trained
-    mesh, plain = make_mesh(MeshConfig(1, 2, 4)), lora.plain(config)
-    checkpoint.save_params(tmp_path / "bare", lora.merged(config, after), to_dict(plain))
+    mesh, plain = make_mesh(MeshConfig(1, 2, 4)), lora.without_adapters(config)
+    checkpoint.save_params(tmp_path / "bare", lora.merge_adapters(config, after), to_dict(plain))
     loaded = flatten_dict(checkpoint.load_params(tmp_path / "bare", config, mesh))
     assert sorted(loaded) == sorted(flatten_dict(after))
     assert all(not leaf.any() for path, leaf in loaded.items() if path[-1] == "lora_b")
@@ -133,7 +133,7 @@ def test_adapters_have_the_form_of_peft(trained, tmp_path):
     a, b = (tensors[f"{prefix}.lora_{half}.weight"] for half in "AB")
     flat = flatten_dict(after)
     kernel = ("decoder", "layers", "mlp", "up", "kernel")
-    merged = flatten_dict(lora.merged(config, after))[kernel][1]
+    merged = flatten_dict(lora.merge_adapters(config, after))[kernel][1]
     np.testing.assert_allclose(flat[kernel][1] + 8.0 * (b @ a).T, merged, atol=1e-5)
 
 
@@ -141,15 +141,16 @@ def test_adapters_have_the_form_of_peft(trained, tmp_path):
 def test_peft_loads_the_adapter(trained, tmp_path, batch):
     torch = pytest.importorskip("torch", exc_type=ImportError)
     peft = pytest.importorskip("peft", exc_type=ImportError)
-    from test_hf_parity import torch_inputs
     from transformers import Qwen2VLForConditionalGeneration
+
+    from tests.model.hf.test_parity import torch_inputs
 
     config, _, after = trained
     config = replace(config, tuning=replace(TUNING, merger="freeze"))
     base = {path: leaf for path, leaf in flatten_dict(after).items() if not path[-1].startswith("lora_")}
     from flax.traverse_util import unflatten_dict
 
-    hf.save(tmp_path / "base", lora.plain(config), unflatten_dict(base), TOKEN_IDS, {})
+    hf.save(tmp_path / "base", lora.without_adapters(config), unflatten_dict(base), TOKEN_IDS, {})
     hf.save_adapter(tmp_path / "adapter", config, after, str(tmp_path / "base"))
     model = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "base", dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
