@@ -7,9 +7,7 @@ kill left half-written is never chosen (Orbax renames it into place when it is c
 """
 
 import contextlib
-import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from chestx_jax import multihost
+from chestx_jax import files, multihost
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
@@ -77,18 +75,16 @@ def restore(
 def save_params(folder: str | Path, params, model: dict) -> None:
     """Parameters alone with the model's configuration (plain JSON values), replacing `folder` in one rename."""
     folder = Path(folder).absolute()
-    partial = folder.with_name(folder.name + ".partial")
-    if multihost.is_primary():
-        shutil.rmtree(partial, ignore_errors=True)
-    multihost.barrier("parameters")
     pieces = [_bytes(leaf, leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(params)]
-    with _checkpointer(max(pieces)) as checkpointer:
-        checkpointer.save(partial / "params", params)
-        checkpointer.wait_until_finished()
-    if multihost.is_primary():
-        (partial / "model.json").write_text(json.dumps(model, indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+    primary = multihost.is_primary()
+    replacing = files.replacing_folder(folder) if primary else contextlib.nullcontext(files.partial_folder(folder))
+    with replacing as partial:
+        multihost.barrier("parameters")
+        with _checkpointer(max(pieces)) as checkpointer:
+            checkpointer.save(partial / "params", params)
+            checkpointer.wait_until_finished()
+        if primary:
+            files.write_json(partial / "model.json", model)
     multihost.barrier("parameters saved")
 
 

@@ -9,7 +9,6 @@ that was killed and restored at an earlier step first drops the lines it is abou
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 import sys
@@ -21,6 +20,7 @@ from typing import Any, Literal, Protocol, TextIO
 
 import numpy as np
 
+from chestx_jax import files
 from chestx_jax.errors import UserError
 from chestx_jax.progress import progress, rates
 
@@ -81,8 +81,8 @@ def writer(
         def write(step: int, scalars: Mapping[str, Any], samples: Sequence[SampleRow] = ()) -> None:
             numbers = {key: float(value) for key, value in scalars.items()}
             numbers |= measure(step, numbers.get("tokens"))
-            _append(paths[0], [{"step": step, "time": round(time.time(), 3), **numbers}])
-            _append(paths[1], [_sample_line(step, sample) for sample in samples])
+            files.append_json_lines(paths[0], [{"step": step, "time": round(time.time(), 3), **numbers}])
+            files.append_json_lines(paths[1], [_sample_line(step, sample) for sample in samples])
             report(step, numbers, samples)
             show_progress(step, numbers)
 
@@ -94,48 +94,25 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Raises: UserError naming the file and line of anything else that is no record.
     """
-    file = pathlib.Path(path)
-    lines = file.read_bytes().split(b"\n") if file.is_file() else [b""]
     records = []
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline was never finished
+    for number, line in enumerate(files.complete_lines(path), 1):
         try:
             record = json.loads(line)
             if not isinstance(record["step"], int):
                 raise TypeError("no step number")
             records.append(record)
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{file} line {number} is not a metrics record: move the file away to go on.") from error
+            raise UserError(f"{path} line {number} is not a metrics record: move the file away to go on.") from error
     return records
 
 
 def truncate_after(path: str | os.PathLike[str], step: int) -> None:
     """Drop a JSONL file's records later than `step` and a torn last line; atomic, all other bytes unchanged."""
-    file = pathlib.Path(path)
-    if not file.is_file():
-        return
-    records = read(file)
-    before = file.read_bytes()
-    lines = before.split(b"\n")[:-1]
-    kept = b"".join(line + b"\n" for line, record in zip(lines, records, strict=True) if record["step"] <= step)
-    if kept != before:
-        partial = file.with_name(file.name + ".partial")
-        partial.write_bytes(kept)
-        os.replace(partial, file)
-
-
-def _append(path: pathlib.Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """One write to a file opened for it alone: a kill tears the last line at most, and a mounted bucket keeps it."""
-    if records:
-        # A lone surrogate becomes its JSON escape instead of an error.
-        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    files.drop_torn_line(path)
+    lines, records = files.complete_lines(path), read(path)
+    if any(record["step"] > step for record in records):
+        kept = (line for line, record in zip(lines, records, strict=True) if record["step"] <= step)
+        files.write_bytes(path, b"".join(line + b"\n" for line in kept))
 
 
 def _sample_line(step: int, sample: SampleRow) -> dict[str, Any]:
@@ -160,7 +137,7 @@ def _wandb(
     # A restored run goes on under the id it had, so that the server shows one curve.
     id_file = folder / f"{name}.wandb_id"
     if not id_file.is_file():
-        id_file.write_text(uuid.uuid4().hex)
+        files.write_text(id_file, uuid.uuid4().hex)
     run = wandb.init(
         project="chestx-jax",
         name=f"{folder.resolve().name}-{name}",

@@ -6,12 +6,11 @@ there.
 Topologies: v5e, v6e and v5p slices by shape (v5e:4x8) or Cloud's name (v5p-64), cpu:8, local.
 """
 
-import json
 import pathlib
 
 from absl import flags
 
-from chestx_jax import cli
+from chestx_jax import cli, files
 from chestx_jax.config import load_config, to_dataclass
 from chestx_jax.planning import planner, report, sweep
 from chestx_jax.planning.cost import topology
@@ -40,14 +39,12 @@ def main(_: list[str]) -> None:
         print(report.text(plan))
         found = [report.to_json(plan)]
     if JSON.value:
-        pathlib.Path(JSON.value).write_text(json.dumps(found if SWEEP.value else found[0], indent=1) + "\n")
+        files.write_json(JSON.value, found if SWEEP.value else found[0])
 
 
 def _kept(name: str, text: str) -> None:
     if HLO.value:
-        folder = pathlib.Path(HLO.value)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name.replace('/', '_')}.hlo").write_text(text)
+        files.write_text(pathlib.Path(HLO.value, f"{name.replace('/', '_')}.hlo"), text)
 
 
 if __name__ == "__main__":

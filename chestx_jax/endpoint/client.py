@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from chestx_jax.errors import UserError
+from chestx_jax.files import write_json
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -247,10 +248,7 @@ def _cached(path: Path) -> Reply | None:
 
 
 def _store(path: Path, reply: Reply) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{threading.get_ident()}.partial")
     fields = {
         name: getattr(reply, name) for name in ("text", "prompt_tokens", "completion_tokens", "truncated", "refused")
     }
-    partial.write_text(json.dumps(fields, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, path)
+    write_json(path, fields)

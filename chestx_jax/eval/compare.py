@@ -13,7 +13,7 @@ from chestx_jax.eval.predictions.records import Prediction, read_good_prediction
 from chestx_jax.eval.report.html import write_report
 from chestx_jax.eval.report.tables import comparison_table, csv_table, difference_table, latex_table
 from chestx_jax.eval.statistics.scores import Evaluation, compare, evaluate_predictions
-from chestx_jax.files import write_json
+from chestx_jax.files import write_json, write_text
 from chestx_jax.lexicon import load
 
 Say = Callable[[str], None]
@@ -41,12 +41,11 @@ def compare_runs(places: Sequence[str], out: Path, say: Say) -> dict[str, Any]:
         },
         "baselines": blind,
     }
-    out.mkdir(parents=True, exist_ok=True)
     pages = {name: (found[name], evaluations[name]) for name in evaluations}
     notes = {"Without the film": baseline_table(blind)} if blind else {}
     write_report(out / "report.html", pages, " against ".join(evaluations), notes)
-    (out / "table.tex").write_text(latex_table(evaluations), encoding="utf-8")
-    (out / "table.csv").write_text(csv_table(evaluations), encoding="utf-8")
+    write_text(out / "table.tex", latex_table(evaluations))
+    write_text(out / "table.csv", csv_table(evaluations))
     write_json(out / "scores.json", document)
     return document
 

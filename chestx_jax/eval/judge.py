@@ -15,7 +15,7 @@ from chestx_jax.eval.judges.llm_judge import Usage, estimate
 from chestx_jax.eval.predictions.records import Prediction, from_record, raw_records
 from chestx_jax.eval.report.tables import aligned
 from chestx_jax.eval.statistics.bootstrap import interval
-from chestx_jax.files import write_lines
+from chestx_jax.files import write_json_lines
 from chestx_jax.lexicon import load
 
 Say = Callable[[str], None]
@@ -49,7 +49,7 @@ def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> d
     rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
     say(aligned([["file", *columns], *([name, *(shown(row.get(c)) for c in columns)] for name, row in rows)]))
     if per_item:
-        write_lines(per_item, lines)
+        write_json_lines(per_item, lines)
     return document
 
 
@@ -90,7 +90,7 @@ def judge_remotely(
     document = judgements.summary(files, judgements.aggregate(records, aggregation))
     tell(document, say)
     if per_item:
-        write_lines(per_item, [{"index": index, **record} for index, record in enumerate(records)])
+        write_json_lines(per_item, [{"index": index, **record} for index, record in enumerate(records)])
     say(f"spent: {asdict(spent)}{_cost(asdict(spent), prices)}")
     return {
         "judge": endpoint.model,

@@ -1,6 +1,5 @@
 """Questions about films to a model at hand: one, shown as it is sampled, or a file of them, in order and resumable."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from chestx_jax import sharding
+from chestx_jax import files, sharding
 from chestx_jax.data.packing import RowsConfig
 from chestx_jax.data.reader import read_records
 from chestx_jax.errors import UserError
@@ -130,27 +129,27 @@ def answer_file(
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    done = _complete_lines(out)
+    files.drop_torn_line(out)
+    done = len(files.complete_lines(out))
     failed = 0
-    with out.open("a", encoding="utf-8") as file:
-        for group in _batches(range(done, len(questions)), batch):
-            lines: dict[int, dict[str, Any]] = {}
-            examples: dict[int, Example] = {}
-            for number in group:
-                try:
-                    examples[number] = prepare(held, questions[number])
-                except UserError as error:
-                    lines[number] = {"error": str(error)}
-            if examples:
-                rows = list(examples.values())
-                rows += [rows[-1]] * (batch - len(rows))  # one program for the last, shorter batch too
-                spoken = answer(held, rows, sampling, seed + group[0])
-                lines |= dict(zip(examples, spoken, strict=False))
-            failed += len(group) - len(examples)
-            for number in group:
-                asked = {"index": number, "question": questions[number].text, "images": list(questions[number].images)}
-                file.write(json.dumps(asked | lines[number], ensure_ascii=False) + "\n")
-            file.flush()
+    for group in _batches(range(done, len(questions)), batch):
+        lines: dict[int, dict[str, Any]] = {}
+        examples: dict[int, Example] = {}
+        for number in group:
+            try:
+                examples[number] = prepare(held, questions[number])
+            except UserError as error:
+                lines[number] = {"error": str(error)}
+        if examples:
+            rows = list(examples.values())
+            rows += [rows[-1]] * (batch - len(rows))  # one program for the last, shorter batch too
+            spoken = answer(held, rows, sampling, seed + group[0])
+            lines |= dict(zip(examples, spoken, strict=False))
+        failed += len(group) - len(examples)
+        for number in group:
+            asked = {"index": number, "question": questions[number].text, "images": list(questions[number].images)}
+            lines[number] = asked | lines[number]
+        files.append_json_lines(out, [lines[number] for number in group])
     return len(questions) - done, failed
 
 
@@ -172,14 +171,3 @@ def _batches(numbers: Iterable[int], size: int) -> Iterator[list[int]]:
     numbers = iter(numbers)
     while group := list(islice(numbers, size)):
         yield group
-
-
-def _complete_lines(path: Path) -> int:
-    """Lines already written; a line that a kill cut short is removed."""
-    if not path.exists():
-        return 0
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        path.write_bytes(whole)
-    return whole.count(b"\n")

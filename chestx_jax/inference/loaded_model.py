@@ -1,13 +1,12 @@
 """A model at hand to be asked: parameters on the mesh, with the tokenizer and image rule that belong to them."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from chestx_jax import checkpoint, sharding
+from chestx_jax import checkpoint, files, sharding
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.model import hf
@@ -71,10 +70,8 @@ def model_config(kind: str, folder: Path) -> ModelConfig:
     if kind == "hf":
         return hf.read_config(folder)
     path = folder / "model.json"
-    try:
-        return to_dataclass(ModelConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): give a folder that training or conversion wrote.") from error
+    stored = files.read_json(path, "give a folder that training or conversion wrote")
+    return to_dataclass(ModelConfig, stored, str(path))
 
 
 def sidecar_folder(kind: str, folder: Path) -> Path:
@@ -98,10 +95,7 @@ def training_run(params: Path) -> Run | None:
     path = workdir / "config.json"
     if not path.is_file():
         return None
-    try:
-        job = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): mend it, or move the parameters out of the run.") from error
+    job = files.read_json(path, "fix it, or move the parameters out of the run")
     if not isinstance(job, dict) or not {"data_root", "tokenizer", "image"} <= job.keys():
         return None  # somebody else's config.json
     root = Path(job["data_root"]) if job["data_root"] else workdir / "data"

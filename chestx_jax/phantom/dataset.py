@@ -12,7 +12,6 @@ about.json                                  the spec and the counts
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chestx_jax import files
 from chestx_jax.data.schema import Sample, record_from_sample
 from chestx_jax.errors import UserError
 from chestx_jax.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
@@ -63,8 +63,8 @@ def write_phantom(
 ) -> Path:
     """Writes the set described by `spec` to `folder` and returns it; a folder that already holds this set is kept.
 
-    Films are drawn by `processes` processes (0: one per core, 16 at most) while the texts are written. Everything goes
-    to a temporary folder beside `folder` that is renamed at the end, so an interrupted run leaves nothing half-written.
+    Films are drawn by `processes` processes (0: one per core, 16 at most) while the texts are written. The folder
+    appears whole or not at all.
     `progress` is called with (films drawn, films in all). Raises UserError if `folder` holds something else, for a
     spec out of range, and if the disk is full.
     """
@@ -74,19 +74,15 @@ def write_phantom(
     if folder.exists():
         _check_same(folder, about)
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    processes = processes or min(os.cpu_count() or 1, 16)
     try:
-        counts = _write(making, spec, processes or min(os.cpu_count() or 1, 16), progress or (lambda done, total: None))
-        (making / "about.json").write_text(json.dumps({"spec": about, "samples": counts}, indent=1) + "\n")
-        making.chmod(0o755)
-        making.rename(folder)
+        with files.replacing_folder(folder) as partial:
+            counts = _write(partial, spec, processes, progress or (lambda done, total: None))
+            files.write_json(partial / "about.json", {"spec": about, "samples": counts})
     except OSError as problem:
         raise UserError(
             f"The phantom set could not be written to {folder} ({problem}); free space there or choose another folder."
         ) from None
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     return folder
 
 
@@ -148,9 +144,7 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
 
 
 def _save(folder: Path, name: str, samples: Sequence[Sample]) -> int:
-    with (folder / f"{name}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for sample in samples:
-            file.write(json.dumps(record_from_sample(sample)) + "\n")
+    files.write_json_lines(folder / f"{name}.jsonl", map(record_from_sample, samples))
     return len(samples)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax.errors import UserError
+from chestx_jax.files import read_json
 from chestx_jax.tokens.image import ImageSpec
 
 _TOKENIZER_FILES = (
@@ -68,10 +69,7 @@ def read_image_spec(folder: str | Path) -> ImageSpec:
     Raises UserError where the file is missing, broken or of another kind of processor.
     """
     path = Path(folder) / "preprocessor_config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): fetch the model's preprocessor_config.json.") from error
+    raw = read_json(path, "fetch the model's preprocessor_config.json")
     kind = raw.get("image_processor_type", "Qwen2VLImageProcessor")
     if not kind.startswith("Qwen2VLImageProcessor"):
         raise UserError(f"{path} is for {kind}: images are prepared for Qwen2VLImageProcessor alone.")

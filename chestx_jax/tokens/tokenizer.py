@@ -1,12 +1,12 @@
 """Tokenizers: load a Hugging Face folder, train a small one, and see the bytes behind every id."""
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chestx_jax import files
 from chestx_jax.errors import UserError
 
 # Qwen2-VL's special tokens in its order; a trained tokenizer appends them after the learned vocabulary.
@@ -169,9 +169,7 @@ def train_tokenizer(texts: Iterable[str], folder: str | Path, vocabulary_size: i
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    files.write_text(Path(folder, "tokenizer.json"), tokenizer.to_str(pretty=True))
     settings = {
         "add_prefix_space": False,
         "additional_special_tokens": [name for name in SPECIAL_TOKENS if name != "<|endoftext|>"],
@@ -186,7 +184,7 @@ def train_tokenizer(texts: Iterable[str], folder: str | Path, vocabulary_size: i
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    files.write_json(Path(folder, "tokenizer_config.json"), settings)
 
 
 def _byte_of_character() -> dict[str, int]:

@@ -1,6 +1,5 @@
 """What a job says at its end: the closing table, the scores as JSON, the page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from chestx_jax.eval.report.html import write_report
 from chestx_jax.eval.report.tables import aligned, comparison_table, difference_table
 from chestx_jax.eval.statistics import blind_baselines
 from chestx_jax.eval.statistics.scores import CLOSED, Evaluation, compare, evaluate_predictions
+from chestx_jax.files import write_json
 from chestx_jax.lexicon import Lexicon
 
 COLUMNS = (
@@ -52,7 +52,7 @@ def conclude(
         "baselines": without,
         "changes": {name: _plain(table) for name, table in changes.items()},
     }
-    (folder / "scores.json").write_text(json.dumps(document, indent=2) + "\n")
+    write_json(folder / "scores.json", document)
     pages = {name: (list(tested[name]), found) for name, found in scored.items()}
     write_report(folder / "report.html", pages, "Test of the job's stages", {"Without the film": tables[1]})
     return "\n".join(tables)

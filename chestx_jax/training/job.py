@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from chestx_jax import checkpoint, multihost
+from chestx_jax import checkpoint, files, multihost
 from chestx_jax.config import to_dict
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.data.reader import read_samples
@@ -62,7 +62,7 @@ def same_configuration(job: JobConfig, workdir: Path) -> None:
     """A workdir belongs to one configuration; raises UserError naming the first field that differs."""
     path, now = workdir / "config.json", _flat(to_dict(job))
     if path.exists():
-        before = _flat(json.loads(path.read_text()))
+        before = _flat(files.read_json(path, "use another workdir, or remove the file to begin this run anew"))
         differ = [name for name in sorted(now.keys() | before.keys()) if now.get(name) != before.get(name)]
         if differ:
             raise UserError(
@@ -70,7 +70,7 @@ def same_configuration(job: JobConfig, workdir: Path) -> None:
                 f"{now.get(differ[0])!r}: use another workdir, or the old value to go on"
             )
     else:
-        path.write_text(json.dumps(to_dict(job), indent=2) + "\n")
+        files.write_text(path, json.dumps(to_dict(job), indent=2) + "\n")  # an infinite bound stays one
 
 
 def prepare(job: JobConfig, workdir: Path) -> None:
@@ -81,7 +81,8 @@ def prepare(job: JobConfig, workdir: Path) -> None:
     if not root.exists():
         write_phantom(root, job.phantom)
     if not (root / job.tokenizer).exists():
-        train_tokenizer(phantom_texts(root), root / job.tokenizer, job.vocabulary)
+        with files.replacing_folder(root / job.tokenizer) as folder:
+            train_tokenizer(phantom_texts(root), folder, job.vocabulary)
 
 
 def phantom_texts(root: Path) -> Iterator[str]:

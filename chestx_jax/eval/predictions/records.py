@@ -4,8 +4,6 @@ On disk a prediction is one JSON line in the release's variant A (`question, ans
 original_report`, `image_path`, `item_id`) plus our own fields: the release's rules read our files and ours theirs.
 """
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from chestx_jax.data.reader import read_records
 from chestx_jax.data.schema import FieldError, Sample, infer_task, steps_of
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.parsing import bare_answer
+from chestx_jax.files import append_json_lines, drop_torn_line
 from chestx_jax.types import TASKS
 
 CENTRES = ("rsna", "siim", "openi", "mimic", "chexpert")
@@ -208,37 +207,10 @@ def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]
     return predictions, problems
 
 
-def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
-    """Writes JSON lines beside `path` first and moves them there when complete: no half-written file is left."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(line(prediction) for prediction in predictions)
-    os.replace(partial, path)
-
-
-def line(prediction: Prediction) -> str:
-    """One prediction as a JSON line."""
-    return json.dumps(to_record(prediction), ensure_ascii=False) + "\n"
-
-
 def append_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-    """Writes each prediction as it comes, flushed, and passes it on; a cut-off last line is mended away first."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drop_cut_line(path)
-    with path.open("a", encoding="utf-8") as file:
-        for prediction in predictions:
-            file.write(line(prediction))
-            file.flush()
-            yield prediction
-
-
-def drop_cut_line(path: Path) -> None:
-    """Cuts a last line without its end, which a process killed while writing leaves, so that the next starts clean."""
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        with path.open("rb+") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+    """Writes each prediction to the file as it comes and passes it on; a torn last line is cut off first."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    drop_torn_line(path)
+    for prediction in predictions:
+        append_json_lines(path, [to_record(prediction)])
+        yield prediction

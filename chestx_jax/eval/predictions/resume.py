@@ -7,7 +7,8 @@ from pathlib import Path
 
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
-from chestx_jax.eval.predictions.records import Prediction, append_predictions, drop_cut_line, read_predictions
+from chestx_jax.eval.predictions.records import Prediction, append_predictions, read_predictions
+from chestx_jax.files import drop_torn_line
 
 # The only way an evaluator sees a model. It may answer in any order and leave samples out (films that cannot be read);
 # it is handed an empty list where nothing is missing.
@@ -33,7 +34,7 @@ def predict_missing(
       UserError: the file holds predictions of other samples, or of another model.
     """
     path = Path(path)
-    drop_cut_line(path)
+    drop_torn_line(path)
     known = {_key(p): p for p in read_predictions(path)} if path.exists() and path.stat().st_size else {}
     missing = [sample for sample in samples if (sample.id, sample.question) not in known]
     if missing and len(known) and not any((s.id, s.question) in known for s in samples):

@@ -5,7 +5,6 @@ it escaped: the tables through `html.escape`, the items as JSON that the script 
 """
 
 import json
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -30,6 +29,7 @@ from chestx_jax.eval.report.tables import (
 from chestx_jax.eval.report.thumbnails import data_urls
 from chestx_jax.eval.statistics.bootstrap import Interval
 from chestx_jax.eval.statistics.scores import LENGTHS, METRICS, Evaluation, Item, compare
+from chestx_jax.files import write_text
 
 Models = Mapping[str, tuple[Sequence[Prediction], Evaluation]]
 SHOWN = ("factuality", "completeness", "effectiveness", "ground_truth_factuality", "f1", "ratescore")
@@ -46,9 +46,7 @@ def write_report(
       notes: further sections as plain text, heading -> preformatted text (image-free baselines, problems met).
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(models, title, notes or {}), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, page(models, title, notes or {}))
 
 
 def page(models: Models, title: str, notes: Mapping[str, str]) -> str:

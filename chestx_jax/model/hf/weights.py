@@ -1,8 +1,7 @@
 """Hugging Face checkpoints in and out: streamed tensor by tensor, complete or refused, written whole or not at all."""
 
-import json
+import contextlib
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from chestx_jax import multihost
+from chestx_jax import files, multihost
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora
 from chestx_jax.model.config import ComputeConfig, ModelConfig
@@ -29,12 +28,7 @@ _BUFFERS = ("rotary_emb.inv_freq",)  # some old checkpoints store this constant 
 def read_config(place: str | Path, compute: ComputeConfig | None = None) -> ModelConfig:
     """The model of a checkpoint folder or hub name. Raises UserError for a missing, broken or foreign config.json."""
     path = resolve(place) / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give a Hugging Face checkpoint folder.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): fetch it again.") from error
+    raw = files.read_json(path, "give a Hugging Face checkpoint folder, or fetch it again")
     return from_hf(raw, str(path), compute)
 
 
@@ -70,40 +64,29 @@ def save(
     config: ModelConfig,
     params: Any,
     token_ids: Mapping[str, int],
-    files: Mapping[str, str | Path],
+    sidecars: Mapping[str, str | Path],
     dtype: str | None = None,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Write a checkpoint folder that transformers and vLLM load: weights in `dtype` (default: the parameters' own),
-    config.json, generation_config.json, and `files` (name → text, or the path of a file to copy). Low-rank additions
+    config.json, generation_config.json, and `sidecars` (name → text, or the path of a file to copy). Low-rank additions
     are folded into the weights.
 
     The folder appears whole or not at all; an earlier checkpoint of that name is replaced, any other folder is left
-    alone with a UserError, as is a disk that is full. What a killed save left beside the folder is mended first. With
-    several processes all call it and the first one writes.
+    alone with a UserError, as is a disk that is full. With several processes all call it and the first one writes.
     """
     folder = Path(folder).absolute()
     writes = multihost.is_primary()
-    if writes:
-        _mend(folder)
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is no checkpoint: give another folder or empty this one.")
     flat = flatten_dict(lora.merge_adapters(config, params))
     table = weights(config)
     kind = np.dtype(flat[table[0].path].dtype) if dtype is None else safetensors.DTYPES[_code(dtype)]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _beside(folder, "unfinished") if writes else folder
-        try:
+        with files.replacing_folder(folder) if writes else contextlib.nullcontext(folder) as partial:
+            _write_weights(partial, table, flat, kind, shard_bytes, writes)
             if writes:
-                temporary.mkdir()
-            _write_weights(temporary, table, flat, kind, shard_bytes, writes)
-            if writes:
-                _write_settings(temporary, config, token_ids, kind.name, files)
-                _swap(temporary, folder)
-        finally:
-            if writes:
-                _mend(folder)
+                _write_settings(partial, config, token_ids, kind.name, sidecars)
     except OSError as error:
         raise UserError(
             f"{folder} could not be written ({error.strerror}): nothing was left behind; try again."
@@ -143,11 +126,9 @@ def save_adapter(folder: str | Path, config: ModelConfig, params: Any, base: str
     }
     specs = [(name, array.dtype, array.shape) for name, array in tensors.items()]
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        temporary = Path(folder) / "adapter_model.safetensors.partial"
-        safetensors.write(temporary, specs, iter(tensors.values()))
-        _write_json(Path(folder) / "adapter_config.json", settings)
-        temporary.replace(Path(folder) / "adapter_model.safetensors")
+        with files.replacing(Path(folder) / "adapter_model.safetensors") as partial:
+            safetensors.write(partial, specs, iter(tensors.values()))
+            files.write_json(Path(folder) / "adapter_config.json", settings)
     except OSError as error:
         raise UserError(f"{folder} could not be written ({error.strerror}): free the disk and try again.") from error
 
@@ -264,7 +245,7 @@ def _write_weights(
         safetensors.write(folder / file, shard, (next(arrays) for _ in shard))
         places |= {name: file for name, _, _ in shard}
     total = sum(math.prod(shape) * dtype.itemsize for _, _, shape in specs)
-    _write_json(folder / safetensors.INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    files.write_json(folder / safetensors.INDEX, {"metadata": {"total_size": total}, "weight_map": places})
 
 
 def _shards(specs: list, shard_bytes: int) -> list[list]:
@@ -283,43 +264,17 @@ def _shards(specs: list, shard_bytes: int) -> list[list]:
 
 
 def _write_settings(
-    folder: Path, config: ModelConfig, token_ids: Mapping[str, int], dtype: str, files: Mapping[str, str | Path]
+    folder: Path, config: ModelConfig, token_ids: Mapping[str, int], dtype: str, sidecars: Mapping[str, str | Path]
 ) -> None:
-    _write_json(folder / "config.json", to_hf(config, token_ids, dtype))
+    files.write_json(folder / "config.json", to_hf(config, token_ids, dtype))
     ends = [token_ids[name] for name in ("eos_token_id", "bos_token_id") if name in token_ids]
     generation = {"do_sample": False, "eos_token_id": ends, "pad_token_id": token_ids.get("bos_token_id")}
-    _write_json(folder / "generation_config.json", generation)
-    for name, content in files.items():
+    files.write_json(folder / "generation_config.json", generation)
+    for name, content in sidecars.items():
         if isinstance(content, Path):
             shutil.copyfile(content, folder / name)
         else:
-            (folder / name).write_text(content, encoding="utf-8")
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _beside(folder: Path, what: str) -> Path:
-    return folder.with_name(f".{folder.name}.{what}")
-
-
-def _swap(temporary: Path, folder: Path) -> None:
-    """Put the finished folder in place; an earlier checkpoint is moved aside first and deleted last."""
-    old = _beside(folder, "replaced")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _mend(folder: Path) -> None:
-    """Undo what a save that was killed left: a half-written folder goes, an earlier one comes back into its place."""
-    old = _beside(folder, "replaced")
-    if old.exists() and not folder.exists():
-        os.replace(old, folder)
-    for left in (old, _beside(folder, "unfinished")):
-        shutil.rmtree(left, ignore_errors=True)
+            files.write_text(folder / name, content)
 
 
 def _code(dtype: str) -> str:

@@ -19,7 +19,6 @@ from chestx_jax.eval.predictions.records import (
     read_good_predictions,
     read_predictions,
     to_record,
-    write_predictions,
 )
 from chestx_jax.eval.predictions.resume import predict_missing
 from chestx_jax.eval.score_files import score_file, summary, verdict
@@ -57,7 +56,7 @@ def test_our_files_are_scored_by_the_release_s_rule(tmp_path):
     sample = Sample("s", "binary", YES_NO, "A", ("a.png",), ("Edema.",), ("Edema.",), "phantom")
     record = to_record(from_sample(sample, "<think> haze </think><answer> A </answer>"))
     assert official(record["pred"], record["answer"], record["question"], "ours").correct
-    write_predictions(tmp_path / "ours.jsonl", [from_record(record)] * 4)
+    list(append_predictions(tmp_path / "ours.jsonl", [from_record(record)] * 4))
     scores = score_file(tmp_path / "ours.jsonl", "official")
     assert (scores["n"], scores["n_valid"], scores["accuracy"]) == (4, 4, 1.0)
 

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax import files
 from chestx_jax.errors import UserError
 from chestx_jax.model import hf
 from chestx_jax.model.hf import safetensors
@@ -32,7 +33,7 @@ def model(request):
 
 @pytest.fixture
 def folder(model, tmp_path):
-    weights.save(tmp_path / "model", *model, TOKEN_IDS, {})
+    hf.save(tmp_path / "model", *model, TOKEN_IDS, {})
     return tmp_path / "model"
 
 
@@ -49,18 +50,16 @@ def test_round_trip_bit_for_bit(model, tmp_path, dtype, shard_bytes):
     config, params = model
     params = jax.tree.map(lambda x: x.astype(dtype), params)
     config = tiny(config.family, tied=config.tied, param_dtype=dtype)
-    weights.save(tmp_path / "a", config, params, TOKEN_IDS, {"note.txt": "kept"}, shard_bytes=shard_bytes)
-    read = weights.read_config(tmp_path / "a", config.compute)
+    hf.save(tmp_path / "a", config, params, TOKEN_IDS, {"note.txt": "kept"}, shard_bytes=shard_bytes)
+    read = hf.read_config(tmp_path / "a", config.compute)
     assert read == config
-    loaded = weights.load(tmp_path / "a", read)
+    loaded = hf.load(tmp_path / "a", read)
     assert_identical(params, loaded)
-    assert weights.differing(tmp_path / "a", config, loaded) == []
-    assert weights.source_dtype(tmp_path / "a") == dtype
+    assert hf.differing(tmp_path / "a", config, loaded) == []
+    assert hf.source_dtype(tmp_path / "a") == dtype
     assert (len(list((tmp_path / "a").glob("*.safetensors"))) > 1) == (shard_bytes < 10**9)
     assert (tmp_path / "a" / "note.txt").read_text() == "kept"
-    weights.save(
-        tmp_path / "b", read, loaded, TOKEN_IDS, {"note.txt": tmp_path / "a" / "note.txt"}, shard_bytes=shard_bytes
-    )
+    hf.save(tmp_path / "b", read, loaded, TOKEN_IDS, {"note.txt": tmp_path / "a" / "note.txt"}, shard_bytes=shard_bytes)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -87,12 +86,10 @@ def test_we_read_what_the_library_writes_in_every_layout_and_dtype(model, folder
     new = tmp_path / "new"
     shutil.copytree(folder, new)
     save_file({in_memory(name): value for name, value in tensors.items()}, new / "model.safetensors")
-    assert_identical(params, weights.load(new, config))
+    assert_identical(params, hf.load(new, config))
     save_file({name: value.astype(np.float16) for name, value in tensors.items()}, new / "model.safetensors")
-    assert weights.source_dtype(new) == "float32"
-    assert_identical(
-        jax.tree.map(lambda x: x.astype(jnp.float16).astype(jnp.float32), params), weights.load(new, config)
-    )
+    assert hf.source_dtype(new) == "float32"
+    assert_identical(jax.tree.map(lambda x: x.astype(jnp.float16).astype(jnp.float32), params), hf.load(new, config))
     assert all(canonical(in_memory(name)) == name for name in tensors)
 
 
@@ -100,10 +97,10 @@ def test_we_read_what_the_library_writes_in_every_layout_and_dtype(model, folder
 def test_loading_onto_a_mesh_gives_the_same_parameters(model, folder, mesh):
     config, params = model
     places = shardings(config, make_mesh(mesh))
-    loaded = weights.load(folder, config, make_mesh(mesh))
+    loaded = hf.load(folder, config, make_mesh(mesh))
     assert_identical(params, loaded)
     assert jax.tree.all(jax.tree.map(lambda x, place: x.sharding.is_equivalent_to(place, x.ndim), loaded, places))
-    weights.save(folder.parent / "again", config, loaded, TOKEN_IDS, {})
+    hf.save(folder.parent / "again", config, loaded, TOKEN_IDS, {})
     again = (folder.parent / "again" / "model.safetensors").read_bytes()
     assert again == (folder / "model.safetensors").read_bytes()
 
@@ -145,7 +142,7 @@ def test_all_misfits_are_listed_in_one_error(model, folder):
 
     edit(folder, change)
     with pytest.raises(UserError) as caught:
-        weights.load(folder, model[0])
+        hf.load(folder, model[0])
     message = str(caught.value)
     assert "missing: model.norm.weight, visual.blocks.1.norm1.weight" in message
     assert "not of this model: extra.weight" in message
@@ -156,10 +153,10 @@ def test_a_second_copy_of_a_tied_head_must_agree(folder, model):
     if not model[0].tied:
         pytest.skip("an untied head is an ordinary tensor")
     edit(folder, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}))
-    assert_identical(model[1], weights.load(folder, model[0]))
+    assert_identical(model[1], hf.load(folder, model[0]))
     edit(folder, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"] + 1}))
     with pytest.raises(UserError, match=r"lm_head\.weight"):
-        weights.load(folder, model[0])
+        hf.load(folder, model[0])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -169,7 +166,7 @@ def test_nonfinite_weights_are_named(folder, model, bad):
 
     edit(folder, change)
     with pytest.raises(UserError, match=r"model\.layers\.1\.mlp\.down_proj\.weight in .* NaN or infinite"):
-        weights.load(folder, model[0])
+        hf.load(folder, model[0])
 
 
 @given(values=st.lists(st.floats(width=16), max_size=20))
@@ -181,34 +178,34 @@ def test_nonfinite_reads_the_bits_right(values):
 
 def test_broken_files_are_named(model, tmp_path):
     config, params = model
-    weights.save(tmp_path / "model", config, params, TOKEN_IDS, {}, shard_bytes=30_000)
+    hf.save(tmp_path / "model", config, params, TOKEN_IDS, {}, shard_bytes=30_000)
     first = sorted((tmp_path / "model").glob("*.safetensors"))[0]
     content = first.read_bytes()
     for cut in (4, 100, len(content) - 1):
         first.write_bytes(content[:cut])
         with pytest.raises(UserError, match=f"{first.name} is cut short"):
-            weights.load(tmp_path / "model", config)
+            hf.load(tmp_path / "model", config)
     first.unlink()
     with pytest.raises(UserError, match=f"names files that are missing: {first.name}"):
-        weights.load(tmp_path / "model", config)
+        hf.load(tmp_path / "model", config)
     first.write_bytes(content)
     index = tmp_path / "model" / safetensors.INDEX
     places = json.loads(index.read_text())
     places["weight_map"]["ghost.weight"] = first.name
     index.write_text(json.dumps(places))
     with pytest.raises(UserError, match=r"ghost\.weight"):
-        weights.load(tmp_path / "model", config)
+        hf.load(tmp_path / "model", config)
     index.write_text("[]")
     with pytest.raises(UserError, match="no index"):
-        weights.load(tmp_path / "model", config)
+        hf.load(tmp_path / "model", config)
     with pytest.raises(UserError, match="holds no safetensors"):
-        weights.load(tmp_path, config)
+        hf.load(tmp_path, config)
 
 
 def test_quantised_tensors_are_refused_by_name(folder, model):
     edit(folder, lambda tensors: tensors.update({"model.norm.weight": np.zeros(64, np.int8)}))
     with pytest.raises(UserError, match=r"model\.norm\.weight in .* stored as I8"):
-        weights.load(folder, model[0])
+        hf.load(folder, model[0])
 
 
 def test_foreign_configs_are_refused_by_name(folder):
@@ -227,10 +224,10 @@ def test_foreign_configs_are_refused_by_name(folder):
             from_hf(broken, "config.json")
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
-        weights.read_config(folder)
+        hf.read_config(folder)
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="cannot be read"):
-        weights.read_config(folder)
+        hf.read_config(folder)
 
 
 def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
@@ -239,8 +236,8 @@ def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="is no checkpoint"):
-        weights.save(tmp_path / "mine", config, params, TOKEN_IDS, {})
-    weights.save(target, config, params, TOKEN_IDS, {})
+        hf.save(tmp_path / "mine", config, params, TOKEN_IDS, {})
+    hf.save(target, config, params, TOKEN_IDS, {})
     before = {path.name: path.read_bytes() for path in target.iterdir()}
 
     def full(*_):
@@ -249,39 +246,41 @@ def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     changed = jax.tree.map(lambda x: x + 1, params)
     with pytest.raises(UserError, match="No space left on device"):
-        weights.save(target, config, changed, TOKEN_IDS, {})
+        hf.save(target, config, changed, TOKEN_IDS, {})
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "model"]
     monkeypatch.undo()
-    weights.save(target, config, changed, TOKEN_IDS, {})
-    assert_identical(changed, weights.load(target, config))
+    hf.save(target, config, changed, TOKEN_IDS, {})
+    assert_identical(changed, hf.load(target, config))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "model"]
 
 
 @pytest.mark.parametrize("renames", [0, 1])
-def test_a_save_killed_at_its_renames_is_mended_by_the_next(model, folder, monkeypatch, renames):
+def test_a_save_killed_at_its_renames_is_undone_by_the_next(model, folder, monkeypatch, renames):
     """Killed before the first or between the two; a kill tidies nothing up."""
     config, params = model
     before = (folder / "model.safetensors").read_bytes()
     done, replace = [], os.replace
 
-    def killed(*paths):
+    def killed(source, target):
+        if folder not in (source, target):
+            return replace(source, target)
         if len(done) == renames:
             raise SystemExit
-        done.append(replace(*paths))
+        done.append(replace(source, target))
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", killed)
-        patched.setattr(hf, "_mend", lambda folder: None)
+        patched.setattr(files, "_restore", lambda *paths: None)
         with pytest.raises(SystemExit):
-            weights.save(folder, config, jax.tree.map(lambda x: x + 1, params), TOKEN_IDS, {})
+            hf.save(folder, config, jax.tree.map(lambda x: x + 1, params), TOKEN_IDS, {})
     assert folder.exists() == (renames == 0)
     assert len(list(folder.parent.iterdir())) == 2
     with monkeypatch.context() as patched:  # the earlier checkpoint is safe whatever becomes of the next save
         patched.setattr(safetensors, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(UserError, match="No space left"):
-            weights.save(folder, config, params, TOKEN_IDS, {})
+            hf.save(folder, config, params, TOKEN_IDS, {})
     assert (folder / "model.safetensors").read_bytes() == before
-    weights.save(folder, config, jax.tree.map(lambda x: x + 2, params), TOKEN_IDS, {})
-    assert_identical(jax.tree.map(lambda x: x + 2, params), weights.load(folder, config))
+    hf.save(folder, config, jax.tree.map(lambda x: x + 2, params), TOKEN_IDS, {})
+    assert_identical(jax.tree.map(lambda x: x + 2, params), hf.load(folder, config))
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
