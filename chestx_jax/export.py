@@ -5,8 +5,8 @@ from typing import Any
 
 from chestx_jax.model import hf
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.tokens.image import ImageSpec
 from chestx_jax.tokens.interchange import sidecar_files, token_ids
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import check_fits, load_tokenizer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float, Int, TypeCheckError, jaxtyped
 
-from chestx_jax.tokens.image import patch_positions
+from chestx_jax.tokens.patches import patch_positions
 from chestx_jax.tokens.positions import mrope
 from tests.helpers.arrays import checked
 

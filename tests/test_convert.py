@@ -10,7 +10,7 @@ import pytest
 
 from chestx_jax.export import export_model
 from chestx_jax.model.qwen_vl import init
-from chestx_jax.tokens.image import ImageSpec
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import tiny

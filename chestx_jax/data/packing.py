@@ -1,22 +1,11 @@
 """First-fit packing of a stream of examples into batches, resumable at every batch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import grain
 
-from chestx_jax.errors import UserError
-from chestx_jax.tokens.rows import Example
-
-
-@dataclass(frozen=True)
-class RowsConfig:
-    """The static shape of a batch's rows: tokens, image slots, and patches of each slot."""
-
-    length: int = 2048
-    image_slots: int = 2
-    patches: int = 1024
+from chestx_jax.tokens.rows import Example, RowsConfig
 
 
 class PackedBatches(grain.IterDataset):
@@ -72,14 +61,3 @@ def fits(row: list[Example], example: Example, rows: RowsConfig) -> bool:
     tokens = sum(len(other.ids) for other in row) + len(example.ids)
     slots = sum(len(other.images) for other in row) + len(example.images)
     return not row or (tokens <= rows.length and slots <= rows.image_slots)
-
-
-def checked_size(example: Example, rows: RowsConfig) -> Example:
-    """The example, or a UserError where not even an empty row holds it."""
-    patches = max((len(values) for values, _ in example.images), default=0)
-    if len(example.ids) > rows.length or len(example.images) > rows.image_slots or patches > rows.patches:
-        raise UserError(
-            f"It has {len(example.ids)} tokens, {len(example.images)} images and up to {patches} patches each; a row "
-            f"holds {rows.length}, {rows.image_slots} and {rows.patches}: raise config's rows or leave the record out."
-        )
-    return example

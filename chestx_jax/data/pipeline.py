@@ -13,13 +13,14 @@ import grain
 import numpy as np
 
 from chestx_jax.data.mixture import Source, draw
-from chestx_jax.data.packing import PackedBatches, RowsConfig, checked_size
+from chestx_jax.data.packing import PackedBatches
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.tokens import chat
 from chestx_jax.tokens import rows as layout
-from chestx_jax.tokens.image import ImageSpec, load_image, patches
-from chestx_jax.tokens.rows import Example
+from chestx_jax.tokens.films import load_image
+from chestx_jax.tokens.patches import ImageSpec, patches
+from chestx_jax.tokens.rows import Example, RowsConfig, checked_size
 from chestx_jax.tokens.tokenizer import SpecialIds
 from chestx_jax.types import Batch, Prompts, RewardTargets
 
@@ -105,9 +106,7 @@ def supervised_batches(
         )
 
     def emit(packed: list[list[Example]]) -> Batch:
-        return layout.pack(
-            packed, rows.length, rows.image_slots, rows.patches, encoder.image.merge_size, _patch_values(encoder.image)
-        )
+        return layout.pack(packed, rows, encoder.image)
 
     numbers = grain.MapDataset.range(shard[0], STREAM, shard[1])
     examples = numbers.map(example).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
@@ -183,17 +182,4 @@ def _asked(items: Sequence[tuple[int, Sample, Example]], encoder: Encoder, rows:
     items = list(items)
     filled = items + [(-1, *items[-1][1:])] * (count - len(items))
     numbers, samples, examples = zip(*filled, strict=True)
-    made = layout.prompts(
-        examples,
-        rows.length,
-        rows.image_slots,
-        rows.patches,
-        numbers,
-        encoder.image.merge_size,
-        _patch_values(encoder.image),
-    )
-    return PromptBatch(made, samples)
-
-
-def _patch_values(image: ImageSpec) -> int:
-    return 3 * image.temporal_patch_size * image.patch_size**2
+    return PromptBatch(layout.prompts(examples, rows, numbers, encoder.image), samples)

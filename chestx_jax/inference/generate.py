@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from chestx_jax import files, sharding
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.data.reader import read_records
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.parsing import answer_text, reasoning_text
 from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.programs.job import generation
 from chestx_jax.rollout.sampling import SamplingConfig
-from chestx_jax.tokens.image import load_image, patches
-from chestx_jax.tokens.rows import Example, encode, prompts
+from chestx_jax.tokens.films import load_image
+from chestx_jax.tokens.patches import patches
+from chestx_jax.tokens.rows import Example, RowsConfig, encode, prompts
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,8 @@ def answer(
     Shapes come in powers of two, so that few programs serve many questions; compiling is not part of the time.
     """
     rows = bucket(examples)
-    vision = held.config.vision
     program = generation(held.config, rows, len(examples), sampling, seed, held.mesh, emit)
-    batch = prompts(
-        examples, rows.length, rows.image_slots, rows.patches, range(len(examples)), vision.merge_size,
-        vision.patch_values,
-    )  # fmt: skip
+    batch = prompts(examples, rows, range(len(examples)), held.spec)
     step = jnp.int32(0)
     arguments = (
         held.params,

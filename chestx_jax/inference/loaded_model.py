@@ -13,8 +13,8 @@ from chestx_jax.model import hf
 from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.rollout.sampling import Vocabulary
-from chestx_jax.tokens.image import ImageSpec
 from chestx_jax.tokens.interchange import read_image_spec
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, special_ids
 
 SIDECAR_FOLDER = "companions"  # tokenizer and settings beside converted Orbax parameters

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from chestx_jax import multihost, sharding
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.data.schema import Sample
 from chestx_jax.endpoint.client import parse_model
 from chestx_jax.errors import UserError
@@ -27,7 +26,7 @@ from chestx_jax.multihost import all_gather, all_max, local_row_indices
 from chestx_jax.programs.job import Program, generation
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
-from chestx_jax.tokens.rows import Example, prompts
+from chestx_jax.tokens.rows import Example, RowsConfig, prompts
 
 
 def predict(
@@ -67,11 +66,8 @@ def _answers(
     index: Sequence[int],
 ) -> Iterator[Prediction]:
     """The predictions of one batch, of which this process has prepared `examples`, the samples numbered `index`."""
-    vision, step = held.config.vision, jnp.int32(0)
-    batch = prompts(
-        examples, rows.length, rows.image_slots, rows.patches, index, vision.merge_size, vision.patch_values
-    )
-    placed = sharding.put(batch, program.in_shardings[1])
+    step = jnp.int32(0)
+    placed = sharding.put(prompts(examples, rows, index, held.spec), program.in_shardings[1])
     step = jax.device_put(step, sharding.replicated(held.mesh, step))
     asked, rollout = all_gather((placed.index, run(held.params, placed, held.vocabulary, step)))
     for row in np.argsort(asked, kind="stable"):

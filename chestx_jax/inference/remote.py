@@ -14,7 +14,7 @@ from chestx_jax.endpoint.client import Endpoint, Refused, Reply, ask, each, unti
 from chestx_jax.errors import UserError
 from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.tokens.chat import INSTRUCTION
-from chestx_jax.tokens.image import load_image
+from chestx_jax.tokens.films import load_image
 
 LARGEST = 4_000_000  # bytes of a film sent as it is; larger ones are sent as JPEG of at most 2,048 pixels
 

@@ -15,7 +15,6 @@ import optax
 from jax.sharding import NamedSharding
 
 from chestx_jax import lexicon, sharding
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig, with_compute
@@ -24,6 +23,7 @@ from chestx_jax.rewards import reward
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
+from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.types import Batch, Completion, Images, Prompts, RewardTargets, Rollout, Tokens
 from chestx_jax.update import state as states
 from chestx_jax.update.advantages import token_advantages

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from chestx_jax.errors import UserError
-from chestx_jax.tokens.image import check_area, window_to_uint8
+from chestx_jax.tokens.pixels import check_area, window_to_uint8
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")

@@ -6,7 +6,7 @@ from typing import Any
 
 from chestx_jax.errors import UserError
 from chestx_jax.files import read_json
-from chestx_jax.tokens.image import ImageSpec
+from chestx_jax.tokens.patches import ImageSpec
 
 _TOKENIZER_FILES = (
     "tokenizer.json",

@@ -9,13 +9,22 @@ from jaxtyping import Float32, Int32
 
 from chestx_jax.errors import UserError
 from chestx_jax.tokens import chat
-from chestx_jax.tokens.image import patch_positions
+from chestx_jax.tokens.patches import ImageSpec, patch_positions
 from chestx_jax.tokens.positions import mrope
 from chestx_jax.tokens.tokenizer import SpecialIds
 from chestx_jax.types import Batch, Images, Prompts, Tokens
 
 PatchesAndGrid = tuple[Float32[np.ndarray, "P Z"], tuple[int, int]]
 PatchesAndPositions = tuple[Float32[np.ndarray, "P Z"], Int32[np.ndarray, "P 2"]]
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """The static shape of a batch's rows: tokens, image slots, and patches of each slot."""
+
+    length: int = 2048
+    image_slots: int = 2
+    patches: int = 1024
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ def encode(
     target: str | None,
     merge_size: int = 2,
 ) -> Example:
-    """One sample as an Example; `images` come from `tokens.image.patches`, `target` is None for a prompt alone."""
+    """One sample as an Example; `images` come from `tokens.patches.patches`, `target` is None for a prompt alone."""
     grids = [grid for _, grid in images]
     prompt = chat.prompt_ids(tokenizer, question, [r * c // merge_size**2 for r, c in grids], reasoning)
     answer = [] if target is None else chat.target_ids(tokenizer, target)
@@ -77,30 +86,33 @@ def encode_seen(
     return Example(ids, plain.positions[:end], plain.visual[:end], weights, plain.images)
 
 
-def pack(
-    rows: Sequence[Sequence[Example]],
-    length: int,
-    image_slots: int,
-    patches: int,
-    merge_size: int = 2,
-    patch_values: int = 1176,
-) -> Batch:
-    """A batch whose row b holds the examples `rows[b]` one after the other (segments 1, 2, …), right-padded.
+def checked_size(example: Example, rows: RowsConfig) -> Example:
+    """The example, or a UserError where not even an empty row holds it."""
+    patches = max((len(values) for values, _ in example.images), default=0)
+    if len(example.ids) > rows.length or len(example.images) > rows.image_slots or patches > rows.patches:
+        raise UserError(
+            f"It has {len(example.ids)} tokens, {len(example.images)} images and up to {patches} patches each; a row "
+            f"holds {rows.length}, {rows.image_slots} and {rows.patches}: raise config's rows or leave the record out."
+        )
+    return example
 
-    Every row has `length` tokens and `image_slots` images of `patches` patches of `patch_values` numbers; positions
-    restart with each sample. Raises UserError where a row's tokens, images or patches do not fit.
+
+def pack(examples: Sequence[Sequence[Example]], rows: RowsConfig, spec: ImageSpec) -> Batch:
+    """A batch whose row b holds `examples[b]` one after the other (segments 1, 2, …), right-padded to the shape `rows`.
+
+    Positions restart with each sample. Raises UserError where a row's tokens, images or patches do not fit.
     """
-    batch = _empty(len(rows), length, image_slots, patches, patch_values)
-    for b, examples in enumerate(rows):
+    batch = _empty(len(examples), rows, spec)
+    for b, row in enumerate(examples):
         token = slot = 0
-        for segment, example in enumerate(examples, start=1):
+        for segment, example in enumerate(row, start=1):
             end = token + len(example.ids)
-            _check_fit(b, end, length, slot + len(example.images), image_slots, example, patches)
+            _check_fit(b, end, slot + len(example.images), example, rows)
             here = (b, slice(token, end))
             batch.tokens.ids[here] = example.ids
             batch.tokens.segments[here] = segment
             batch.tokens.positions[here] = example.positions
-            batch.tokens.visual[here] = _place_visual(example, slot, patches, merge_size)
+            batch.tokens.visual[here] = _place_visual(example, slot, rows.patches, spec.merge_size)
             batch.weights[here] = example.weights
             for i, (values, positions) in enumerate(example.images, start=slot):
                 batch.images.patches[b, i, : len(values)] = values
@@ -110,37 +122,30 @@ def pack(
     return batch
 
 
-def prompts(
-    examples: Sequence[Example],
-    length: int,
-    image_slots: int,
-    patches: int,
-    index: Sequence[int],
-    merge_size: int = 2,
-    patch_values: int = 1176,
-) -> Prompts:
+def prompts(examples: Sequence[Example], rows: RowsConfig, index: Sequence[int], spec: ImageSpec) -> Prompts:
     """Prompts of a rollout, one example a row, right-padded; `index[n]` is the record's number.
 
     A batch short of records is filled by repeating an example with index -1: its row is computed and ignored.
     """
-    batch = pack([[example] for example in examples], length, image_slots, patches, merge_size, patch_values)
+    batch = pack([[example] for example in examples], rows, spec)
     lengths = np.array([len(example.ids) for example in examples], np.int32)
     return Prompts(tokens=batch.tokens, images=batch.images, length=lengths, index=np.array(index, np.int32))
 
 
-def _empty(rows: int, length: int, image_slots: int, patches: int, patch_values: int) -> Batch:
+def _empty(count: int, rows: RowsConfig, spec: ImageSpec) -> Batch:
+    text, slots = (count, rows.length), (count, rows.image_slots, rows.patches)
     tokens = Tokens(
-        ids=np.zeros((rows, length), np.int32),
-        segments=np.zeros((rows, length), np.int32),
-        positions=np.zeros((rows, length, 3), np.int32),
-        visual=np.full((rows, length), -1, np.int32),
+        ids=np.zeros(text, np.int32),
+        segments=np.zeros(text, np.int32),
+        positions=np.zeros((*text, 3), np.int32),
+        visual=np.full(text, -1, np.int32),
     )
     images = Images(
-        patches=np.zeros((rows, image_slots, patches, patch_values), np.float32),
-        positions=np.zeros((rows, image_slots, patches, 2), np.int32),
-        valid=np.zeros((rows, image_slots, patches), bool),
+        patches=np.zeros((*slots, spec.patch_values), np.float32),
+        positions=np.zeros((*slots, 2), np.int32),
+        valid=np.zeros(slots, bool),
     )
-    return Batch(tokens=tokens, images=images, weights=np.zeros((rows, length), np.float32))
+    return Batch(tokens=tokens, images=images, weights=np.zeros(text, np.float32))
 
 
 def _place_visual(example: Example, slot: int, patches: int, merge_size: int) -> np.ndarray:
@@ -152,13 +157,15 @@ def _place_visual(example: Example, slot: int, patches: int, merge_size: int) ->
     return table[example.visual]
 
 
-def _check_fit(row: int, end: int, length: int, slots: int, image_slots: int, example: Example, patches: int) -> None:
-    if end > length:
-        raise UserError(f"Row {row} needs {end} tokens and the bucket holds {length}: raise the sequence length.")
-    if slots > image_slots:
-        raise UserError(f"Row {row} needs {slots} image slots and the bucket holds {image_slots}: raise the slots.")
-    largest = max((len(values) for values, _ in example.images), default=0)
-    if largest > patches:
+def _check_fit(row: int, end: int, slots: int, example: Example, rows: RowsConfig) -> None:
+    if end > rows.length:
+        raise UserError(f"Row {row} needs {end} tokens and the bucket holds {rows.length}: raise the sequence length.")
+    if slots > rows.image_slots:
         raise UserError(
-            f"Row {row} has an image of {largest} patches and the bucket holds {patches}: lower max_pixels."
+            f"Row {row} needs {slots} image slots and the bucket holds {rows.image_slots}: raise the slots."
+        )
+    largest = max((len(values) for values, _ in example.images), default=0)
+    if largest > rows.patches:
+        raise UserError(
+            f"Row {row} has an image of {largest} patches and the bucket holds {rows.patches}: lower max_pixels."
         )

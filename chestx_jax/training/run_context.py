@@ -14,7 +14,6 @@ from chestx_jax import lexicon, multihost, sharding
 from chestx_jax.config import to_dict
 from chestx_jax.data import pipeline
 from chestx_jax.data.mixture import SourceConfig, read_source
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.inference.loaded_model import allowed_ids
@@ -22,6 +21,7 @@ from chestx_jax.programs.job import Program, programs
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.sharding import make_mesh
+from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.tokens.tokenizer import SpecialIds, load_tokenizer, special_ids, token_bytes
 
 

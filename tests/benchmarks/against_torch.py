@@ -28,7 +28,8 @@ from chestx_jax.model.hf import weights  # noqa: E402
 from chestx_jax.model.qwen_vl import init  # noqa: E402
 from chestx_jax.rollout.engine import generate  # noqa: E402
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary  # noqa: E402
-from chestx_jax.tokens.rows import pack, prompts  # noqa: E402
+from chestx_jax.tokens.patches import ImageSpec  # noqa: E402
+from chestx_jax.tokens.rows import RowsConfig, pack, prompts  # noqa: E402
 from chestx_jax.update.optimizer import OptimizerConfig, optimizer  # noqa: E402
 from chestx_jax.update.state import fresh  # noqa: E402
 from chestx_jax.update.steps import sft_step  # noqa: E402
@@ -82,7 +83,9 @@ def _ours(params, training, asking):
     transform = optimizer(OptimizerConfig(warmup=0.0), 1000)
     allowed = jnp.ones(CONFIG.vocab_size, bool)
     step = jax.jit(lambda state, batch: sft_step(CONFIG, transform, 0.0, 1, state, batch, allowed), donate_argnums=0)
-    batch = jax.tree.map(jnp.asarray, pack([[row] for row in training], LENGTH, 1, FILM[0] * FILM[1]))
+    batch = jax.tree.map(
+        jnp.asarray, pack([[row] for row in training], RowsConfig(LENGTH, 1, FILM[0] * FILM[1]), ImageSpec())
+    )
     held = {"state": fresh(jax.tree.map(jnp.copy, params), transform)}
 
     def train() -> None:
@@ -93,7 +96,8 @@ def _ours(params, training, asking):
     words = Vocabulary(allowed=allowed.at[jnp.asarray([EOS, PAD])].set(False), ends=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
     decode = jax.jit(lambda params, asked: generate(CONFIG, sampling, params, asked, words, jax.random.key(0)))
-    asked = jax.tree.map(jnp.asarray, prompts(asking, len(asking[0].ids), 1, FILM[0] * FILM[1], range(ASKED)))
+    shape = RowsConfig(len(asking[0].ids), 1, FILM[0] * FILM[1])
+    asked = jax.tree.map(jnp.asarray, prompts(asking, shape, range(ASKED), ImageSpec()))
     return train, lambda: jax.block_until_ready(decode(params, asked))
 
 

@@ -23,7 +23,6 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from chestx_jax.config import load_config, to_dataclass
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
 from chestx_jax.planning import report
 from chestx_jax.planning.cost import topology
@@ -33,6 +32,7 @@ from chestx_jax.planning.planner import mesh_of, plan
 from chestx_jax.programs.job import Program, programs
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.sharding import MeshConfig
+from chestx_jax.tokens.rows import RowsConfig
 from tests.benchmarks.timing import median_seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from chestx_jax.data.mixture import Source, SourceConfig, draw, read_source
-from chestx_jax.data.packing import PackedBatches, RowsConfig, fits
+from chestx_jax.data.packing import PackedBatches, fits
 from chestx_jax.data.pipeline import BadRecords, Encoder, prompt_batches, prompts_once, supervised_batches
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
-from chestx_jax.tokens.image import ImageSpec
-from chestx_jax.tokens.rows import Example
+from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import Example, RowsConfig
 from chestx_jax.tokens.tokenizer import load_tokenizer, special_ids, train_tokenizer
 
 ROWS = RowsConfig(length=320, image_slots=3, patches=16)

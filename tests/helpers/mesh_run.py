@@ -16,11 +16,12 @@ import numpy as np
 import optax
 
 from chestx_jax import sharding
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.programs.job import fresh_state, initial, programs
 from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig, SftConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
+from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.types import Rollout
 from chestx_jax.update.optimizer import OptimizerConfig
 from chestx_jax.update.steps import Experience
@@ -54,7 +55,7 @@ def supervised_batch():
     """Eight rows, most with several samples, of unequal numbers of learned tokens."""
     kinds = examples()
     plan = [[kinds[0]], [kinds[2], kinds[3]], [kinds[3], kinds[0]], [kinds[1]]]
-    return tiny_rows.rows.pack([*plan, *plan[::-1]], 64, 3, 120)
+    return tiny_rows.rows.pack([*plan, *plan[::-1]], RowsConfig(64, 3, 120), ImageSpec())
 
 
 def experience():

@@ -7,7 +7,6 @@ attention over packed rows, a head taken in parts, micro-batches, a group's shar
 import json
 import sys
 
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
 from chestx_jax.planning import budget
 from chestx_jax.planning.cost import topology
@@ -15,6 +14,7 @@ from chestx_jax.planning.planner import plan
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
+from chestx_jax.tokens.rows import RowsConfig
 from tests.helpers.paths import ROOT
 
 JOB = JobConfig(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
-from chestx_jax.tokens.image import patch_positions
+from chestx_jax.tokens.patches import patch_positions
 from chestx_jax.tokens.positions import mrope
 from chestx_jax.tokens.rows import Example
 

@@ -6,7 +6,8 @@ import numpy as np
 from chestx_jax.model import qwen_vl
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.tokens import rows
-from chestx_jax.tokens.rows import Example
+from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import Example, RowsConfig
 from chestx_jax.types import Batch, Prompts, Tokens
 from tests.helpers import tiny_models
 from tests.helpers.tiny_models import EOS, FIRST_TEXT, IMAGE_PAD, PAD, VOCABULARY
@@ -35,11 +36,11 @@ def asked() -> list[Example]:
 
 
 def laid_out(examples, length: int = LONG) -> Prompts:
-    return rows.prompts(examples, length, SLOTS, PATCHES, range(len(examples)))
+    return rows.prompts(examples, RowsConfig(length, SLOTS, PATCHES), range(len(examples)), ImageSpec())
 
 
 def packed(plan, length: int) -> Batch:
-    return rows.pack(plan, length, SLOTS, PATCHES)
+    return rows.pack(plan, RowsConfig(length, SLOTS, PATCHES), ImageSpec())
 
 
 def shifted(tokens: Tokens, by: int) -> Tokens:

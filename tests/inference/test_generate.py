@@ -17,7 +17,7 @@ from chestx_jax.inference.loaded_model import allowed_ids, load_model
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
-from chestx_jax.tokens.image import ImageSpec
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import tiny

@@ -34,7 +34,7 @@ from chestx_jax.inference.predict import answer_probability, name_of
 from chestx_jax.lexicon import load
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.recipes import JobConfig
-from chestx_jax.tokens.image import ImageSpec
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from configs import eval as eval_config
 from configs import rl

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from chestx_jax import lexicon, sharding
 from chestx_jax.config import load_config, to_dataclass
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.planning.hlo import parse
@@ -27,6 +26,7 @@ from chestx_jax.programs.job import (
 )
 from chestx_jax.recipes import EvaluationConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.update.steps import Experience
 from tests.helpers import mesh_run, tiny_rows
 from tests.helpers.paths import CONFIGS

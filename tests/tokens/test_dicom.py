@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from chestx_jax.errors import UserError
-from chestx_jax.tokens.image import load_image
+from chestx_jax.tokens.films import load_image
 
 pydicom = pytest.importorskip("pydicom", exc_type=ImportError)
 

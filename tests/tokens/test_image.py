@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from chestx_jax.errors import UserError
-from chestx_jax.tokens.image import ImageSpec, load_image, patch_positions, patches, resized_shape, window_to_uint8
+from chestx_jax.tokens.films import load_image
+from chestx_jax.tokens.patches import ImageSpec, patch_positions, patches, resized_shape
+from chestx_jax.tokens.pixels import window_to_uint8
 
 
 @pytest.fixture(scope="module")

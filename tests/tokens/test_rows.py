@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.errors import UserError
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.positions import mrope
-from chestx_jax.tokens.rows import encode, pack, prompts
+from chestx_jax.tokens.rows import RowsConfig, encode, pack, prompts
 from chestx_jax.tokens.tokenizer import load_tokenizer, special_ids, train_tokenizer
 
 PAD = 9
+SPEC = ImageSpec(patch_size=1)  # patches of six values
 grids_of = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)).map(lambda g: (2 * g[0], 2 * g[1])), max_size=3)
 
 
@@ -88,7 +90,7 @@ def test_encode_weighs_the_target_alone(tokenizer):
 def test_packing_keeps_every_sample_whole(tokenizer, plan):
     rows = [[made(tokenizer, grids, seed=10 * b + i) for i, grids in enumerate(row)] for b, row in enumerate(plan)]
     length = max((sum(len(example.ids) for example in row) for row in rows), default=0) + 3
-    batch = pack(rows, length, image_slots=9, patches=64, patch_values=6)
+    batch = pack(rows, RowsConfig(length, 9, 64), SPEC)
     for b, row in enumerate(rows):
         visual = batch.images.patches[b].reshape(9 * 64 // 4, 4, 6)  # merged tokens in the order the model sees them
         where = batch.images.positions[b].reshape(9 * 64 // 4, 4, 2)
@@ -120,7 +122,7 @@ def test_packing_keeps_every_sample_whole(tokenizer, plan):
 
 def test_prompts_are_rows_of_one(tokenizer):
     examples = [made(tokenizer, [(4, 4)], None), made(tokenizer, [], None)]
-    got = prompts(examples, 200, 1, 16, index=[7, -1], patch_values=6)
+    got = prompts(examples, RowsConfig(200, 1, 16), [7, -1], SPEC)
     assert got.length.tolist() == [len(example.ids) for example in examples]
     assert got.index.tolist() == [7, -1]
     assert (got.tokens.segments.sum(axis=1) == got.length).all()
@@ -129,8 +131,8 @@ def test_prompts_are_rows_of_one(tokenizer):
 def test_what_does_not_fit_is_refused(tokenizer):
     example = made(tokenizer, [(4, 4), (4, 6)])
     with pytest.raises(UserError, match="tokens"):
-        pack([[example]], 10, 2, 24, patch_values=6)
+        pack([[example]], RowsConfig(10, 2, 24), SPEC)
     with pytest.raises(UserError, match="image slots"):
-        pack([[example]], 500, 1, 24, patch_values=6)
+        pack([[example]], RowsConfig(500, 1, 24), SPEC)
     with pytest.raises(UserError, match="24 patches"):
-        pack([[example]], 500, 2, 16, patch_values=6)
+        pack([[example]], RowsConfig(500, 2, 16), SPEC)

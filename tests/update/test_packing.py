@@ -11,6 +11,7 @@ import pytest
 
 from chestx_jax.model.config import with_compute
 from chestx_jax.tokens import rows
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.update.logprobs import token_stats
 from chestx_jax.update.losses import PolicyConfig
 from chestx_jax.update.state import fresh
@@ -50,8 +51,8 @@ differentiate = jax.jit(
 def test_packed_equals_unpacked(params):
     """Four samples, alone in their rows and together in two, images and all: one loss, one gradient."""
     one, two, three, four = examples()
-    alone = rows.pack([[one], [two], [three], [four]], 64, 3, 120)
-    together = rows.pack([[four, one, three], [two]], 96, 3, 120)
+    alone = rows.pack([[one], [two], [three], [four]], rows.RowsConfig(64, 3, 120), ImageSpec())
+    together = rows.pack([[four, one, three], [two]], rows.RowsConfig(96, 3, 120), ImageSpec())
     loss, gradient = differentiate(params, alone, whole(alone))
     packed_loss, packed_gradient = differentiate(params, together, whole(together))
     np.testing.assert_allclose(packed_loss, loss, rtol=1e-6)
@@ -61,7 +62,7 @@ def test_packed_equals_unpacked(params):
 def test_only_weighted_tokens_are_learned(params):
     """The loss is the mean surprise of the weighted tokens given all before them, and of nothing else."""
     one, _, _, four = examples()
-    batch = rows.pack([[one, four]], 64, 3, 120)
+    batch = rows.pack([[one, four]], rows.RowsConfig(64, 3, 120), ImageSpec())
     loss, _ = differentiate(params, batch, whole(batch))
     for place in (0, 4, int(batch.weights[0].nonzero()[0][-1]) + 1):  # prompt, prompt, padding
         assert batch.weights[0, place] == 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from PIL import Image
 
 from chestx_jax.errors import UserError
-from chestx_jax.tokens.image import load_image
+from chestx_jax.tokens.films import load_image
 
 BUDGET = 12_000_000  # bytes of data URLs a page may spend on films
 LADDER = ((168, 70), (168, 45), (112, 45), (84, 35), (56, 30))  # (longer side in pixels, JPEG quality)

@@ -9,10 +9,10 @@ recomputed in the backward pass.
 
 from dataclasses import dataclass
 
-from chestx_jax.data.packing import RowsConfig
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.splash import computed_share, fits_kernel
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, SftConfig
+from chestx_jax.tokens.rows import RowsConfig
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 from chestx_jax.model.qwen_vl import forward, logits
 from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
-from chestx_jax.tokens.rows import pack, prompts
+from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import RowsConfig, pack, prompts
 from tests.golden.make import CASES, NEW, parameters
 from tests.helpers.paths import GOLDEN
 from tests.helpers.tiny_models import EOS, PAD, VOCABULARY, examples, tiny
@@ -25,7 +26,8 @@ def case(request):
 def test_logits_are_the_stored_ones(case):
     config, params, golden = case
     rows = examples()
-    batch = jax.tree.map(jnp.asarray, pack([[row] for row in rows], max(len(row.ids) for row in rows), 3, 120))
+    shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
+    batch = jax.tree.map(jnp.asarray, pack([[row] for row in rows], shape, ImageSpec()))
     run = jax.jit(lambda params: logits(config, params, forward(config, params, batch.tokens, batch.images)))
     scores = np.asarray(run(params))
     for i, row in enumerate(rows):
@@ -35,7 +37,7 @@ def test_logits_are_the_stored_ones(case):
 def test_greedy_tokens_are_the_stored_ones(case):
     config, params, golden = case
     rows = examples()
-    asked = prompts(rows, max(len(row.ids) for row in rows), 3, 120, range(len(rows)))
+    asked = prompts(rows, RowsConfig(max(len(row.ids) for row in rows), 3, 120), range(len(rows)), ImageSpec())
     allowed = np.ones(VOCABULARY, bool)
     allowed[[EOS, PAD]] = False  # transformers was told to go on for all tokens
     vocabulary = Vocabulary(allowed=jnp.asarray(allowed), ends=jnp.asarray([EOS, PAD], jnp.int32))

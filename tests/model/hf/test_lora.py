@@ -18,7 +18,8 @@ from chestx_jax.model import hf, lora
 from chestx_jax.model.config import TuningConfig
 from chestx_jax.model.qwen_vl import forward, init, logits
 from chestx_jax.sharding import MeshConfig, make_mesh
-from chestx_jax.tokens.rows import pack
+from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import RowsConfig, pack
 from chestx_jax.update.optimizer import OptimizerConfig, optimizer
 from chestx_jax.update.state import fresh, state_shapes, state_shardings
 from chestx_jax.update.steps import sft_step
@@ -30,7 +31,7 @@ ADDED = {"attention/q", "attention/v", "mlp/up"}
 
 @pytest.fixture(scope="module")
 def batch():
-    return jax.tree.map(jnp.asarray, pack([[row] for row in examples()], 160, 3, 120))
+    return jax.tree.map(jnp.asarray, pack([[row] for row in examples()], RowsConfig(160, 3, 120), ImageSpec()))
 
 
 @pytest.fixture(scope="module")

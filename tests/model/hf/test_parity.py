@@ -11,7 +11,8 @@ from chestx_jax.model.hf.names import canonical, weights
 from chestx_jax.model.qwen_vl import forward, init, logits
 from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
-from chestx_jax.tokens.rows import pack, prompts
+from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import RowsConfig, pack, prompts
 from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, TOKEN_IDS, example, examples, tiny
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
@@ -59,7 +60,7 @@ def torch_inputs(rows):
 
 def batch_of(rows, extra=0):
     length = max(len(row.ids) for row in rows) + extra
-    return jax.tree.map(jnp.asarray, pack([[row] for row in rows], length, image_slots=3, patches=120))
+    return jax.tree.map(jnp.asarray, pack([[row] for row in rows], RowsConfig(length, 3, 120), ImageSpec()))
 
 
 def our_logits(config, params, batch):
@@ -128,7 +129,8 @@ def test_greedy_tokens_agree(pair):
     config, params, model = pair
     new, count = 64, 20 if config.family == "qwen2_vl" and not config.tied else 6
     rows = examples() + [example([(4, 4), (6, 8)][: 1 + seed % 2], [4, 3, 5 + seed], seed) for seed in range(4, count)]
-    asked = jax.tree.map(jnp.asarray, prompts(rows, max(len(row.ids) for row in rows), 3, 120, range(len(rows))))
+    shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
+    asked = jax.tree.map(jnp.asarray, prompts(rows, shape, range(len(rows)), ImageSpec()))
     ends = Vocabulary(allowed=jnp.ones(config.vocab_size, bool), ends=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=new, group=1)
     run = jax.jit(lambda params, asked: generate(config, sampling, params, asked, ends, jax.random.key(0)))

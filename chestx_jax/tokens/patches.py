@@ -1,16 +1,13 @@
-"""Films to patches: decode, convert, resize, normalise and cut, bit for bit as Qwen2-VL's image processor does."""
+"""Films to patches: resize, normalise and cut, bit for bit as Qwen2-VL's image processor does."""
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
 from chestx_jax.errors import UserError
-
-MAX_PIXELS = 100_000_000  # of a file, before resizing; the largest radiographs have about 20 million
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,11 @@ class ImageSpec:
     min_pixels: int = 56 * 56
     max_pixels: int = 1280 * 28 * 28
 
+    @property
+    def patch_values(self) -> int:
+        """Numbers in a flattened patch: three channels, `temporal_patch_size` frames, its pixels."""
+        return 3 * self.temporal_patch_size * self.patch_size**2
+
     def __post_init__(self) -> None:
         factor = self.patch_size * self.merge_size
         if (self.height is None) != (self.width is None):
@@ -37,66 +39,6 @@ class ImageSpec:
                 raise UserError(f"Image {name} {pixels} is no multiple of patch size × merge size = {factor}.")
         if not 0 < self.min_pixels <= self.max_pixels:
             raise UserError(f"min_pixels {self.min_pixels} and max_pixels {self.max_pixels} are no range.")
-
-
-def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
-    """The film at `path` as RGB. Transparency is laid on white, 16-bit and float films are windowed to 8 bits from
-    their least to their greatest value, orientation tags are ignored; DICOM goes through `tokens/dicom.py`.
-
-    Raises UserError for a file that is missing, no image, cut short, of zero area or implausibly large.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            is_dicom = file.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise UserError(
-            f"The image {path} cannot be opened ({error.strerror}): check the path and image root."
-        ) from error
-    if is_dicom or path.suffix.lower() in (".dcm", ".dicom"):
-        from chestx_jax.tokens.dicom import load_dicom
-
-        return load_dicom(path)
-    try:
-        with Image.open(path) as image:
-            check_area(path, *image.size)
-            return to_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise UserError(f"The image {path} has more than {MAX_PIXELS:,} pixels: shrink it first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise UserError(f"The image {path} cannot be decoded ({error}): replace the file.") from error
-
-
-def check_area(path: Path, width: int, height: int) -> None:
-    """Raise UserError for an image of no area or of more than `MAX_PIXELS`."""
-    if width <= 0 or height <= 0:
-        raise UserError(f"The image {path} is {width}×{height} pixels: replace the file.")
-    if width * height > MAX_PIXELS:
-        raise UserError(f"The image {path} is {width}×{height} pixels, more than {MAX_PIXELS:,}: shrink or discard it.")
-
-
-def to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """An open PIL image of any mode as RGB."""
-    if image.mode.startswith(("I", "F")):  # PIL would clip these at 255 instead of scaling them
-        return np.repeat(window_to_uint8(np.asarray(image))[..., None], 3, axis=-1)
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
-
-
-def window_to_uint8(
-    values: np.ndarray, low: float | None = None, high: float | None = None
-) -> UInt8[np.ndarray, "H W"]:
-    """Grey values scaled linearly so that `low` is 0 and `high` is 255 (default: the least and greatest value).
-    A film of one value becomes black."""
-    values = np.nan_to_num(np.asarray(values, np.float64))
-    low = values.min() if low is None else low
-    high = values.max() if high is None else high
-    if high <= low:
-        return np.zeros(values.shape, np.uint8)
-    return np.rint((np.clip(values, low, high) - low) * (255.0 / (high - low))).astype(np.uint8)
 
 
 def resized_shape(height: int, width: int, spec: ImageSpec) -> tuple[int, int]:
