@@ -37,6 +37,16 @@ hypothesis.settings.register_profile("chestx", deadline=None, derandomize=bool(o
 hypothesis.settings.load_profile("chestx")
 
 
+# The slowest files first, so that no worker is left alone with one at the end.
+SLOWEST = ("training/test_kill", "update/test_packing", "programs/", "update/", "eval/test_commands", "inference/", "rewards/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders the tests by `SLOWEST`; those of one file stay in their order."""
+    rank = lambda item: next((i for i, part in enumerate(SLOWEST) if part in item.nodeid), len(SLOWEST))  # noqa: E731
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """The folder of real development data, which the repository does not hold; tests that need it skip without it."""
