@@ -38,7 +38,15 @@ hypothesis.settings.load_profile("chestx")
 
 
 # The slowest files first, so that no worker is left alone with one at the end.
-SLOWEST = ("training/test_kill", "update/test_packing", "programs/", "update/", "eval/test_commands", "inference/", "rewards/")
+SLOWEST = (
+    "training/test_kill",
+    "update/test_packing",
+    "programs/",
+    "update/",
+    "eval/test_commands",
+    "inference/",
+    "rewards/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
