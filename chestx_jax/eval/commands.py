@@ -13,7 +13,7 @@ from chestx_jax.eval.predictions.accuracy import outcomes
 from chestx_jax.eval.predictions.records import raw_records, read_good_predictions
 from chestx_jax.eval.report.tables import aligned
 from chestx_jax.eval.statistics.audit import audit, record_remarks
-from chestx_jax.eval.statistics.bootstrap import interval
+from chestx_jax.eval.statistics.intervals import mean_interval
 
 Say = Callable[[str], None]
 
@@ -108,7 +108,7 @@ def _open_answers(path: str, say: Say) -> dict[str, Any]:
     if not found:
         return {}
     labels, rates = ([o.f1 for o in outcomes(found)], rated(found, say))
-    return {"open": len(found), "label_f1": interval(labels).mean, "ratescore": interval(rates).mean}
+    return {"open": len(found), "label_f1": mean_interval(labels).mean, "ratescore": mean_interval(rates).mean}
 
 
 def _unparsed(file: Mapping[str, Any]) -> list[str]:

@@ -1,78 +1,88 @@
-"""Runs side by side: one table, paired differences, one page, LaTeX and CSV."""
+"""Finished runs side by side: one table, paired differences, one page, LaTeX and CSV."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.eval.evaluate import baseline_table
+from chestx_jax.errors import UserError
 from chestx_jax.eval.judges.ratescore import rated
 from chestx_jax.eval.predictions.records import Prediction, read_good_predictions
-from chestx_jax.eval.report.html import write_report
-from chestx_jax.eval.report.tables import comparison_table, csv_table, difference_table, latex_table
-from chestx_jax.eval.statistics.scores import Evaluation, compare, evaluate_predictions
-from chestx_jax.files import write_json, write_text
+from chestx_jax.eval.report.tables import closing_tables, csv_table, latex_table
+from chestx_jax.eval.results import read_scores, training_curves, write_results
+from chestx_jax.eval.statistics.comparison import JOB_MODELS, compare_models
+from chestx_jax.files import write_text
 from chestx_jax.lexicon import load
 
-Say = Callable[[str], None]
 
+def compare_runs(places: Sequence[str], out: Path, log: Callable[[str], None]) -> dict[str, Any]:
+    """Scores the predictions at `places` again and sets the models side by side on one page in `out`.
 
-def compare_runs(places: Sequence[str], out: Path, say: Say) -> dict[str, Any]:
-    """Runs that `--out` wrote, or files of predictions, side by side: the table, the paired differences of neighbours
-    on the items both answered, the accuracies without the film, one page in `out`."""
-    lexicon = load()
-    found = dict(zip(_names(places), (_read(place, say) for place in places), strict=True))
-    evaluations = {
-        name: evaluate_predictions(predictions, lexicon, rates=rated(predictions, say))
-        for name, predictions in found.items()
-    }
-    say(comparison_table(evaluations))
-    differences = {f"{b} - {a}": _difference(evaluations, a, b, say) for a, b in pairwise(evaluations)}
-    blind = next((rows for rows in map(_baselines, places) if rows), {})
-    if blind:
-        say(baseline_table(blind))
-    document = {
-        "models": {name: e.to_json() for name, e in evaluations.items()},
-        "differences": {
-            name: {row: {m: asdict(d) for m, d in cells.items()} for row, cells in table.items()}
-            for name, table in differences.items()
-        },
-        "baselines": blind,
-    }
-    pages = {name: (found[name], evaluations[name]) for name in evaluations}
-    notes = {"Without the film": baseline_table(blind)} if blind else {}
-    write_report(out / "report.html", pages, " against ".join(evaluations), notes)
-    write_text(out / "table.tex", latex_table(evaluations))
-    write_text(out / "table.csv", csv_table(evaluations))
-    write_json(out / "scores.json", document)
+    A place is a folder that `--out` wrote, the workdir of a training job (each model that it has tested, with the
+    job's training curves), or a file of predictions. Neighbours are compared on the items both answered.
+
+    Raises:
+      UserError: a place holds no predictions, or a file cannot be read.
+    """
+    files = prediction_files(places)
+    predictions = {name: _readable_predictions(path, log) for name, path in files.items()}
+    ratescores = {name: rated(answers, log) for name, answers in predictions.items()}
+    scores = next((document for document in map(read_scores, places) if document), {})
+    guessers = scores.get("blind_baselines", {}).get("guessers", {})
+    comparison = compare_models(predictions, load(), guessers, ratescores=ratescores)
+    log(closing_tables(comparison))
+    document = write_results(
+        out,
+        comparison,
+        title=" against ".join(files),
+        asked=scores.get("run", {}).get("asked") if len(places) == 1 else None,
+        curves=_curves(places),
+    )
+    write_text(out / "table.tex", latex_table(comparison.evaluations))
+    write_text(out / "table.csv", csv_table(comparison.evaluations))
     return document
 
 
-def _names(places: Sequence[str]) -> list[str]:
-    """The last part of each place, or all of it where two are alike."""
-    names = [Path(place).name for place in places]
-    return names if len(set(names)) == len(names) else [str(place) for place in places]
+def prediction_files(places: Sequence[str]) -> dict[str, Path]:
+    """Model name -> its file of predictions, in the order of the places.
+
+    A model is called after its folder or file; one of several models of a job after both, where there are more places.
+    """
+    files: dict[str, Path] = {}
+    for label, place in zip(_labels(places), map(Path, places), strict=True):
+        tests = sorted((place / "test").glob("*.jsonl"), key=_job_order)
+        if place.is_dir() and tests and not (place / "predictions.jsonl").exists():
+            files |= {path.stem if len(places) == 1 else f"{label}/{path.stem}": path for path in tests}
+        else:
+            files[label] = place / "predictions.jsonl" if place.is_dir() else place
+    for path in files.values():
+        if not path.exists():
+            raise UserError(f"{path} does not exist: --compare takes folders that --out or a job wrote, or predictions")
+    return files
 
 
-def _read(place: str, say: Say) -> list[Prediction]:
-    path = Path(place) / "predictions.jsonl" if Path(place).is_dir() else Path(place)
-    found, problems = read_good_predictions(path)
+def _labels(places: Sequence[str]) -> list[str]:
+    """The last part of each place (without a file's ending), or all of it where two are alike."""
+    labels = [Path(place).name if Path(place).is_dir() else Path(place).stem for place in places]
+    return labels if len(set(labels)) == len(labels) else [str(place) for place in places]
+
+
+def _job_order(path: Path) -> tuple[int, str]:
+    known = path.stem in JOB_MODELS
+    return (JOB_MODELS.index(path.stem) if known else len(JOB_MODELS), path.stem)
+
+
+def _readable_predictions(path: Path, log: Callable[[str], None]) -> list[Prediction]:
+    predictions, problems = read_good_predictions(path)
     for problem in problems:
-        say(f"left out: {problem}")
-    return found
+        log(f"left out: {problem}")
+    return predictions
 
 
-def _difference(evaluations: Mapping[str, Evaluation], first: str, second: str, say: Say) -> dict[str, Any]:
-    table = compare(evaluations[first], evaluations[second])
-    say(difference_table(f"{second} - {first}", table) if table else f"{second} and {first} share no item")
-    return table
-
-
-def _baselines(place: str) -> dict[str, Any]:
-    """What the run's own scores.json says of guessing without the film; nothing for a file of predictions."""
-    try:
-        return json.loads((Path(place) / "scores.json").read_text(encoding="utf-8"))["baselines"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _curves(places: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The training curves of the jobs among the places; of several jobs with the job's name before the stage's."""
+    several = len(places) > 1
+    return {
+        f"{label}/{stage}" if several else stage: records
+        for label, place in zip(_labels(places), places, strict=True)
+        for stage, records in training_curves(place).items()
+    }

@@ -14,7 +14,7 @@ from chestx_jax.eval.judges.lexicon_judge import Judgement, judge_all
 from chestx_jax.eval.judges.llm_judge import Usage, estimate
 from chestx_jax.eval.predictions.records import Prediction, from_record, raw_records
 from chestx_jax.eval.report.tables import aligned
-from chestx_jax.eval.statistics.bootstrap import interval
+from chestx_jax.eval.statistics.intervals import share_interval
 from chestx_jax.files import write_json_lines
 from chestx_jax.lexicon import load
 
@@ -34,13 +34,13 @@ def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> d
         sound = iter(judge_all([record for record in records if isinstance(record, Prediction)], lexicon))
         judged = [next(sound) if isinstance(record, Prediction) else None for record in records]
         values = {term: [getattr(j, term) if j else None for j in judged] for term in (*judgements.TERMS, "radrscore")}
-        around = {term: interval(found) for term, found in values.items()}
+        intervals = {term: share_interval(found) for term, found in values.items()}
         malformed = sum(j is None for j in judged)
         files.append({
             "file": str(path), "n": len(judged), "n_valid": len(judged) - malformed, "malformed": malformed,
-            **{term: found.mean for term, found in around.items()},
-            "scored": {term: found.n for term, found in around.items()},
-            "intervals": {term: [found.low, found.high] for term, found in around.items()},
+            **{term: found.mean for term, found in intervals.items()},
+            "scored": {term: found.n for term, found in intervals.items()},
+            "intervals": {term: [found.low, found.high] for term, found in intervals.items()},
         })  # fmt: skip
         for record, judgement in zip(records, judged, strict=True):
             lines.append({"index": len(lines), "file": str(path), **_item(record, judgement)})

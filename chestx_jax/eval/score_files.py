@@ -9,7 +9,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.official import FAMILIES, family_of, official
 from chestx_jax.eval.answers.parsing import Verdict, strict
 from chestx_jax.eval.predictions.records import raw_records, text_of
-from chestx_jax.eval.statistics.bootstrap import interval
+from chestx_jax.eval.statistics.intervals import share_interval
 
 RULES = ("official", "strict")
 COUNTS = ("n", "n_valid", "n_correct", "unparsed")
@@ -70,7 +70,7 @@ def _row(verdicts: Sequence[Verdict], rule: str) -> dict[str, Any]:
         if v.reason:
             reasons[v.reason] = reasons.get(v.reason, 0) + 1
     undecided = next((reason for reason in reasons if "scored by" in reason and reasons[reason] == n), "")
-    around = interval([float(v.correct) for v in verdicts])
+    interval = share_interval([float(v.correct) for v in verdicts])
     return {
         "n": n,
         "n_valid": valid,
@@ -78,7 +78,7 @@ def _row(verdicts: Sequence[Verdict], rule: str) -> dict[str, Any]:
         # The release prints 0 where nothing was valid; a rule of ours says it has no number.
         "accuracy": None if undecided else correct / valid if valid else (0.0 if rule == "official" else None),
         "accuracy_all": None if undecided or not n else correct / n,
-        "interval_all": None if undecided else [around.low, around.high],
+        "interval_all": None if undecided else [interval.low, interval.high],
         "unparsed": n - valid,
         "reasons": reasons,
         **({"reason": undecided} if undecided else {}),

@@ -14,7 +14,7 @@ from chestx_jax.data.schema import Sample
 from chestx_jax.endpoint.client import parse_model
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
-from chestx_jax.eval.evaluate import evaluate, wanted
+from chestx_jax.eval.evaluate import evaluate, read_eval_samples
 from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.eval.predictions.resume import Predict
 from chestx_jax.inference import remote
@@ -114,7 +114,7 @@ def run(config: EvalConfig, model: str, out: Path) -> int:
     """Evaluates `model` into `out`: an endpoint, or a checkpoint held on the devices of all processes."""
     first = multihost.is_primary()
     say: Callable[[str], None] = print if first else lambda text: None
-    samples = wanted(config, say)
+    samples = read_eval_samples(config, say)
     if model.startswith("openai:"):
         if not first:
             return 0  # one process is enough to ask an endpoint
@@ -134,7 +134,7 @@ def run(config: EvalConfig, model: str, out: Path) -> int:
         ask = coordinate(samples, own)
     name = name_of(model) + (" without films" if config.blind else "")
     document = evaluate(config, samples, name, ask, out, load(), print)
-    return 0 if document["complete"] else 3
+    return 0 if document["run"]["complete"] else 3
 
 
 def name_of(model: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from chestx_jax import checkpoint, files, multihost
@@ -11,7 +11,12 @@ from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.data.reader import read_samples
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
+from chestx_jax.eval.evaluate import first_per_task
 from chestx_jax.eval.predictions.records import Prediction
+from chestx_jax.eval.report.tables import closing_tables
+from chestx_jax.eval.results import training_curves, write_results
+from chestx_jax.eval.statistics.blind_baselines import fitted_baselines
+from chestx_jax.eval.statistics.comparison import compare_models
 from chestx_jax.export import export_model
 from chestx_jax.inference.answer import answers
 from chestx_jax.inference.multihost import predict_on_all_processes
@@ -22,7 +27,6 @@ from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from chestx_jax.training import grpo, sft
-from chestx_jax.training.conclude import conclude
 from chestx_jax.training.run_context import RunContext, make_context
 
 
@@ -41,21 +45,44 @@ def run(job: JobConfig, workdir: Path) -> None:
     same_configuration(job, workdir)
     context = make_context(job, workdir)
     first = supervised(context, job.init)
-    tested: dict[str, list[Prediction]] = {}
+    predictions: dict[str, list[Prediction]] = {}
+    tables = ""
     if job.evaluation and job.evaluation.blind and isinstance(job.init, SftConfig):
         blind = supervised(context, job.init, blind=True)
-        tested["blind"] = answered_test(context, "blind", blind, blind=True)
+        predictions["blind"] = answered_test(context, "blind", blind, blind=True)
+        tables = refresh_results(context, predictions)
     if job.evaluation:
-        tested["SFT"] = answered_test(context, "SFT", first)
+        predictions["SFT"] = answered_test(context, "SFT", first)
+        tables = refresh_results(context, predictions)
     last = policy(context, first) if job.grpo else first
     if job.evaluation and job.grpo:
-        tested["GRPO"] = answered_test(context, "GRPO", last)
+        predictions["GRPO"] = answered_test(context, "GRPO", last)
+        tables = refresh_results(context, predictions)
     export(context, last)
-    if job.evaluation and multihost.is_primary():
-        seen = [sample for source in training_sources(job) for sample in context.samples(source)]
-        asked = limited(context.samples(job.evaluation.source), job.evaluation.limit)
-        print(conclude(workdir, tested, seen, asked, context.lexicon), flush=True)
+    if tables:
+        print(tables, flush=True)
     print(f"done in {time.monotonic() - started:.0f} s; the model is in {workdir / 'hf'}", flush=True)
+
+
+def refresh_results(context: RunContext, predictions: Mapping[str, Sequence[Prediction]]) -> str:
+    """Writes `scores.json` and `report.html` with the models tested so far; returns the closing tables, on the primary
+    process alone."""
+    job = context.job
+    if not multihost.is_primary() or job.evaluation is None:
+        return ""
+    train = [sample for source in training_sources(job) for sample in context.samples(source)]
+    samples = first_per_task(context.samples(job.evaluation.source), job.evaluation.limit)
+    comparison = compare_models(predictions, context.lexicon, fitted_baselines(train, samples))
+    planned = ("SFT", "GRPO") if job.grpo else ("SFT",)
+    write_results(
+        context.workdir,
+        comparison,
+        title=f"Test of {context.workdir.resolve().name}",
+        asked=len(samples),
+        awaited=[name for name in planned if name not in predictions],
+        curves=training_curves(context.workdir),
+    )
+    return closing_tables(comparison)
 
 
 def same_configuration(job: JobConfig, workdir: Path) -> None:
@@ -147,7 +174,7 @@ def answered_test(context: RunContext, name: str, where: str, blind: bool = Fals
     config = context.job.evaluation
     assert config is not None
     begun = time.monotonic()
-    samples = limited(context.samples(config.source), config.limit)
+    samples = first_per_task(context.samples(config.source), config.limit)
 
     def predict(missing: Sequence[Sample]) -> Iterator[Prediction]:
         return answers(context, config, weights(context, where), missing, blind) if missing else iter(())
@@ -160,17 +187,6 @@ def answered_test(context: RunContext, name: str, where: str, blind: bool = Fals
 def training_sources(job: JobConfig) -> tuple[SourceConfig, ...]:
     """What the first stage learns its answers from; nothing where it is a checkpoint."""
     return job.init.sources if isinstance(job.init, SftConfig) else ()
-
-
-def limited(samples, limit: int):
-    """At most `limit` records of each task, the first ones; 0: all."""
-    counts: dict[str, int] = {}
-    kept = []
-    for sample in samples:
-        counts[sample.task] = counts.get(sample.task, 0) + 1
-        if not limit or counts[sample.task] <= limit:
-            kept.append(sample)
-    return kept
 
 
 def export(context: RunContext, where: str) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from test_eval_page import prediction
 
 from chestx_jax.eval.report.html import write_report
-from chestx_jax.eval.statistics.scores import evaluate_predictions
+from chestx_jax.eval.statistics.comparison import compare_models
 from chestx_jax.lexicon import load
+from tests.eval.report.test_page import CURVES, RUN, prediction
 from tests.helpers import browser as chromium
 
 SAYS = "<think> There is pulmonary edema. A pleural effusion is seen on the left. The heart is large. </think>" * 3
@@ -25,14 +25,14 @@ SAYS = "<think> There is pulmonary edema. A pleural effusion is seen on the left
 def main(items: int) -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
-        folder, found = Path(name), []
+        folder, predictions = Path(name), []
         for number in range(items):
             film = folder / f"{number}.png"
             Image.fromarray(rng.normal(120, 40, (112, 112)).clip(0, 255).astype(np.uint8)).save(film)
-            found.append(prediction(number, f"{SAYS}<answer> A </answer>", str(film)))
-        evaluation = evaluate_predictions(found, load())
+            predictions.append(prediction(number, f"{SAYS}<answer> A </answer>", str(film)))
+        comparison = compare_models({"SFT": predictions, "GRPO": predictions}, load(), {})
         path = folder / "large.html"
-        write_report(path, {"SFT": (found, evaluation), "GRPO": (found, evaluation)})
+        write_report(path, comparison, "Large", RUN, CURVES)
         with chromium.browser() as page:
             started = time.monotonic()
             page.open(path.as_uri())

@@ -201,8 +201,8 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
     lost = 2 if how == signal.SIGKILL else 0  # replies on their way when the process died
     assert sum(count - 1 for count in log.answered.values()) <= lost
     scores = json.loads((out / "scores.json").read_text())
-    assert scores["complete"]
-    assert scores["tasks"]["binary"]["metrics"]["accuracy"]["mean"] == 1.0
+    assert scores["run"]["complete"]
+    assert scores["models"]["tiny"]["tasks"]["binary"]["metrics"]["accuracy"]["mean"] == 1.0
     assert (out / "report.html").exists()
 
 

@@ -24,7 +24,7 @@ from chestx_jax.eval.evaluate import evaluate
 from chestx_jax.eval.judges.ratescore import rated, scores
 from chestx_jax.eval.predictions.accuracy import outcomes
 from chestx_jax.eval.predictions.records import Prediction, from_sample, read_predictions
-from chestx_jax.eval.report.tables import comparison_table
+from chestx_jax.eval.report.tables import task_rows
 from chestx_jax.eval.statistics.breakdown import by_label, calibration
 from chestx_jax.eval.statistics.scores import evaluate_predictions
 from chestx_jax.export import export_model
@@ -89,7 +89,8 @@ def test_a_checkpoint_through_the_door_alone_and_on_two_processes(workdir, asked
     assert all(p.truncated and p.tokens == 8 for p in first)
     assert (alone / "report.html").read_text().startswith("<!doctype html>")
     scores = json.loads((alone / "scores.json").read_text())
-    assert (scores["asked"], scores["answered"], scores["complete"]) == (5, 4, False)
+    (name,) = scores["models"]
+    assert scores["run"].items() >= {"asked": 5, "answered": {name: 4}, "complete": False}.items()
 
     together.mkdir()  # two processes go on where another was killed; the checkpoint needs no word on its tokenizer
     written = (alone / "predictions.jsonl").read_text().splitlines()
@@ -100,8 +101,9 @@ def test_a_checkpoint_through_the_door_alone_and_on_two_processes(workdir, asked
     same = [replace(p, probability=None, model="") for p in read_predictions(together / "predictions.jsonl")]
     assert same == [replace(p, probability=None, model="") for p in first]
     again = json.loads((together / "scores.json").read_text())
-    assert again["tasks"] == scores["tasks"]
-    assert (again["answered"], again["complete"]) == (4, False)
+    ((again_name, model),) = again["models"].items()
+    assert model["tasks"] == scores["models"][name]["tasks"]
+    assert again["run"].items() >= {"asked": 5, "answered": {again_name: 4}, "complete": False}.items()
 
 
 def test_a_full_disk_ends_with_a_table_and_is_gone_on_from(asked, tmp_path):
@@ -125,7 +127,7 @@ def test_a_full_disk_ends_with_a_table_and_is_gone_on_from(asked, tmp_path):
 
     document = evaluate(config, samples, "m", rest, tmp_path, load(), said.append)
     assert handed == [sample.id for sample in samples[1:]]
-    assert document["complete"]
+    assert document["run"]["complete"]
 
 
 def test_the_run_that_a_checkpoint_comes_from(workdir, tmp_path):
@@ -230,14 +232,14 @@ def package(monkeypatch, scorer):
 
 def test_ratescore_is_in_the_tables_where_it_is_installed(monkeypatch):
     package(monkeypatch, Scorer)
-    found = evaluate_predictions(OPEN_ANSWERS, load(), rates=rated(OPEN_ANSWERS, pytest.fail))
+    found = evaluate_predictions(OPEN_ANSWERS, load(), ratescores=rated(OPEN_ANSWERS, pytest.fail))
     assert found.mean("anomaly", "ratescore") == 0.5
     assert found.mean("binary", "ratescore") is None
-    assert "RaTEScore" in comparison_table({"model": found})
+    assert "RaTEScore" in task_rows({"model": found})[0]
     package(monkeypatch, None)
-    without = evaluate_predictions(OPEN_ANSWERS, load(), rates=rated(OPEN_ANSWERS, pytest.fail))
-    assert "RaTEScore" not in comparison_table({"model": without})
-    assert "label F1" in comparison_table({"model": without})
+    without = evaluate_predictions(OPEN_ANSWERS, load(), ratescores=rated(OPEN_ANSWERS, pytest.fail))
+    assert "RaTEScore" not in task_rows({"model": without})[0]
+    assert "label F1" in task_rows({"model": without})[0]
 
 
 def test_ratescore_without_its_weights_is_said_and_left_out(monkeypatch):

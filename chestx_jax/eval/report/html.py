@@ -8,7 +8,6 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -18,75 +17,70 @@ from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.report.tables import (
     HEADINGS,
-    PERCENT,
-    ROWS,
-    calibration_table,
+    ROW_NAMES,
+    Rows,
+    blind_rows,
+    calibration_rows,
     cell,
-    delta,
-    label_table,
-    source_table,
+    difference_rows,
+    grouped,
+    known_metrics,
+    label_rows,
+    source_rows,
 )
 from chestx_jax.eval.report.thumbnails import data_urls
-from chestx_jax.eval.statistics.bootstrap import Interval
-from chestx_jax.eval.statistics.scores import LENGTHS, METRICS, Evaluation, Item, compare
+from chestx_jax.eval.statistics.comparison import Comparison
+from chestx_jax.eval.statistics.intervals import Interval
+from chestx_jax.eval.statistics.scores import SHARES, Evaluation, Item
 from chestx_jax.files import write_text
 
-Models = Mapping[str, tuple[Sequence[Prediction], Evaluation]]
+Curves = Mapping[str, Sequence[Mapping[str, Any]]]
 SHOWN = ("factuality", "completeness", "effectiveness", "ground_truth_factuality", "f1", "ratescore")
 
 
-def write_report(
-    path: str | Path, models: Models, title: str = "Evaluation", notes: Mapping[str, str] | None = None
-) -> None:
-    """Writes the page, whole or not at all.
-
-    Args:
-      path: of the HTML file.
-      models: name -> (predictions, their evaluation), in the order they are shown.
-      notes: further sections as plain text, heading -> preformatted text (image-free baselines, problems met).
-    """
-    path = Path(path)
-    write_text(path, page(models, title, notes or {}))
+def write_report(path: str | Path, comparison: Comparison, title: str, run: Mapping[str, Any], curves: Curves) -> None:
+    """Writes the page, whole or not at all; `run` and `curves` as in `eval.results`."""
+    write_text(path, page(comparison, title, run, curves))
 
 
-def page(models: Models, title: str, notes: Mapping[str, str]) -> str:
+def page(comparison: Comparison, title: str, run: Mapping[str, Any], curves: Curves) -> str:
     """The page as text."""
     folder = files("chestx_jax.eval.report")
     read = lambda name: (folder / name).read_text(encoding="utf-8")  # noqa: E731
-    evaluations = {name: evaluation for name, (_, evaluation) in models.items()}
-    counts = ", ".join(f"{name}: {len(predictions)} items" for name, (predictions, _) in models.items())
+    counts = ", ".join(f"{name}: {len(predictions)} items" for name, predictions in comparison.predictions.items())
+    tables = {
+        "By source": source_rows(comparison.evaluations),
+        "Without the film": blind_rows(comparison),
+        "By label": label_rows(comparison.evaluations),
+        "Calibration of the answer's probability": calibration_rows(comparison.evaluations),
+    }
     return Template(read("page.html")).substitute(
         title=escape(title),
         subtitle=escape(counts),
         css=read("page.css"),
         js=read("page.js"),
-        overview=_overview(evaluations) + _differences(evaluations),
-        notes="".join(_note(heading, text) for heading, text in {**_breakdowns(evaluations), **notes}.items()),
-        data=_script_json(page_data(models)),
+        overview=_overview(comparison.evaluations) + _differences(comparison),
+        notes="".join(_section(heading, rows) for heading, rows in tables.items() if len(rows) > 1),
+        data=_script_json(page_data(comparison)),
     )
 
 
-def _breakdowns(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
-    """By source where there are several, by label, and how sure the models were of what they answered."""
-    several = len({source for evaluation in evaluations.values() for source in evaluation.sources}) > 1
-    labels = any(evaluation.labels for evaluation in evaluations.values())
-    sure = any(evaluation.calibration for evaluation in evaluations.values())
-    return {
-        heading: table(evaluations)
-        for heading, table, wanted in (
-            ("By source", source_table, several),
-            ("By label", label_table, labels),
-            ("Calibration of the answer's probability", calibration_table, sure),
-        )
-        if wanted
-    }
+def _section(heading: str, rows: Rows) -> str:
+    return f'<section><h2>{escape(heading)}</h2><div class="scroll">{_table(grouped(rows))}</div></section>\n'
 
 
-def page_data(models: Models) -> dict[str, Any]:
+def _table(rows: Rows, caption: str = "") -> str:
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows[1:])
+    caption = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def page_data(comparison: Comparison) -> dict[str, Any]:
     """What the item browser shows: every item in order of first appearance, films once each."""
     items: dict[Hashable, dict[str, Any]] = {}
-    for name, (predictions, evaluation) in models.items():
-        for prediction, item in zip(predictions, evaluation.items, strict=True):
+    for name, evaluation in comparison.evaluations.items():
+        for prediction, item in zip(comparison.predictions[name], evaluation.items, strict=True):
             entry = items.setdefault(item.key, _entry(prediction))
             entry["models"][name] = _answer(prediction, item)
     urls = data_urls(film for entry in items.values() for film in entry["films"])
@@ -94,7 +88,7 @@ def page_data(models: Models) -> dict[str, Any]:
     for entry in items.values():
         entry["films"] = [keys.get(film, "") for film in entry["films"]]
     films = {keys[film]: url for film, url in urls.items()}
-    return {"models": list(models), "items": list(items.values()), "films": films}
+    return {"models": list(comparison.evaluations), "items": list(items.values()), "films": films}
 
 
 def _entry(prediction: Prediction) -> dict[str, Any]:
@@ -142,15 +136,13 @@ def _script_json(value: Any) -> str:
 
 
 def _overview(evaluations: Mapping[str, Evaluation]) -> str:
-    metrics = [
-        m for m in (*METRICS, *LENGTHS) if any(e.rows["all"].metrics[m].mean is not None for e in evaluations.values())
-    ]
+    metrics = known_metrics(evaluations)
     head = "".join(
         f'<th scope="col">{escape(text)}</th>' for text in ("task", "model", "n", "unparsed", "refused", "cut")
     )
     head += "".join(f'<th scope="col">{escape(HEADINGS[metric])}</th>' for metric in metrics)
     tops = {metric: _top(evaluations, metric) for metric in metrics}
-    body = "".join(_overview_rows(evaluations, row, metrics, tops) for row in ROWS)
+    body = "".join(_overview_rows(evaluations, row, metrics, tops) for row in ROW_NAMES)
     caption = (
         "<caption>Every task family; “closed” is the macro average over the closed families. Films of RSNA and SIIM "
         "beside others count by source alone.</caption>"
@@ -177,7 +169,7 @@ def _overview_rows(
 
 def _top(evaluations: Mapping[str, Evaluation], metric: str) -> float:
     """Full length of a metric's bars: 1 for shares, the largest bound for counts."""
-    if metric in PERCENT:
+    if metric in SHARES:
         return 1.0
     return (
         max((r.metrics[metric].high or 0.0 for e in evaluations.values() for r in e.rows.values()), default=1.0) or 1.0
@@ -197,25 +189,10 @@ def _bar_cell(metric: str, value: Interval, top: float) -> str:
     return f'<td class="number">{escape(cell(metric, value))}{svg}</td>'
 
 
-def _differences(evaluations: Mapping[str, Evaluation]) -> str:
+def _differences(comparison: Comparison) -> str:
     """Each model against the one before it, on the items both answered."""
-    names = list(evaluations)
-    sections = []
-    for first, second in pairwise(names):
-        table = compare(evaluations[first], evaluations[second])
-        metrics = [m for m in (*METRICS, *LENGTHS) if any(row[m].n for row in table.values())]
-        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("task", *(HEADINGS[m] for m in metrics)))
-        rows = "".join(
-            f'<tr><th scope="row">{row}</th>'
-            + "".join(f"<td>{escape(delta(m, cells[m]))}</td>" for m in metrics)
-            + "</tr>"
-            for row, cells in table.items()
-        )
-        words = f"{second} minus {first}, paired on common items: points, 95 % interval, p"
-        html = f"<caption>{escape(words)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-        sections.append(f'<div class="scroll"><table>{html}</table></div>')
-    return "".join(sections)
-
-
-def _note(heading: str, text: str) -> str:
-    return f'<section><h2>{escape(heading)}</h2><div class="scroll"><pre>{escape(text)}</pre></div></section>\n'
+    captions = {name: f"{name}, paired on common items: points, 95 % interval, p" for name in comparison.changes}
+    return "".join(
+        f'<div class="scroll">{_table(difference_rows("task", table), captions[name])}</div>'
+        for name, table in comparison.changes.items()
+    )

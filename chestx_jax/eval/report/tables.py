@@ -1,22 +1,27 @@
-"""The same rows as console text, CSV and LaTeX: one line per task family and model, percent with 95 % intervals."""
+"""The tables of a comparison as rows of cells (header first), and rows as console text, CSV and LaTeX."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from chestx_jax.eval.statistics.bootstrap import Difference, Interval
-from chestx_jax.eval.statistics.scores import LENGTHS, METRICS, Evaluation, Row
+from chestx_jax.eval.statistics.blind_baselines import GUESSERS
+from chestx_jax.eval.statistics.comparison import BLIND, Comparison
+from chestx_jax.eval.statistics.intervals import Difference, Interval
+from chestx_jax.eval.statistics.scores import METRICS, SHARES, Evaluation, Row
 from chestx_jax.types import TASKS
 
-ROWS = (*TASKS, "closed", "all")
-PERCENT = tuple(metric for metric in METRICS if metric != "claims")
+Evaluations = Mapping[str, Evaluation]
+Rows = list[list[str]]
+ROW_NAMES = (*TASKS, "closed", "all")
+# Of the tables a run prints; its page has all metrics.
+PRINTED = ("accuracy", "f1", "ratescore", "factuality", "completeness", "radrscore", "ground_truth_factuality", "words")
 HEADINGS = {
     "accuracy": "accuracy",
     "f1": "label F1",
     "ratescore": "RaTEScore",
     "factuality": "factuality",
-    "completeness": "complete",
-    "effectiveness": "effective",
+    "completeness": "completeness",
+    "effectiveness": "effectiveness",
     "radrscore": "RadRScore",
     "ground_truth_factuality": "ground-truth factuality",
     "claims": "claims",
@@ -29,81 +34,116 @@ def cell(metric: str, value: Interval) -> str:
     """A mean with its interval, `83.7 [79.4, 87.8]`; a dash where there is none."""
     if value.mean is None:
         return "–"
-    scale = 100 if metric in PERCENT else 1
-    mean, low, high = (scale * number for number in (value.mean, value.low or 0.0, value.high or 0.0))
+    mean, low, high = (scale(metric) * number for number in (value.mean, value.low or 0.0, value.high or 0.0))
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def comparison_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = (*METRICS, *LENGTHS)) -> str:
-    """Models side by side, family by family, as aligned text; metrics no model has a value for are left out."""
-    shown = [m for m in metrics if _known(evaluations, m)]
-    header = ["task", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in shown)]
-    lines = [[row, *line] for row in ROWS for line in _lines(evaluations, row, shown)]
-    return aligned([header, *_grouped(lines)])
-
-
-def source_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Accuracy, factuality and counts by where the films come from, so that other centres stand apart."""
-    metrics = [m for m in ("accuracy", "factuality", "completeness") if _known(evaluations, m)]
-    header = ["source", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in metrics)]
-    names = sorted({name for evaluation in evaluations.values() for name in evaluation.sources})
-    rows = [
-        [source, name, *_counts(e.sources[source]), *(cell(m, e.sources[source].metrics[m]) for m in metrics)]
-        for source in names
-        for name, e in evaluations.items()
-        if source in e.sources
-    ]
-    return aligned([header, *_grouped(rows)])
-
-
-def label_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Yes/no questions and open answers by label: percent, a dash where nothing counts."""
-    asked, named = ("sensitivity", "specificity"), ("recall", "precision")
-    percent = lambda value: "–" if value is None else f"{100 * value:.0f}"  # noqa: E731
-    rows = []
-    for label in sorted({label for evaluation in evaluations.values() for label in evaluation.labels}):
-        for name, evaluation in evaluations.items():
-            if row := evaluation.labels.get(label):
-                first = [str(row["asked"]), *(percent(row[key]) for key in asked)]
-                rows.append([label, name, *first, str(row["named"]), *(percent(row[key]) for key in named)])
-    return aligned([["label", "model", "asked", *asked, "open", *named], *_grouped(rows)])
-
-
-def calibration_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """How sure each model was of its answers and how often it was right, in tenths of the probability it gave them:
-    Brier score and expected calibration error (0: as often right as it says)."""
-    rows = []
-    for name, evaluation in evaluations.items():
-        if found := evaluation.calibration:
-            rows.append(
-                [name, "all", str(found["n"]), f"Brier {found['brier']:.3f}", f"error {found['expected_error']:.3f}"]
-            )
-            for i, part in enumerate(found["bins"]):
-                if part["n"]:
-                    shares = (f"{100 * part[key]:.0f}" for key in ("said", "right"))
-                    rows.append(["", f"{i / 10:.1f}–{(i + 1) / 10:.1f}", str(part["n"]), *shares])
-    return aligned([["model", "probability", "n", "said %", "right %"], *rows])
-
-
-def difference_table(name: str, table: Mapping[str, Mapping[str, Difference]]) -> str:
-    """Paired differences (points, 95 % interval, p) of two models, families down and metrics across."""
-    metrics = [m for m in (*METRICS, *LENGTHS) if any(m in row and row[m].n for row in table.values())]
-    lines = [
-        [row, str(max(d.n for d in cells.values())), *(delta(m, cells[m]) for m in metrics)]
-        for row, cells in table.items()
-    ]
-    return aligned([[name, "n", *(HEADINGS[m] for m in metrics)], *lines])
 
 
 def delta(metric: str, value: Difference) -> str:
     """A paired difference, `+3.1 [+0.4, +5.8] p=0.021`."""
     if value.mean is None or value.low is None or value.high is None:
         return "–"
-    scale = 100 if metric in PERCENT else 1
-    return f"{scale * value.mean:+.1f} [{scale * value.low:+.1f}, {scale * value.high:+.1f}] p={value.p:.3f}"
+    mean, low, high = (scale(metric) * number for number in (value.mean, value.low, value.high))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] p={value.p:.3f}"
 
 
-def csv_table(evaluations: Mapping[str, Evaluation]) -> str:
+def scale(metric: str) -> int:
+    """What a metric is multiplied with to be shown: shares are percent."""
+    return 100 if metric in SHARES else 1
+
+
+def closing_tables(comparison: Comparison) -> str:
+    """All that a run prints at its end: scores by task and by source, what is had without the film, the changes."""
+    evaluations = comparison.evaluations
+    tables = [aligned(grouped(task_rows(evaluations, PRINTED)))]
+    if len({source for evaluation in evaluations.values() for source in evaluation.sources}) > 1:
+        tables.append(aligned(grouped(source_rows(evaluations))))
+    if comparison.guessers or comparison.blind_accuracy:
+        heading = "accuracy without the film (percent), and how many points above the best of it each model is"
+        tables.append(f"{heading}\n{aligned(blind_rows(comparison))}")
+    tables += [aligned(difference_rows(name, table, PRINTED)) for name, table in comparison.changes.items()]
+    return "\n".join(tables)
+
+
+def task_rows(evaluations: Evaluations, metrics: Sequence[str] = METRICS) -> Rows:
+    """Models side by side, family by family; metrics that no model has a value for are left out."""
+    metrics = [m for m in known_metrics(evaluations) if m in metrics]
+    header = ["task", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in metrics)]
+    return [header, *_score_rows({name: e.rows for name, e in evaluations.items()}, ROW_NAMES, metrics)]
+
+
+def source_rows(evaluations: Evaluations) -> Rows:
+    """Accuracy, factuality and counts by where the films come from, so that other centres stand apart."""
+    metrics = [m for m in ("accuracy", "factuality", "completeness") if m in known_metrics(evaluations)]
+    header = ["source", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in metrics)]
+    sources = sorted({source for evaluation in evaluations.values() for source in evaluation.sources})
+    return [header, *_score_rows({name: e.sources for name, e in evaluations.items()}, sources, metrics)]
+
+
+def blind_rows(comparison: Comparison) -> Rows:
+    """Accuracy without the film by task: of each guesser, of the model trained blind, the best of these (percent); and
+    how many points each model is above the best."""
+    guessers, best, models = comparison.guessers, comparison.blind_accuracy, comparison.sighted
+    blind_model = comparison.evaluations.get(BLIND)
+    rows = []
+    for task in dict.fromkeys((*(t for t in TASKS if t in guessers), *best)):
+        guessed = [_percent(guessers.get(task, {}).get(guesser)) for guesser in GUESSERS]
+        trained = [_percent(blind_model.mean(task, "accuracy"))] if blind_model else []
+        rows.append(
+            [task, *guessed, *trained, _percent(best.get(task)), *(_above(comparison, m, task) for m in models)]
+        )
+    trained_heading = ["blind model"] if blind_model else []
+    return [["task", *GUESSERS, *trained_heading, "best", *(f"{name} above" for name in models)], *rows]
+
+
+def label_rows(evaluations: Evaluations) -> Rows:
+    """Yes/no questions and open answers by label: percent, a dash where nothing counts."""
+    columns = ("asked", "sensitivity", "specificity", "named", "recall", "precision")
+    labels = sorted({label for evaluation in evaluations.values() for label in evaluation.labels})
+    rows = [
+        [label, name, *(str(row[key]) if key in ("asked", "named") else _percent(row[key], 0) for key in columns)]
+        for label in labels
+        for name, evaluation in evaluations.items()
+        if (row := evaluation.labels.get(label))
+    ]
+    return [["label", "model", *columns], *rows]
+
+
+def calibration_rows(evaluations: Evaluations) -> Rows:
+    """How sure each model was of its answers and how often it was right, overall and in tenths of the probability it
+    gave them: Brier score and expected calibration error (0: as often right as it says)."""
+    rows = []
+    for name, evaluation in evaluations.items():
+        if not (calibration := evaluation.calibration):
+            continue
+        rows.append(
+            [
+                name,
+                "all",
+                str(calibration["n"]),
+                "–",
+                "–",
+                *(f"{calibration[k]:.3f}" for k in ("brier", "expected_error")),
+            ]
+        )
+        for i, tenth in enumerate(calibration["bins"]):
+            if tenth["n"]:
+                shares = [_percent(tenth[key], 0) for key in ("probability", "accuracy")]
+                rows.append([name, f"{i / 10:.1f}–{(i + 1) / 10:.1f}", str(tenth["n"]), *shares, "", ""])
+    header = ["model", "probability", "n", "mean probability", "accuracy", "Brier score", "calibration error"]
+    return [header, *rows]
+
+
+def difference_rows(name: str, table: Mapping[str, Mapping[str, Difference]], metrics: Sequence[str] = METRICS) -> Rows:
+    """Paired differences (points, 95 % interval, p) of two models, families down and metrics across."""
+    metrics = [m for m in metrics if any(m in row and row[m].n for row in table.values())]
+    rows = [
+        [row, str(max(d.n for d in cells.values())), *(delta(m, cells[m]) for m in metrics)]
+        for row, cells in table.items()
+    ]
+    return [[name, "n", *(HEADINGS[m] for m in metrics)], *rows]
+
+
+def csv_table(evaluations: Evaluations) -> str:
     """One line per model, row and metric: `model,row,metric,mean,low,high,n` in fractions."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -115,52 +155,64 @@ def csv_table(evaluations: Mapping[str, Evaluation]) -> str:
     return out.getvalue()
 
 
-def latex_table(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = METRICS[:7]) -> str:
+def latex_table(evaluations: Evaluations) -> str:
     r"""A `booktabs` tabular: families down, models within, percent with the interval as sub- and superscript."""
-    shown = [m for m in metrics if _known(evaluations, m)]
-    lines = [r"\begin{tabular}{ll" + "r" * (len(shown) + 1) + "}", r"\toprule"]
-    lines.append(" & ".join(["Task", "Model", "$n$", *(_latex(HEADINGS[m]) for m in shown)]) + r" \\")
-    for row in ROWS:
+    metrics = [m for m in known_metrics(evaluations) if m in SHARES and m != "ground_truth_factuality"]
+    lines = [r"\begin{tabular}{ll" + "r" * (len(metrics) + 1) + "}", r"\toprule"]
+    lines.append(" & ".join(["Task", "Model", "$n$", *(_latex(HEADINGS[m]) for m in metrics)]) + r" \\")
+    for row in ROW_NAMES:
         present = [(name, e.rows[row]) for name, e in evaluations.items() if row in e.rows]
         lines += [r"\midrule"] if present else []
         for name, values in present:
-            cells = [_latex_cell(m, values.metrics[m]) for m in shown]
+            cells = [_latex_cell(m, values.metrics[m]) for m in metrics]
             lines.append(" & ".join([row, _latex(name), str(values.n), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, a rule under the header; the first two columns to the left."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [[text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(line, widths, strict=True))]
-              for line in lines]  # fmt: skip
-    rows = ["  ".join(line).rstrip() for line in padded]
-    return "\n".join([rows[0], "  ".join("─" * width for width in widths), *rows[1:]]) + "\n"
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    padded = [[text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))]
+              for row in rows]  # fmt: skip
+    lines = ["  ".join(row).rstrip() for row in padded]
+    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]]) + "\n"
 
 
-def _lines(evaluations: Mapping[str, Evaluation], row: str, metrics: Sequence[str]) -> list[list[str]]:
-    found = [(name, e.rows[row]) for name, e in evaluations.items() if row in e.rows]
-    return [[name, *_counts(r), *(cell(m, r.metrics[m]) for m in metrics)] for name, r in found]
+def grouped(rows: Sequence[Sequence[str]]) -> Rows:
+    """The first cell once per group of rows that share it."""
+    return [["" if i and rows[i - 1][0] == row[0] else row[0], *row[1:]] for i, row in enumerate(rows)]
 
 
-def _counts(row: Row) -> list[str]:
-    return [str(count) for count in (row.n, row.n - row.parsed, row.refused, row.truncated)]
+def known_metrics(evaluations: Evaluations) -> list[str]:
+    """The metrics that some model has a value for."""
+    return [m for m in METRICS if any(e.rows["all"].metrics[m].mean is not None for e in evaluations.values())]
 
 
-def _known(evaluations: Mapping[str, Evaluation], metric: str) -> bool:
-    return any(evaluation.rows["all"].metrics[metric].mean is not None for evaluation in evaluations.values())
+def _score_rows(scores: Mapping[str, Mapping[str, Row]], names: Sequence[str], metrics: Sequence[str]) -> Rows:
+    """One row per name (a task, a source) and model: counts, then the metrics with their intervals."""
+    rows = []
+    for name in names:
+        for model, model_rows in scores.items():
+            if row := model_rows.get(name):
+                counts = [str(count) for count in (row.n, row.n - row.parsed, row.refused, row.truncated)]
+                rows.append([name, model, *counts, *(cell(m, row.metrics[m]) for m in metrics)])
+    return rows
 
 
-def _grouped(lines: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The family's name once per group."""
-    return [["" if i and lines[i - 1][0] == line[0] else line[0], *line[1:]] for i, line in enumerate(lines)]
+def _above(comparison: Comparison, model: str, task: str) -> str:
+    accuracy, blind = comparison.evaluations[model].mean(task, "accuracy"), comparison.blind_accuracy.get(task)
+    return "–" if accuracy is None or blind is None else f"{100 * (accuracy - blind):+.1f}"
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{100 * share:.{digits}f}"
 
 
 def _latex_cell(metric: str, value: Interval) -> str:
     if value.mean is None or value.low is None or value.high is None:
         return "--"
-    scale = 100 if metric in PERCENT else 1
-    return f"${scale * value.mean:.1f}_{{{scale * value.low:.1f}}}^{{{scale * value.high:.1f}}}$"
+    mean, low, high = (scale(metric) * number for number in (value.mean, value.low, value.high))
+    return f"${mean:.1f}_{{{low:.1f}}}^{{{high:.1f}}}$"
 
 
 def _latex(text: str) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 from chestx_jax.data.schema import options
 from chestx_jax.eval.answers.parsing import bare_answer
 from chestx_jax.eval.predictions.records import Prediction
-from chestx_jax.eval.statistics.blind_baselines import cross_fitted
+from chestx_jax.eval.statistics.blind_baselines import cross_fitted_baselines
 
-ENOUGH = 20  # items below which a cross-fitted guesser says nothing
+MIN_ITEMS = 20  # fewer say nothing of a cross-fitted guesser
 
 
 def audit(items: Sequence[Prediction]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def audit(items: Sequence[Prediction]) -> dict[str, Any]:
       three baselines over all closed items; `repeated_films`: share of items whose film another item shows too;
       `repeated_ids`: items beyond the first of their id and question; `remarks` in words.
     """
-    fitted = cross_fitted(items)
+    fitted = cross_fitted_baselines(items)
     tasks = {task: _row([item for item in items if item.task == task], row) for task, row in fitted.items()}
     films = Counter(image for item in items for image in set(item.images))
     repeated = sum(any(films[image] > 1 for image in item.images) for item in items)
@@ -38,20 +38,20 @@ def audit(items: Sequence[Prediction]) -> dict[str, Any]:
 
 def record_remarks(records: Sequence[Any]) -> list[str]:
     """What a reader should know of a file before trusting its score: repeated ids, several models mixed."""
-    found = [record for record in records if isinstance(record, Mapping)]
-    ids = Counter(str(r["item_id"]) + str(r.get("question")) for r in found if r.get("item_id"))
+    records = [record for record in records if isinstance(record, Mapping)]
+    ids = Counter(str(r["item_id"]) + str(r.get("question")) for r in records if r.get("item_id"))
     repeated = sum(count - 1 for count in ids.values())
-    models = {str(r["model"]) for r in found if r.get("model")}
-    echoed = sum(str(r.get("pred", "")).lstrip().startswith(("system\n", "user\n")) for r in found)
-    said = sum(bool(r.get("pred")) for r in found)
+    models = {str(r["model"]) for r in records if r.get("model")}
+    echoed = sum(str(r.get("pred", "")).lstrip().startswith(("system\n", "user\n")) for r in records)
+    answered = sum(bool(r.get("pred")) for r in records)
     remarks = []
     if repeated:
         remarks.append(f"{repeated} records repeat the item_id and question of an earlier one; each is counted")
-    if len(models) > 1 or (0 < echoed < said):
+    if len(models) > 1 or (0 < echoed < answered):
         why = (
             f"the field model names {len(models)}"
             if len(models) > 1
-            else f"{echoed} of {said} echo their chat, the rest do not"
+            else f"{echoed} of {answered} echo their chat, the rest do not"
         )
         remarks.append(f"records of several models seem to be mixed: {why}")
     return remarks
@@ -61,8 +61,8 @@ def _row(items: Sequence[Prediction], fitted: Mapping[str, float]) -> dict[str, 
     closed = [item for item in items if options(item.question)]
     chance = sum(1 / len(options(item.question)) for item in closed) / len(closed) if closed else None
     majority = Counter(bare_answer(item.answer) for item in items).most_common(1)[0][1] / len(items)
-    names = {"letter": "letter", "label": "prior", "order": "order", "combined": "combined", "f1": "f1"}
-    guessed = {names[key]: value for key, value in fitted.items() if key in names}
+    columns = {"letter": "letter", "label": "prior", "order": "order", "combined": "combined", "f1": "f1"}
+    guessed = {columns[key]: value for key, value in fitted.items() if key in columns}
     best = max((value for key, value in guessed.items() if key != "f1"), default=None)
     return {"n": len(items), "chance": chance, "majority": majority, **guessed, "blind": best}
 
@@ -75,7 +75,7 @@ def _over_closed(tasks: Mapping[str, Mapping[str, Any]], kind: str) -> float | N
 
 
 def _remarks(task: str, row: Mapping[str, Any]) -> list[str]:
-    if row["n"] < ENOUGH:
+    if row["n"] < MIN_ITEMS:
         return [f"{task}: {row['n']} items are too few to say what can be guessed"]
     if row["chance"] is None or row["blind"] - row["chance"] < 0.1:
         return []

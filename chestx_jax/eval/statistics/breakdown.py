@@ -17,9 +17,9 @@ def by_label(predictions: Sequence[Prediction], outcomes: Sequence[Outcome]) -> 
 
     A share is None where nothing counts towards it; labels nobody asked for or named are left out.
     """
-    asked = [pair for pair in zip(predictions, outcomes, strict=True) if pair[0].task == "binary"]
-    named = [pair for pair in zip(predictions, outcomes, strict=True) if pair[0].task == "anomaly"]
-    rows = {label: {**_asked(label, asked), **_named(label, named)} for label in LABELS}
+    yes_no = [pair for pair in zip(predictions, outcomes, strict=True) if pair[0].task == "binary"]
+    open_ones = [pair for pair in zip(predictions, outcomes, strict=True) if pair[0].task == "anomaly"]
+    rows = {label: {**_yes_no_shares(label, yes_no), **_open_shares(label, open_ones)} for label in LABELS}
     return {label: row for label, row in rows.items() if row["asked"] or row["named"]}
 
 
@@ -33,26 +33,22 @@ def calibration(predictions: Sequence[Prediction], outcomes: Sequence[Outcome]) 
     if not pairs:
         return None
     bins: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
-    for said, right in pairs:
-        bins[min(BINS - 1, int(said * BINS))].append((said, right))
-    rows = [{"n": len(b), "said": _mean([s for s, _ in b]), "right": _mean([r for _, r in b])} for b in bins]
-    error = sum(abs(sum(said - right for said, right in b)) for b in bins) / len(pairs)
-    return {"n": len(pairs), "brier": _mean([(s - r) ** 2 for s, r in pairs]), "expected_error": error, "bins": rows}
+    for probability, right in pairs:
+        bins[min(BINS - 1, int(probability * BINS))].append((probability, right))
+    rows = [{"n": len(b), "probability": _mean([p for p, _ in b]), "accuracy": _mean([r for _, r in b])} for b in bins]
+    error = sum(abs(sum(probability - right for probability, right in b)) for b in bins) / len(pairs)
+    return {"n": len(pairs), "brier": _mean([(p - r) ** 2 for p, r in pairs]), "expected_error": error, "bins": rows}
 
 
-def _asked(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
+def _yes_no_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
     """Yes/no questions whose words name the label."""
-    own = [(p, o) for p, o in pairs if label.lower() in p.question.partition("Options:")[0].lower()]
-    yes = [(p, o) for p, o in own if options(p.question).get(bare_answer(p.answer), "").strip().lower() == "yes"]
-    no = [(p, o) for p, o in own if options(p.question).get(bare_answer(p.answer), "").strip().lower() == "no"]
-    return {
-        "asked": len(own),
-        "sensitivity": _mean([float(o.correct) for _, o in yes]),
-        "specificity": _mean([float(o.correct) for _, o in no]),
-    }
+    asked = [(p, o) for p, o in pairs if label.lower() in p.question.partition("Options:")[0].lower()]
+    gold = [options(p.question).get(bare_answer(p.answer), "").strip().lower() for p, _ in asked]
+    correct = lambda answer: [float(o.correct) for (_, o), g in zip(asked, gold, strict=True) if g == answer]  # noqa: E731
+    return {"asked": len(asked), "sensitivity": _mean(correct("yes")), "specificity": _mean(correct("no"))}
 
 
-def _named(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
+def _open_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
     """Open answers that name the label, or should."""
     name = label.lower()
     gold = [name in label_set(bare_answer(p.answer)) for p, _ in pairs]

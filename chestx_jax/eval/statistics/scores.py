@@ -10,14 +10,15 @@ from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.judges.lexicon_judge import Judgement, judge_all
 from chestx_jax.eval.predictions.accuracy import Outcome, outcome
 from chestx_jax.eval.predictions.records import Prediction, keys
-from chestx_jax.eval.statistics.bootstrap import Difference, Interval, interval, paired
 from chestx_jax.eval.statistics.breakdown import by_label, calibration
+from chestx_jax.eval.statistics.intervals import Difference, Interval, mean_interval, paired_difference, share_interval
 from chestx_jax.lexicon import Lexicon
 from chestx_jax.types import TASKS
 
 RADRSCORE = ("factuality", "completeness", "effectiveness", "radrscore")
-METRICS = ("accuracy", "f1", "ratescore", *RADRSCORE, "ground_truth_factuality", "claims")
-LENGTHS = ("words", "tokens")
+SHARES = ("accuracy", "f1", "ratescore", *RADRSCORE, "ground_truth_factuality")  # in [0, 1]
+COUNTS = ("claims", "words", "tokens")
+METRICS = (*SHARES, *COUNTS)
 CENTRES_APART = ("rsna", "siim")  # the cross-centre sets, which test whether a model travels
 CLOSED = ("binary", "single", "multiple", "temporal")
 
@@ -48,7 +49,7 @@ class Item:
             return float(self.outcome.correct)
         if metric == "f1":
             return self.outcome.f1
-        if metric in ("ratescore", *LENGTHS):
+        if metric in ("ratescore", "words", "tokens"):
             return getattr(self, metric)
         return getattr(self.judgement, metric)
 
@@ -79,9 +80,13 @@ class Evaluation:
     calibration: Mapping[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
-        """The rows alone as plain JSON; items travel in the predictions file."""
-        breakdown = {"labels": dict(self.labels), "calibration": self.calibration}
-        return {"tasks": _plain(self.rows), "sources": _plain(self.sources), **breakdown}
+        """The rows as plain JSON; items are in the file of predictions."""
+        return {
+            "tasks": {name: asdict(row) for name, row in self.rows.items()},
+            "sources": {name: asdict(row) for name, row in self.sources.items()},
+            "labels": dict(self.labels),
+            "calibration": self.calibration,
+        }
 
     def mean(self, row: str, metric: str) -> float | None:
         """A cell of the table; None where the row or the metric is missing."""
@@ -89,7 +94,7 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    predictions: Sequence[Prediction], lexicon: Lexicon, seed: int = 0, rates: Sequence[float | None] | None = None
+    predictions: Sequence[Prediction], lexicon: Lexicon, seed: int = 0, ratescores: Sequence[float | None] | None = None
 ) -> Evaluation:
     """Scores predictions with the strict answer rule and the offline judge.
 
@@ -97,68 +102,72 @@ def evaluate_predictions(
       predictions: one model's answers; repeated samples are scored each on their own.
       lexicon: what `chestx_jax.lexicon` extracts findings with.
       seed: of the bootstrap.
-      rates: the RaTEScore of each prediction, None where it has none (see `eval.ratescore`).
+      ratescores: the RaTEScore of each prediction, None where it has none (see `eval.judges.ratescore`).
     """
     judgements = judge_all(predictions, lexicon)
-    rates = rates or [None] * len(predictions)
-    items = tuple(map(_item, keys(predictions), predictions, judgements, rates))
+    items = tuple(map(_item, keys(predictions), predictions, judgements, ratescores or [None] * len(predictions)))
     main = _main(items)
-    by_task = {task: [i for i in main if i.task == task] for task in TASKS}
-    rows = {task: _row(found, seed) for task, found in by_task.items() if found}
-    closed = [task for task in CLOSED if task in rows]
+    by_task = {task: [item for item in main if item.task == task] for task in TASKS}
+    rows = {task: _row(task_items, seed) for task, task_items in by_task.items() if task_items}
+    closed = [rows[task] for task in CLOSED if task in rows]
     if closed:
-        rows["closed"] = _macro([rows[task] for task in closed])
+        rows["closed"] = _macro(closed)
     rows["all"] = _row(main, seed)
-    sources = {source: _row([i for i in items if i.source == source], seed) for source in _sources(items)}
-    found = [item.outcome for item in items]
-    return Evaluation(items, rows, sources, by_label(predictions, found), calibration(predictions, found))
+    names = sorted({item.source for item in items})
+    sources = {name: _row([item for item in items if item.source == name], seed) for name in names}
+    outcomes = [item.outcome for item in items]
+    return Evaluation(items, rows, sources, by_label(predictions, outcomes), calibration(predictions, outcomes))
 
 
-def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, dict[str, Difference]]:
+def paired_differences(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, dict[str, Difference]]:
     """Second minus first on the samples both answered: {row: {metric: Difference}} for each family, and `all`."""
     table = {}
     for row in (*TASKS, "all"):
-        pairs = [{i.key: i for i in _main(side.items) if row in ("all", i.task)} for side in (first, second)]
-        if not pairs[0].keys() & pairs[1].keys():
+        one, other = ({i.key: i for i in _main(side.items) if row in ("all", i.task)} for side in (first, second))
+        if not one.keys() & other.keys():
             continue
-        films = {key: item.film for key, item in pairs[0].items()}
-        values = lambda side, metric: {key: item.value(metric) for key, item in side.items()}  # noqa: E731
-        table[row] = {m: paired(values(pairs[0], m), values(pairs[1], m), seed, films) for m in (*METRICS, *LENGTHS)}
+        films = {key: item.film for key, item in one.items()}
+        table[row] = {m: paired_difference(_values(one, m), _values(other, m), seed, films) for m in METRICS}
     return table
 
 
-def _item(key: Hashable, prediction: Prediction, judgement: Judgement, rate: float | None) -> Item:
-    words = len(reasoning_text(prediction.pred).split())
+def _values(items: Mapping[Hashable, Item], metric: str) -> dict[Hashable, float | None]:
+    return {key: item.value(metric) for key, item in items.items()}
+
+
+def _item(key: Hashable, prediction: Prediction, judgement: Judgement, ratescore: float | None) -> Item:
     return Item(
-        key,
-        prediction.images or (prediction.sample_id,),
-        prediction.task,
-        prediction.source,
-        outcome(prediction),
-        judgement,
-        rate,
-        words,
-        prediction.tokens,
-        prediction.truncated,
+        key=key,
+        film=prediction.images or (prediction.sample_id,),
+        task=prediction.task,
+        source=prediction.source,
+        outcome=outcome(prediction),
+        judgement=judgement,
+        ratescore=ratescore,
+        words=len(reasoning_text(prediction.pred).split()),
+        tokens=prediction.tokens,
+        truncated=prediction.truncated,
     )
 
 
 def _row(items: Sequence[Item], seed: int) -> Row:
     films = [item.film for item in items]
-    metrics = {m: interval([item.value(m) for item in items], seed, films) for m in (*METRICS, *LENGTHS)}
-    return Row(len(items), *_counts(items), metrics)
+    values = {metric: [item.value(metric) for item in items] for metric in METRICS}
+    reasons = [item.outcome.reason for item in items]
+    return Row(
+        n=len(items),
+        parsed=sum(item.outcome.parsed for item in items),
+        truncated=sum(item.truncated for item in items),
+        empty=reasons.count("empty"),
+        refused=reasons.count("refused"),
+        metrics={metric: share_interval(values[metric], seed, films) for metric in SHARES}
+        | {metric: mean_interval(values[metric], seed, films) for metric in COUNTS},
+    )
 
 
 def _main(items: Sequence[Item]) -> Sequence[Item]:
     """The items of the rows by task: all but those of centres apart, if there are others."""
     return [item for item in items if not item.apart] or items
-
-
-def _counts(items: Sequence[Item]) -> tuple[int, int, int, int]:
-    """How many parsed, truncated, empty and refused."""
-    parsed, truncated = sum(item.outcome.parsed for item in items), sum(item.truncated for item in items)
-    empty, refused = (sum(item.outcome.reason == reason for item in items) for reason in ("empty", "refused"))
-    return parsed, truncated, empty, refused
 
 
 def _macro(rows: Sequence[Row]) -> Row:
@@ -169,20 +178,14 @@ def _macro(rows: Sequence[Row]) -> Row:
 
 
 def _macro_interval(parts: Sequence[Interval]) -> Interval:
+    """Interval of the mean of independent means, from the distances of each mean to its bounds (Zou and Donner 2008,
+    Stat Med 27:1693)."""
     known = [part for part in parts if part.mean is not None]
     if not known:
         return Interval(None, None, None, 0)
     mean = float(np.mean([part.mean for part in known]))
-    reach = [
-        float(np.sqrt(sum((part.mean - getattr(part, end)) ** 2 for part in known))) / len(known)
-        for end in ("low", "high")
-    ]
-    return Interval(mean, mean - reach[0], mean + reach[1], sum(part.n for part in known))
-
-
-def _sources(items: Sequence[Item]) -> list[str]:
-    return sorted({item.source for item in items})
-
-
-def _plain(rows: Mapping[str, Row]) -> dict[str, Any]:
-    return {name: asdict(row) for name, row in rows.items()}
+    below, above = (
+        float(np.sqrt(sum((part.mean - getattr(part, bound)) ** 2 for part in known))) / len(known)
+        for bound in ("low", "high")
+    )
+    return Interval(mean, mean - below, mean + above, sum(part.n for part in known))

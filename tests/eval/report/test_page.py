@@ -10,11 +10,16 @@ from PIL import Image
 
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.report.html import page, page_data, write_report
-from chestx_jax.eval.statistics.scores import evaluate_predictions
+from chestx_jax.eval.statistics.comparison import compare_models
 from chestx_jax.lexicon import load
 from tests.helpers import browser as chromium
 
 QUESTION = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
+RUN = {"asked": 120, "answered": {"SFT": 120, "GRPO": 120}, "awaited": [], "complete": True, "config": {}}
+CURVES = {
+    "sft": [{"step": step, "loss": 2 / step} for step in range(1, 50)] + [{"step": 49, "validation_loss": 0.1}],
+    "grpo": [{"step": step, "loss": 0.0, "reward/total/mean": step / 90, "kl": 0.01 * step} for step in range(1, 90)],
+}
 NASTY = "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"></script>"
 
 
@@ -49,12 +54,11 @@ def models(tmp_path_factory):
         second.append(prediction(number, says, str(film), truncated=number == 5))
     second[7] = prediction(7, f"<think> {NASTY} There is pulmonary edema. </think><answer> A", str(folder / "7.png"))
     second[8] = prediction(8, "", str(folder / "missing.png"))
-    lexicon = load()
-    return {name: (found, evaluate_predictions(found, lexicon)) for name, found in (("SFT", first), ("GRPO", second))}
+    return compare_models({"SFT": first, "GRPO": second}, load(), {"binary": {"letter": 0.5, "n": 60}})
 
 
 def test_the_page_holds_everything_and_nothing_that_runs(models):
-    html = page(models, "Phantom & friends", {"Notes": NASTY})
+    html = page(models, "Phantom & friends", RUN, {NASTY: [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]})
     assert "Phantom &amp; friends" in html
     assert "<script>document" not in html
     assert "onerror=" not in html.replace("\\u003cimg src=x onerror=", "").replace("&lt;img src=x onerror=", "")
@@ -76,7 +80,7 @@ def test_marks_stand_on_the_words_they_are_about(models):
 
 
 def test_the_file_is_whole_or_absent(models, tmp_path):
-    write_report(tmp_path / "report.html", models)
+    write_report(tmp_path / "report.html", models, "Test", RUN, {})
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text().rstrip().endswith("</html>")
 
@@ -87,7 +91,7 @@ needs_browser = pytest.mark.skipif(not chromium.available(), reason="chromium an
 @pytest.fixture(scope="module")
 def opened(models, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(path, models, "Phantom test")
+    write_report(path, models, "Phantom test", RUN, CURVES)
     with chromium.browser() as page:
         page.open(path.as_uri())
         page.until("return document.documentElement.dataset.ready")
@@ -193,7 +197,6 @@ def test_an_item_weighs_little(tmp_path):
     sizes = []
     for count in (50, 100):
         path, some = tmp_path / f"{count}.html", found[:count]
-        evaluation = evaluate_predictions(some, load())
-        write_report(path, {"SFT": (some, evaluation), "GRPO": (some, evaluation)})
+        write_report(path, compare_models({"SFT": some, "GRPO": some}, load(), {}), "Many", RUN, {})
         sizes.append(path.stat().st_size)
     assert (sizes[1] - sizes[0]) / 50 < 10_000

@@ -1,7 +1,6 @@
 """Rows, intervals and baselines: what the numbers mean, on cases whose answers are known."""
 
 import json
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +12,8 @@ from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.report import tables
 from chestx_jax.eval.statistics import blind_baselines
 from chestx_jax.eval.statistics.audit import audit, record_remarks
-from chestx_jax.eval.statistics.bootstrap import interval, paired
-from chestx_jax.eval.statistics.scores import compare, evaluate_predictions
+from chestx_jax.eval.statistics.intervals import mean_interval, paired_difference, share_interval, wilson
+from chestx_jax.eval.statistics.scores import evaluate_predictions, paired_differences
 from chestx_jax.lexicon import load
 
 YES_NO = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
@@ -100,18 +99,19 @@ def test_rows_count_families_and_average_them_alike():
 def test_tables_show_every_model_and_escape_latex():
     found = [prediction("There is edema.", number=n) for n in range(4)]
     both = {"blind_1": evaluate_predictions(found, load()), "SFT": evaluate_predictions(found[:2], load())}
-    text = tables.comparison_table(both)
+    text = tables.aligned(tables.task_rows(both))
     assert "blind_1" in text
-    assert "100.0 [100.0, 100.0]" in text
+    assert "100.0 [51.0, 100.0]" in text
     assert r"blind\_1" in tables.latex_table(both)
     assert tables.csv_table(both).splitlines()[0] == "model,row,metric,mean,low,high,n"
-    assert "p=1.000" in tables.difference_table("SFT - blind", compare(both["blind_1"], both["SFT"]))
+    differences = paired_differences(both["blind_1"], both["SFT"])
+    assert "p=1.000" in tables.aligned(tables.difference_rows("SFT minus blind_1", differences))
 
 
 def test_comparison_uses_common_samples_only():
     first = evaluate_predictions([prediction("x", "B", number=n) for n in range(10)], load())
     second = evaluate_predictions([prediction("x", "A", number=n) for n in range(5, 15)], load())
-    difference = compare(first, second)["binary"]["accuracy"]
+    difference = paired_differences(first, second)["binary"]["accuracy"]
     assert (difference.n, difference.mean) == (5, 1.0)
 
 
@@ -125,27 +125,29 @@ def test_other_centres_stand_apart_unless_they_are_alone():
     assert {source: row.n for source, row in both.sources.items()} == {"mimic": 4, "siim_binary_test_option": 2}
     alone = evaluate_predictions(asked("siim_binary_test_option", "AB"), load())
     assert alone.rows["binary"].n == 2
-    assert compare(both, both)["binary"]["accuracy"].n == 4
+    assert paired_differences(both, both)["binary"]["accuracy"].n == 4
 
 
 def test_calibration_is_shown_in_tenths():
     found = [prediction("x", "AB"[n % 2], number=n, probability=0.95 if n % 2 else 0.05) for n in range(10)]
-    text = tables.calibration_table({"SFT": evaluate_predictions(found, load())})
-    assert re.search(r"SFT +all +10 +Brier 0\.90\d +error 0\.950", text)
-    assert re.search(r"0\.9–1\.0 +5 +95 +0\b", text)
+    rows = tables.calibration_rows({"SFT": evaluate_predictions(found, load())})
+    assert rows[1] == ["SFT", "all", "10", "–", "–", "0.903", "0.950"]
+    assert rows[-1] == ["SFT", "0.9–1.0", "5", "95", "0", "", ""]
 
 
 def test_records_that_repeat_an_id_are_compared_each_with_its_own():
     first = evaluate_predictions([prediction("x", answer, number=1) for answer in "BBA"], load())
     second = evaluate_predictions([prediction("x", answer, number=1) for answer in "AAA"], load())
-    difference = compare(first, second)["binary"]["accuracy"]
+    difference = paired_differences(first, second)["binary"]["accuracy"]
     assert (difference.n, difference.mean) == (3, pytest.approx(2 / 3))
 
 
 def test_differences_on_one_film_are_not_taken_for_many():
     zeros = {n: 0.0 for n in range(40)}
     better = {n: float(n < 30) for n in range(40)}
-    apart, together = (paired(zeros, better, groups=groups) for groups in (None, {n: n // 10 for n in range(40)}))
+    apart, together = (
+        paired_difference(zeros, better, groups=groups) for groups in (None, {n: n // 10 for n in range(40)})
+    )
     assert apart.mean == together.mean == 0.75
     assert apart.p < 0.01 < together.p
     assert together.high - together.low > 2 * (apart.high - apart.low)
@@ -154,35 +156,92 @@ def test_differences_on_one_film_are_not_taken_for_many():
 @settings(max_examples=60)
 @given(st.lists(st.none() | st.floats(0, 1), max_size=40), st.integers(0, 5))
 def test_an_interval_holds_its_mean_and_repeats(values, seed):
-    found = interval(values, seed)
-    known = [value for value in values if value is not None]
-    assert found.n == len(known)
-    if known:
-        assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
-        assert found.mean == pytest.approx(np.mean(known))
-    assert found == interval(values, seed)
+    for interval in (mean_interval, share_interval):
+        found = interval(values, seed)
+        known = [value for value in values if value is not None]
+        assert found.n == len(known)
+        if known:
+            assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
+            assert found.mean == pytest.approx(np.mean(known))
+        assert found == interval(values, seed)
 
 
-def test_an_interval_covers_as_often_as_it_says():
+@settings(max_examples=200)
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_symmetric_holds_the_share_and_stays_inside_zero_and_one(counts):
+    right, n = counts
+    low, high = wilson(right / n, n)
+    assert 0 <= low <= right / n <= high <= 1
+    assert high - low > 0
+    assert wilson((n - right) / n, n) == pytest.approx((1 - high, 1 - low))
+    narrower = wilson(right / n, 4 * n)
+    assert narrower[1] - narrower[0] < high - low
+    # The bounds are the shares p at which the observed one is 1.96 standard errors away.
+    for bound in (low, high):
+        assert abs(right / n - bound) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) / n), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # this and three more: Newcombe 1998 (Stat Med 17:857), table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (10, 10, 0.7225, 1.0),  # n / (n + z²)
+    ],
+)
+def test_wilson_gives_the_published_bounds(right, n, low, high):
+    found = share_interval([1.0] * right + [0.0] * (n - right))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_a_score_that_is_not_right_or_wrong_is_bootstrapped():
+    values = [0.5, 1.0, 0.0, 1.0]
+    assert share_interval(values, 3) == mean_interval(values, 3)
+    assert share_interval([None, None]) == mean_interval([])
+
+
+@pytest.mark.parametrize("interval", [mean_interval, share_interval])
+def test_an_interval_covers_as_often_as_it_says(interval):
     rng = np.random.default_rng(0)
     draws = rng.random((200, 100)) < 0.7
     inside = sum(i.low <= 0.7 <= i.high for i in (interval(list(row.astype(float))) for row in draws))
     assert 0.9 <= inside / 200 <= 0.99
 
 
-def test_grouped_items_widen_the_interval():
+def test_wilson_covers_where_the_bootstrap_does_not():
+    rng = np.random.default_rng(1)
+    draws = [list(row.astype(float)) for row in rng.random((400, 20)) < 0.97]
+    covered = {f: np.mean([i.low <= 0.97 <= i.high for i in map(f, draws)]) for f in (mean_interval, share_interval)}
+    assert covered[share_interval] > 0.9 > 0.6 > covered[mean_interval]
+
+
+@pytest.mark.parametrize("interval", [mean_interval, share_interval])
+def test_grouped_items_widen_the_interval(interval):
     values = [float(n // 10 % 2) for n in range(200)]
     alone, grouped = interval(values), interval(values, groups=[n // 10 for n in range(200)])
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
 
 
+def test_groups_of_one_item_change_nothing_and_equal_items_of_a_group_count_once():
+    values = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
+    alone = share_interval(values)
+    assert share_interval(values, groups=list("abcdef")) == alone
+    twice = share_interval(values * 2, groups=list("abcdef") * 2)
+    assert (twice.low, twice.high) == pytest.approx((alone.low, alone.high))
+    assert share_interval([1.0] * 8, groups=list("aabbccdd")).low == pytest.approx(share_interval([1.0] * 4).low)
+
+
 def test_a_paired_test_sees_what_an_unpaired_one_cannot():
     rng = np.random.default_rng(1)
     hard = rng.random(200)
-    found = paired({str(n): v for n, v in enumerate(hard)}, {str(n): v + 0.02 for n, v in enumerate(hard)})
+    found = paired_difference({str(n): v for n, v in enumerate(hard)}, {str(n): v + 0.02 for n, v in enumerate(hard)})
     assert found.p < 0.01
     assert found.low > 0
-    same = paired({str(n): v for n, v in enumerate(hard)}, {str(n): v for n, v in enumerate(rng.permutation(hard))})
+    same = paired_difference(
+        {str(n): v for n, v in enumerate(hard)}, {str(n): v for n, v in enumerate(rng.permutation(hard))}
+    )
     assert same.p > 0.01
 
 
@@ -217,10 +276,10 @@ def test_label_priors_are_fitted_apart_from_what_they_guess():
     for number in range(200):
         gold = "A" if rng.random() < 0.8 else "B"
         items.append(Prediction(f"b{number}", "binary", "x", YES_NO, gold, ""))
-    rows = blind_baselines.baselines(items[:100], items[100:])
+    rows = blind_baselines.fitted_baselines(items[:100], items[100:])
     share = np.mean([item.answer == "A" for item in items[100:]])
     assert rows["binary"]["label"] == rows["binary"]["letter"] == pytest.approx(share)
-    assert blind_baselines.cross_fitted(items)["binary"]["n"] == 200
+    assert blind_baselines.cross_fitted_baselines(items)["binary"]["n"] == 200
 
 
 def test_remarks_on_repeated_and_mixed_records():
