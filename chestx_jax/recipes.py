@@ -11,7 +11,7 @@ from chestx_jax.phantom.dataset import PhantomSpec
 from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
-from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.patches import ImageSpec, check_patches
 from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.update.advantages import AdvantageConfig
 from chestx_jax.update.losses import PolicyConfig
@@ -112,3 +112,6 @@ class JobConfig:
     vocabulary: int = 0  # with a phantom: size of the tokenizer trained on its text
     max_bad: float = bounded(0.01, min=0.0, max=1.0)
     wandb: str = bounded("disabled", choices=("disabled", "offline", "online"))
+
+    def __post_init__(self) -> None:
+        check_patches(self.image, self.model.vision, "image", "model.vision")

@@ -1,6 +1,6 @@
 """A model at hand to be asked: parameters on the mesh, with the tokenizer and image rule that belong to them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.tokens.interchange import read_image_spec
-from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, check_patches
 from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, special_ids
 
 SIDECAR_FOLDER = "companions"  # tokenizer and settings beside converted Orbax parameters
@@ -51,6 +51,7 @@ def load_model(place: str, mesh, dtype: str, tokenizer: str | None = None, image
     check_fits(words, config.vocab_size)
     special = special_ids(words)
     spec = run.image if run and not image_size else _spec(beside, config, image_size)
+    check_patches(spec, config.vision, f"{beside}: image", f"{folder}: vision")
     allowed = allowed_ids(words, special, config.vocab_size)
     vocabulary = Vocabulary(allowed=allowed, ends=np.array([special.im_end, special.pad], np.int32))
     on_devices = sharding.put(vocabulary, sharding.replicated(mesh, vocabulary))
@@ -110,10 +111,9 @@ def allowed_ids(tokenizer: Any, special: SpecialIds, size: int) -> np.ndarray:
 
 
 def _spec(folder: Path, config: ModelConfig, image_size: int) -> ImageSpec:
-    vision = config.vision
-    shared = {name: getattr(vision, name) for name in ("patch_size", "temporal_patch_size", "merge_size")}
+    shared = {name: getattr(config.vision, name) for name in PATCH_FIELDS}
     if image_size:
         return ImageSpec(height=image_size, width=image_size, **shared)
     if not (folder / "preprocessor_config.json").is_file():
         return ImageSpec(**shared)
-    return replace(read_image_spec(folder), **shared)
+    return read_image_spec(folder)

@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
 from chestx_jax.errors import UserError
+
+PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,17 @@ class ImageSpec:
                 raise UserError(f"Image {name} {pixels} is no multiple of patch size × merge size = {factor}.")
         if not 0 < self.min_pixels <= self.max_pixels:
             raise UserError(f"min_pixels {self.min_pixels} and max_pixels {self.max_pixels} are no range.")
+
+
+def check_patches(spec: ImageSpec, vision: Any, spec_name: str, vision_name: str) -> None:
+    """Raise UserError where films are cut into other patches than the vision tower (a `VisionConfig`) reads."""
+    for field in PATCH_FIELDS:
+        cut, read = getattr(spec, field), getattr(vision, field)
+        if cut != read:
+            raise UserError(
+                f"{spec_name}.{field} is {cut} and {vision_name}.{field} is {read}: films are cut into the "
+                "patches that the model reads, give both one value."
+            )
 
 
 def resized_shape(height: int, width: int, spec: ImageSpec) -> tuple[int, int]:

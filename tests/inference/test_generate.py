@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
+from tests.helpers.dicom import write_dicom
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import tiny
 
@@ -46,8 +48,6 @@ def held(folder):
 def films(tmp_path):
     """Two films of different shapes as PNG, and the first one once more as DICOM."""
     pydicom = pytest.importorskip("pydicom", exc_type=ImportError)
-    from test_tokens_dicom import write
-
     assert pydicom
     rng = np.random.default_rng(0)
     first = np.asarray(Image.fromarray(rng.integers(0, 256, (9, 8), dtype=np.uint8)).resize((150, 170)))
@@ -55,7 +55,7 @@ def films(tmp_path):
     first[0, :2] = 0, 255  # the whole range, so that the windowed DICOM has the same values
     Image.fromarray(first).save(tmp_path / "a.png")
     Image.fromarray(rng.integers(0, 256, (60, 140), dtype=np.uint8)).save(tmp_path / "b.png")
-    write(tmp_path / "a.dcm", first, bits=8)
+    write_dicom(tmp_path / "a.dcm", first, bits=8)
     return tmp_path
 
 
@@ -88,6 +88,14 @@ def theirs(folder, paths, question, length):
     return out[0, ids["input_ids"].shape[1] :].tolist()
 
 
+def test_films_cut_into_other_patches_are_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    settings = tmp_path / "model" / "preprocessor_config.json"
+    settings.write_text(settings.read_text().replace('"merge_size": 2', '"merge_size": 1'))
+    with pytest.raises(UserError, match=r"image\.merge_size is 1 and .*vision\.merge_size is 2"):
+        load_model(f"hf:{tmp_path / 'model'}", make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]), "float32")
+
+
 @pytest.mark.parametrize("names", [("a.png",), ("a.png", "b.png")])
 def test_same_tokens_as_transformers(folder, held, films, names):
     paths = tuple(str(films / name) for name in names)
@@ -98,13 +106,12 @@ def test_same_tokens_as_transformers(folder, held, films, names):
 def test_real_films_give_the_same_tokens_as_transformers(folder, held, shared_data, tmp_path):
     """As they lie, and once more as DICOM, which is windowed over its own range."""
     pytest.importorskip("pydicom", exc_type=ImportError)
-    from test_tokens_dicom import write
 
     path = sorted((shared_data / "cxr" / "images" / "nih").iterdir())[0]
     film = np.asarray(Image.open(path).convert("L")).copy()
     film[0, :2] = 0, 255
     Image.fromarray(film).save(tmp_path / "film.png")
-    write(tmp_path / "film.dcm", film, bits=8)
+    write_dicom(tmp_path / "film.dcm", film, bits=8)
     for asked, known in ((path, path), (tmp_path / "film.dcm", tmp_path / "film.png")):
         (spoken,) = generate.answer(
             held, [generate.prepare(held, generate.Question("Is it clear?", (str(asked),)))], GREEDY, 0

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
+from chestx_jax.recipes import JobConfig
 from chestx_jax.tokens.films import load_image
-from chestx_jax.tokens.patches import ImageSpec, patch_positions, patches, resized_shape
+from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, patch_positions, patches, resized_shape
 from chestx_jax.tokens.pixels import window_to_uint8
 
 
@@ -201,3 +203,10 @@ def test_bad_specs_are_refused():
         ImageSpec(height=None)
     with pytest.raises(UserError, match="no range"):
         ImageSpec(min_pixels=10, max_pixels=5)
+
+
+@pytest.mark.parametrize("field", PATCH_FIELDS)
+def test_a_job_cuts_films_into_the_patches_its_model_reads(field):
+    with pytest.raises(UserError, match=rf"^config: image\.{field} is 1 and model\.vision\.{field} is \d+: "):
+        to_dataclass(JobConfig, {"image": {field: 1}})
+    assert to_dataclass(JobConfig, {"image": {field: 1}, "model": {"vision": {field: 1}}}).image != ImageSpec()
