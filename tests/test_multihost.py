@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chestx_jax import multihost, sharding
-from chestx_jax.sharding import MeshConfig, batched, make_mesh
+from chestx_jax.sharding import MeshConfig, batch_shardings, make_mesh
 
 Device = namedtuple("Device", "id process_index")
 
@@ -42,8 +42,12 @@ def test_processes_that_hold_the_same_rows_read_the_same_data(monkeypatch, chips
 def test_what_was_put_on_the_devices_is_held(mesh):
     mesh = make_mesh(mesh)
     tree = {"ids": np.arange(48).reshape(16, 3), "name": "as it is", "step": np.int32(3)}
-    at = batched(mesh, tree["ids"])
-    placed = {**tree, "ids": sharding.put(tree["ids"], at), "step": jax.device_put(tree["step"], sharding.whole(mesh))}
+    at = batch_shardings(mesh, tree["ids"])
+    placed = {
+        **tree,
+        "ids": sharding.put(tree["ids"], at),
+        "step": jax.device_put(tree["step"], sharding.replicated(mesh)),
+    }
     found = multihost.local_rows(placed)
     np.testing.assert_array_equal(found["ids"], tree["ids"])
     assert (found["name"], found["step"]) == ("as it is", 3)

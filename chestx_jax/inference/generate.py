@@ -53,7 +53,7 @@ def answer(
         held.params,
         sharding.put(batch, program.in_shardings[1]),
         held.vocabulary,
-        jax.device_put(step, sharding.replicated(held.mesh, step)),
+        jax.device_put(step, sharding.replicated(held.mesh)),
     )
     compiled = program.jit().lower(*arguments).compile()
     begun = time.monotonic()

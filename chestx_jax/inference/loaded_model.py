@@ -53,8 +53,8 @@ def load_model(place: str, mesh, dtype: str, tokenizer: str | None = None, image
     spec = run.image if run and not image_size else _spec(beside, config, image_size)
     check_patches(spec, config.vision, f"{beside}: image", f"{folder}: vision")
     allowed = allowed_ids(words, special, config.vocab_size)
-    vocabulary = Vocabulary(allowed=allowed, ends=np.array([special.im_end, special.pad], np.int32))
-    on_devices = sharding.put(vocabulary, sharding.replicated(mesh, vocabulary))
+    vocabulary = Vocabulary(allowed=allowed, stop_ids=np.array([special.im_end, special.pad], np.int32))
+    on_devices = sharding.put(vocabulary, sharding.replicated(mesh))
     return LoadedModel(config, params, mesh, words, special, spec, on_devices)
 
 

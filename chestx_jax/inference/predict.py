@@ -38,7 +38,9 @@ def predict(
     """
     sampling = SamplingConfig(temperature=0.0, top_p=1.0, top_k=0, length=config.length, group=1)
     compiled: dict[RowsConfig, tuple[Program, Callable]] = {}
-    own = local_row_indices(sharding.batched(held.mesh, jax.ShapeDtypeStruct((config.batch,), jnp.int32)), config.batch)
+    own = local_row_indices(
+        sharding.batch_shardings(held.mesh, jax.ShapeDtypeStruct((config.batch,), jnp.int32)), config.batch
+    )
     for start in range(0, len(samples), config.batch):
         numbers = [start + row for row in own if start + row < len(samples)]
         found = _readable(held, config.blind, {number: samples[number] for number in numbers}, say)
@@ -68,7 +70,7 @@ def _answers(
     """The predictions of one batch, of which this process has prepared `examples`, the samples numbered `index`."""
     step = jnp.int32(0)
     placed = sharding.put(prompts(examples, rows, index, held.spec), program.in_shardings[1])
-    step = jax.device_put(step, sharding.replicated(held.mesh, step))
+    step = jax.device_put(step, sharding.replicated(held.mesh))
     asked, rollout = all_gather((placed.index, run(held.params, placed, held.vocabulary, step)))
     for row in np.argsort(asked, kind="stable"):
         if asked[row] < 0:

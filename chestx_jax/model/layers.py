@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from chestx_jax.model import lora
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.sharding import HOST
+from chestx_jax.sharding import HOST_MEMORY
 
 
 def declared(init: Callable, axes: tuple[str | None, ...]) -> Callable:
@@ -110,7 +110,10 @@ def remat(layer: type[nn.Module], config: ModelConfig) -> type[nn.Module]:
         "layer": None,
         "dots": policies.dots_with_no_batch_dims_saveable,
         "offload": policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=[], names_which_can_be_offloaded=list(KEPT), offload_src="device", offload_dst=HOST
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=list(KEPT),
+            offload_src="device",
+            offload_dst=HOST_MEMORY,
         ),
     }[config.compute.remat]
     return nn.remat(layer, policy=policy, prevent_cse=False)  # inside a scan CSE cannot undo the rematerialisation

@@ -18,7 +18,7 @@ from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache, Decoder
 from chestx_jax.model.layers import declared
 from chestx_jax.model.vision import VisionTower
-from chestx_jax.sharding import constrain, named
+from chestx_jax.sharding import constrain, named_sharding
 from chestx_jax.types import Images, Tokens
 
 
@@ -157,7 +157,7 @@ def shardings(config: ModelConfig, mesh):
     """A NamedSharding for every parameter, from the logical axes declared with it."""
     boxed = jax.eval_shape(lambda: _boxed(config, jax.random.key(0)))
     is_box = lambda leaf: isinstance(leaf, nn.meta.AxisMetadata)  # noqa: E731
-    return jax.tree.map(lambda box: named(mesh, box.names, box.value.shape), boxed, is_leaf=is_box)
+    return jax.tree.map(lambda box: named_sharding(mesh, box.names, box.value.shape), boxed, is_leaf=is_box)
 
 
 def _boxed(config: ModelConfig, key: Array):

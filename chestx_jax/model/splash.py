@@ -10,7 +10,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.sharding import mapped, parts
+from chestx_jax.sharding import shard_count, shard_map
 
 LANES = 128  # rows and keys come in blocks of a multiple of this
 BLOCK = 512
@@ -58,11 +58,12 @@ def splash(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence, interpret: bool
             out = jax.vmap(kernel)(q, k, v, kernels.SegmentIds(queries, keys))
         return jnp.swapaxes(out, 1, 2)
 
-    split = parts("heads", heads) == parts("kv_heads", k.shape[1])  # else a device would lack its queries' keys
+    # Otherwise a device would lack its queries' keys.
+    split = shard_count("heads", heads) == shard_count("kv_heads", k.shape[1])
     axes = ("batch", "kv_heads" if split else None, None, None)
     per_row = ("batch", None)
     first = ("batch", None, "heads" if split else None, None)
-    return mapped(local, (first, axes, axes, per_row, per_row), q_BxLxHxE, k, v, own.queries, segments)
+    return shard_map(local, (first, axes, axes, per_row, per_row), q_BxLxHxE, k, v, own.queries, segments)
 
 
 def _block(length: int) -> int:

@@ -132,7 +132,7 @@ def _reference(model: ModelConfig, stage: GrpoConfig, mesh):
     """The reference model's weights as shapes, and where they are kept."""
     at = qwen_vl.shardings(model, mesh)
     shapes = qwen_vl.shapes(with_compute(model, param_dtype=stage.reference.dtype))
-    return shapes, sharding.on_host(at) if stage.reference.offload else at
+    return shapes, sharding.in_host_memory(at) if stage.reference.offload else at
 
 
 def stage_optimizer(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
@@ -149,7 +149,7 @@ def _supervised(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
     state = states.state_shapes(model, transform)
     state_at = states.state_shardings(model, transform, mesh, stage.optimizer.offload)
     batch = batch_shapes(model, stage.rows, stage.batch)
-    batch_at = sharding.batched(mesh, batch)
+    batch_at = sharding.batch_shardings(mesh, batch)
     words, words_at = _vocabulary(model, mesh)
     step = partial(sft_step, model, transform, stage.z_weight, stage.micro_batches)
 
@@ -177,9 +177,9 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
     state_at = states.state_shardings(model, transform, mesh, stage.optimizer.offload)
     weights, weights_at = _reference(model, stage, mesh)
     prompts = prompt_shapes(model, stage.rows, stage.prompts)
-    prompts_at = sharding.batched(mesh, prompts)
+    prompts_at = sharding.batch_shardings(mesh, prompts)
     rollout = rollout_shapes(stage.prompts * sampling.group, sampling.length)
-    rollout_at = sharding.batched(mesh, rollout)
+    rollout_at = sharding.batch_shardings(mesh, rollout)
     per_token, per_row = rollout.logprobs, rollout.finished
     words, words_at = _vocabulary(model, mesh)
     tables, reference = reading_shapes(model, stage)
@@ -206,16 +206,16 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         return stats.logprob
 
     def reference_logprobs(weights, prompts: Prompts, rollout: Rollout, words: Vocabulary):
-        weights = sharding.on_devices(weights) if stage.reference.offload else weights
+        weights = sharding.to_device_memory(weights) if stage.reference.offload else weights
         return logprobs(weights, prompts, rollout, words)
 
     experience = Experience(
         prompts=prompts,
         rollout=rollout,
         advantages=per_token,
-        kept=per_row,
-        reference=per_token if stage.policy.kl_weight else None,
-        old=per_token if stage.updates > 1 else None,
+        loss_mask=per_row,
+        ref_logprobs=per_token if stage.policy.kl_weight else None,
+        old_logprobs=per_token if stage.updates > 1 else None,
     )
     return {
         "grpo/rollout": generation(
@@ -232,7 +232,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         "grpo/score": Program(
             _on(mesh, score),
             (tables, reference, rollout),
-            (sharding.whole(mesh), sharding.batched(mesh, reference), rollout_at),
+            (sharding.replicated(mesh), sharding.batch_shardings(mesh, reference), rollout_at),
             (None, rollout_at.logprobs, rollout_at.finished, None),
         ),
         "grpo/logprobs": Program(
@@ -250,7 +250,7 @@ def _grpo(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
         "grpo/step": Program(
             _on(mesh, lambda state, experience, words: step(state, experience, words.allowed)),
             (state, experience, words),
-            (state_at, sharding.batched(mesh, experience), words_at),
+            (state_at, sharding.batch_shardings(mesh, experience), words_at),
             (state_at, None),
             (0,),
         ),
@@ -280,7 +280,7 @@ def generation(
     prompts = prompt_shapes(model, rows, count)
     words, words_at = _vocabulary(model, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    out = sharding.batched(mesh, rollout_shapes(count * sampling.group, sampling.length))
+    out = sharding.batch_shardings(mesh, rollout_shapes(count * sampling.group, sampling.length))
 
     axes = qwen_vl.logical_axes(model)
 
@@ -290,13 +290,13 @@ def generation(
         return generate(model, sampling, params, prompts, words, key, emit, parts)
 
     return Program(
-        _on(sharding.regrouped(mesh, tensor) if tensor else mesh, run),
+        _on(sharding.rollout_mesh(mesh, tensor) if tensor else mesh, run),
         (qwen_vl.shapes(model), prompts, words, step),
         (
             qwen_vl.shardings(model, mesh),
-            sharding.batched(mesh, prompts),
+            sharding.batch_shardings(mesh, prompts),
             words_at,
-            sharding.replicated(mesh, step),
+            sharding.replicated(mesh),
         ),
         out,
     )
@@ -306,7 +306,7 @@ def _on(mesh, function: Callable) -> Callable:
     """`function`, traced with the mesh that its sharding constraints speak of."""
 
     def traced(*arguments):
-        with sharding.on(mesh):
+        with sharding.use_mesh(mesh):
             return function(*arguments)
 
     return traced
@@ -314,9 +314,9 @@ def _on(mesh, function: Callable) -> Callable:
 
 def _vocabulary(model: ModelConfig, mesh):
     words = Vocabulary(
-        allowed=jax.ShapeDtypeStruct((model.vocab_size,), bool), ends=jax.ShapeDtypeStruct((2,), jnp.int32)
+        allowed=jax.ShapeDtypeStruct((model.vocab_size,), bool), stop_ids=jax.ShapeDtypeStruct((2,), jnp.int32)
     )
-    return words, sharding.replicated(mesh, words)
+    return words, sharding.replicated(mesh)
 
 
 def reading_shapes(model: ModelConfig, stage: GrpoConfig):

@@ -11,7 +11,7 @@ from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary, distribution, sample
-from chestx_jax.sharding import collected, constrain, dealt
+from chestx_jax.sharding import constrain, merge_interleaved, split_interleaved
 from chestx_jax.types import Prompts, Rollout
 
 
@@ -36,16 +36,16 @@ def generate(
 ) -> Rollout:
     """Samples `sampling.group` completions per prompt, completion b from prompt b // G.
 
-    A row ends with the first id in `vocabulary.ends` (kept, counted in `length`); places after it hold the first end.
+    A row ends with the first id in `vocabulary.stop_ids` (counted in `length`) and is filled with the first of them.
     `logprobs` are fp32, of the distribution in `rollout.sampling.distribution`, 0 after the end. Deterministic in
     `key`. `emit`, where given, is called on the host with each column of ids as it is sampled (for showing them;
     training has none). With `parts`, so many parts of the prompts have their completions one after the other, each
     with a key of its own: the caches are smaller by as much, and the weights are read as many times more.
     """
     if parts > 1:
-        turns = jax.tree.map(lambda x: dealt(x, parts), prompts), jax.random.split(key, parts)
+        turns = jax.tree.map(lambda x: split_interleaved(x, parts), prompts), jax.random.split(key, parts)
         found = jax.lax.map(lambda turn: generate(config, sampling, params, turn[0], vocabulary, turn[1], emit), turns)
-        return jax.tree.map(lambda x: collected(x, sampling.group), found)
+        return jax.tree.map(lambda x: merge_interleaved(x, sampling.group), found)
     last_NxD, shared = _prefilled(config, params, prompts)
     group, length = sampling.group, sampling.length
     rows = last_NxD.shape[0] * group
@@ -59,9 +59,9 @@ def generate(
         live = ~state.done
         if emit is not None:
             jax.debug.callback(emit, state.step, ids_B, live)
-        ids_B = jnp.where(live, ids_B, vocabulary.ends[0])
+        ids_B = jnp.where(live, ids_B, vocabulary.stop_ids[0])
         column = jnp.where(live, logprobs_B, jnp.float32(0.0))
-        ended = jnp.any(ids_B[:, None] == vocabulary.ends[None], axis=-1)
+        ended = jnp.any(ids_B[:, None] == vocabulary.stop_ids[None], axis=-1)
         return state._replace(
             step=state.step + 1,
             ids=jax.lax.dynamic_update_slice_in_dim(state.ids, ids_B[:, None], state.step, axis=1),
@@ -86,7 +86,7 @@ def generate(
 
     empty = _State(
         step=jnp.int32(0),
-        ids=jnp.full((rows, length), vocabulary.ends[0], jnp.int32),
+        ids=jnp.full((rows, length), vocabulary.stop_ids[0], jnp.int32),
         logprobs=jnp.zeros((rows, length), jnp.float32),
         done=jnp.zeros((rows,), bool),
         length=jnp.zeros((rows,), jnp.int32),

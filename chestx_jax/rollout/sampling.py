@@ -27,10 +27,10 @@ class SamplingConfig:
 @struct.dataclass
 class Vocabulary:
     """What sampling must know of the tokenizer: `allowed` ids may stand in a completion (image pads and the
-    vocabulary's padding rows may not), `ends` close it; a closed row is filled with the first of them."""
+    vocabulary's padding rows may not), `stop_ids` end it; the rest of a row is filled with the first of them."""
 
     allowed: Bool[Array, " V"]
-    ends: Int[Array, " N"]
+    stop_ids: Int[Array, " N"]
 
 
 def distribution(

@@ -43,15 +43,15 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial: Callabl
                 prompts = sharding.put(asked.prompts, prompts_at)
                 reference = sharding.put(asked.reference, reference_at)
                 rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
-                scores, advantages, kept, summary = functions["grpo/score"](tables, reference, rollout)
+                scores, advantages, loss_mask, summary = functions["grpo/score"](tables, reference, rollout)
                 before, now = functions["grpo/reference"], functions["grpo/logprobs"]
                 experience = Experience(
                     prompts=prompts,
                     rollout=rollout,
                     advantages=advantages,
-                    kept=kept,
-                    reference=before(reference_params, prompts, rollout, words) if needs_reference else None,
-                    old=now(state.params, prompts, rollout, words) if needs_old else None,
+                    loss_mask=loss_mask,
+                    ref_logprobs=before(reference_params, prompts, rollout, words) if needs_reference else None,
+                    old_logprobs=now(state.params, prompts, rollout, words) if needs_old else None,
                 )
                 for _ in range(stage.updates):
                     state, measured = functions["grpo/step"](state, experience, words)

@@ -121,7 +121,7 @@ class RunContext:
         known = token_bytes(self.tokenizer)
         padded = known + [b""] * (self.job.model.vocab_size - len(known))
         tables = lexicon.tables(self.lexicon, padded)
-        return sharding.put(tables, sharding.replicated(self.mesh, tables))
+        return sharding.put(tables, sharding.replicated(self.mesh))
 
     def texts(self, ids_BxL: np.ndarray, length_B: np.ndarray) -> list[str]:
         """Completions as text, without the end token."""
@@ -137,7 +137,7 @@ class RunContext:
 
     def _share(self, count: int) -> tuple[int, tuple[int, int]]:
         """How many rows of a batch of `count` this process makes, and from which part of the data."""
-        at = sharding.batched(self.mesh, jax.ShapeDtypeStruct((count,), jnp.int32))
+        at = sharding.batch_shardings(self.mesh, jax.ShapeDtypeStruct((count,), jnp.int32))
         part = multihost.data_shard(at, count)
         if jax.process_count() > 1 and part[1] * len(multihost.local_row_indices(at, count)) != count:
             raise UserError(
@@ -162,7 +162,7 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
             "set config.model.vocab_size to at least that"
         )
     allowed = allowed_ids(tokenizer, special, job.model.vocab_size)
-    words = Vocabulary(allowed=allowed, ends=np.array([special.im_end, special.pad], np.int32))
+    words = Vocabulary(allowed=allowed, stop_ids=np.array([special.im_end, special.pad], np.int32))
     found = programs(job, mesh)
     return RunContext(
         job=job,
@@ -173,7 +173,7 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
         functions={name: program.jit() for name, program in found.items()},
         tokenizer=tokenizer,
         special=special,
-        vocabulary=sharding.put(words, sharding.replicated(mesh, words)),
+        vocabulary=sharding.put(words, sharding.replicated(mesh)),
         lexicon=lexicon.load(),
     )
 
@@ -181,4 +181,4 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
 def on_devices(context: RunContext, number: int):
     """A step number as a replicated array."""
     value = jnp.int32(number)
-    return jax.device_put(value, sharding.replicated(context.mesh, value))
+    return jax.device_put(value, sharding.replicated(context.mesh))

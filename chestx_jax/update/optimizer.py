@@ -52,7 +52,7 @@ def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformati
         return chained.init(optax.tree.cast(params, jnp.float32))
 
     def update(updates, state, params=None):
-        state = sharding.on_devices(state) if config.offload else state
+        state = sharding.to_device_memory(state) if config.offload else state
         # optax mixes Python floats with integer counters, which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             return chained.update(optax.tree.cast(updates, jnp.float32), state, params)

@@ -37,7 +37,7 @@ def state_shardings(
     """Moments are split as their parameters are, in the host's memory with `offload`; counters lie everywhere. Weights
     that do not learn have no moments. Raises UserError where the devices cannot reach the host's memory."""
     params = qwen_vl.shardings(config, mesh)
-    moments_at = sharding.on_host(params) if offload else params
+    moments_at = sharding.in_host_memory(params) if offload else params
     shapes = state_shapes(config, transform)
     whole = NamedSharding(mesh, PartitionSpec())
     moments = optax.tree.map_params(

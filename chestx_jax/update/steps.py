@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.sharding import dealt
+from chestx_jax.sharding import split_interleaved
 from chestx_jax.types import Batch, Prompts, Rollout
 from chestx_jax.update.logprobs import completion_stats, token_stats
 from chestx_jax.update.losses import PolicyConfig, kl_estimate, policy_terms, supervised_loss, token_weights
@@ -22,15 +22,15 @@ DROPOUT_STREAM = 2  # keeps this randomness apart from any other use of a step's
 
 @struct.dataclass
 class Experience:
-    """What a policy update learns from. `reference` and `old` are log-probs under the reference model and under the
-    policy that sampled; leaves may be None where a term is off (no KL, one update per batch)."""
+    """What a policy update learns from. Log-probs are those of the sampled tokens, under the reference model (None
+    without a KL term) and under the policy that sampled (None with one update per batch)."""
 
     prompts: Prompts
     rollout: Rollout
     advantages: Float[Array, "B L"]
-    kept: Bool[Array, " B"]
-    reference: Float[Array, "B L"] | None
-    old: Float[Array, "B L"] | None
+    loss_mask: Bool[Array, " B"]  # False: the completion is left out of the loss
+    ref_logprobs: Float[Array, "B L"] | None
+    old_logprobs: Float[Array, "B L"] | None
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def grpo_step(
     far the sampler's log-probs are from the trainer's."""
     length = experience.rollout.ids.shape[1]
     mask = jnp.arange(length)[None] < experience.rollout.length[:, None]
-    mask = mask & experience.kept[:, None]
+    mask = mask & experience.loss_mask[:, None]
     if overlong.rule == "mask":
         mask = mask & experience.rollout.finished[:, None]
     weights = token_weights(mask, policy.aggregate)
@@ -110,7 +110,7 @@ def grpo_step(
         stats = completion_stats(
             config, params, part.prompts, part.rollout.ids, part.rollout.length, allowed_V, temperature
         )
-        old = jax.lax.stop_gradient(stats.logprob) if part.old is None else part.old
+        old = jax.lax.stop_gradient(stats.logprob) if part.old_logprobs is None else part.old_logprobs
         surrogate, clipped = policy_terms(stats.logprob, old, part.advantages, mask, policy)
         objective = surrogate - jnp.float32(policy.entropy_weight) * stats.entropy
         mean = lambda x: jnp.sum(jnp.where(mask, x, 0.0) * share)  # noqa: E731
@@ -121,8 +121,8 @@ def grpo_step(
             "clipped": mean(clipped),
             "sampler_drift": mean(drift),
         }
-        if part.reference is not None:
-            divergence = kl_estimate(stats.logprob, part.reference, policy.kl)
+        if part.ref_logprobs is not None:
+            divergence = kl_estimate(stats.logprob, part.ref_logprobs, policy.kl)
             objective = objective + jnp.float32(policy.kl_weight) * divergence
             metrics["kl"] = mean(divergence)
         value = jnp.sum(jnp.where(mask, objective, 0.0) * weights)
@@ -141,7 +141,7 @@ def accumulated(loss, params, batch, micro_batches: int):
         return differentiate(params, batch)
     prompts = min(leaf.shape[0] for leaf in jax.tree.leaves(batch))
 
-    micro = jax.tree.map(lambda x: dealt(x, micro_batches, x.shape[0] // prompts), batch)
+    micro = jax.tree.map(lambda x: split_interleaved(x, micro_batches, x.shape[0] // prompts), batch)
     zeros = jax.eval_shape(differentiate, params, jax.tree.map(lambda x: x[0], micro))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
     add = lambda total, part: (jax.tree.map(jnp.add, total, differentiate(params, part)), None)  # noqa: E731

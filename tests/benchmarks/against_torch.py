@@ -93,9 +93,10 @@ def _ours(params, training, asking):
         jax.block_until_ready(metrics)
 
     # an end token that cannot be drawn makes every row as long as the other side's
-    words = Vocabulary(allowed=allowed.at[jnp.asarray([EOS, PAD])].set(False), ends=jnp.asarray([EOS, PAD], jnp.int32))
+    stop_ids = jnp.asarray([EOS, PAD], jnp.int32)
+    vocabulary = Vocabulary(allowed=allowed.at[stop_ids].set(False), stop_ids=stop_ids)
     sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
-    decode = jax.jit(lambda params, asked: generate(CONFIG, sampling, params, asked, words, jax.random.key(0)))
+    decode = jax.jit(lambda params, asked: generate(CONFIG, sampling, params, asked, vocabulary, jax.random.key(0)))
     shape = RowsConfig(len(asking[0].ids), 1, FILM[0] * FILM[1])
     asked = jax.tree.map(jnp.asarray, prompts(asking, shape, range(ASKED), ImageSpec()))
     return train, lambda: jax.block_until_ready(decode(params, asked))

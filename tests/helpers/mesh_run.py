@@ -63,15 +63,15 @@ def experience():
     rng = np.random.default_rng(7)
     ids, lengths = completions(PROMPTS * GROUP, LENGTH, seed=7)
     near = lambda: rng.normal(-5.5, 0.3, ids.shape).astype(np.float32)  # noqa: E731
-    kept = np.ones(len(ids), bool)
-    kept[3] = False
+    loss_mask = np.ones(len(ids), bool)
+    loss_mask[3] = False
     return Experience(
         prompts=laid_out([*asked(), *asked()[::-1]]),
         rollout=Rollout(ids=ids, length=lengths, logprobs=near(), finished=np.ones(len(ids), bool)),
         advantages=rng.normal(size=ids.shape).astype(np.float32),
-        kept=kept,
-        reference=near(),
-        old=near(),
+        loss_mask=loss_mask,
+        ref_logprobs=near(),
+        old_logprobs=near(),
     )
 
 
@@ -100,7 +100,7 @@ def stepped(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
         state, metrics = program.jit()(state, batch, words)
         gradients = optax.tree.get(state.moments, "mu")
         tree = {"metrics": metrics, "gradients": gradients, "params": state.params}
-        tree = jax.jit(lambda x: x, out_shardings=sharding.replicated(mesh, tree))(tree)
+        tree = jax.jit(lambda x: x, out_shardings=sharding.replicated(mesh))(tree)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             results[name + jax.tree_util.keystr(path)] = np.asarray(leaf.addressable_data(0))
     return results

@@ -26,7 +26,7 @@ def vocabulary() -> Vocabulary:
     """What the tiny models may say: no image pads, no padding rows, and two ways to end."""
     allowed = np.arange(VOCABULARY) < KNOWN
     allowed[IMAGE_PAD] = False
-    return Vocabulary(allowed=allowed, ends=np.array([EOS, PAD], np.int32))
+    return Vocabulary(allowed=allowed, stop_ids=np.array([EOS, PAD], np.int32))
 
 
 def asked() -> list[Example]:

@@ -109,7 +109,7 @@ def test_the_weights_that_sample_may_be_split_another_way():
     np.testing.assert_array_equal(found[0].ids, found[2].ids)
     np.testing.assert_allclose(found[0].logprobs, found[2].logprobs, atol=1e-5)
     with pytest.raises(UserError, match=r"rollout_tensor=3 does not group fsdp=8 .* choose \[1, 2, 4, 8\]"):
-        sharding.regrouped(mesh, 3)
+        sharding.rollout_mesh(mesh, 3)
     with pytest.raises(UserError, match="do not divide into rollout_parts=3 parts"):
         programs(replace(JOB, grpo=replace(JOB.grpo, rollout_parts=3)), mesh)
 
@@ -118,9 +118,9 @@ def test_the_weights_that_sample_may_be_split_another_way():
 @given(groups=st.integers(1, 4), parts=st.integers(1, 4), group=st.integers(1, 3))
 def test_rows_dealt_into_parts_come_back_in_order(groups, parts, group):
     rows = np.arange(groups * parts * group * 2).reshape(-1, 2)
-    dealt = sharding.dealt(rows, parts, group)
+    dealt = sharding.split_interleaved(rows, parts, group)
     assert dealt.shape == (parts, groups * group, 2)
-    np.testing.assert_array_equal(sharding.collected(dealt, group), rows)
+    np.testing.assert_array_equal(sharding.merge_interleaved(dealt, group), rows)
     np.testing.assert_array_equal(dealt[-1, :group], rows[(parts - 1) * group : parts * group])
 
 
@@ -181,14 +181,14 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, 
             prompts = sharding.put(prompts, found["grpo/rollout"].in_shardings[1])
             reference = sharding.put(references(known, turn), reference_at)
             rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
-            _, advantages, kept, _ = functions["grpo/score"](tables, reference, rollout)
+            _, advantages, loss_mask, _ = functions["grpo/score"](tables, reference, rollout)
             experience = Experience(
-                prompts, rollout, advantages, kept,
-                reference=functions["grpo/reference"](start, prompts, rollout, words),
-                old=functions["grpo/logprobs"](state.params, prompts, rollout, words),
+                prompts, rollout, advantages, loss_mask,
+                ref_logprobs=functions["grpo/reference"](start, prompts, rollout, words),
+                old_logprobs=functions["grpo/logprobs"](state.params, prompts, rollout, words),
             )  # fmt: skip
             if not turn:  # nothing is learned yet, so the policy is the reference
-                np.testing.assert_array_equal(*jax.device_get((experience.reference, experience.old)))
+                np.testing.assert_array_equal(*jax.device_get((experience.ref_logprobs, experience.old_logprobs)))
             for update in range(JOB.grpo.updates):
                 before = state
                 state, metrics = functions["grpo/step"](state, experience, words)

@@ -151,7 +151,7 @@ def test_small_gradients_of_half_precision_weights_are_not_lost():
 
 
 def test_devices_without_host_memory_are_one_sentence(mesh, monkeypatch):
-    monkeypatch.setattr(sharding, "HOST", "no_such_memory")
+    monkeypatch.setattr(sharding, "HOST_MEMORY", "no_such_memory")
     offloading = replace(JOB, init=replace(JOB.init, optimizer=replace(CLIPPED, offload=True)))
     with pytest.raises(
         UserError, match=r"no no_such_memory memory.*set every config field `offload` to False"

@@ -118,10 +118,10 @@ def test_micro_batches_change_nothing_in_a_policy_step(params):
 def test_a_completion_that_was_cut_off_can_be_left_out(params):
     """Masking overlong completions gives the gradient of a batch where they were dropped."""
     experience = mesh_run.experience()
-    cut = np.arange(len(experience.kept)) % 3 == 0
+    cut = np.arange(len(experience.loss_mask)) % 3 == 0
     marked = experience.replace(rollout=experience.rollout.replace(finished=~cut))
     masked, _ = policy_step(1, OverlongConfig(rule="mask"))(params, marked)
-    dropped, _ = policy_step(1, OverlongConfig())(params, marked.replace(kept=experience.kept & ~cut))
+    dropped, _ = policy_step(1, OverlongConfig())(params, marked.replace(loss_mask=experience.loss_mask & ~cut))
     close(masked.moments, dropped.moments, 1e-6)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chestx_jax.errors import UserError
-from chestx_jax.sharding import MeshConfig, make_mesh, spec
+from chestx_jax.sharding import MeshConfig, make_mesh, partition_spec
 from tests.helpers import mesh_run
 from tests.helpers.paths import ROOT
 
@@ -95,7 +95,7 @@ def test_mesh_of_a_configuration():
 
 def test_an_axis_that_does_not_divide_stays_whole():
     mesh = make_mesh(MeshConfig(2, 2, 2))
-    assert spec(("embed", "kv_heads"), (8, 3), mesh) == jax.sharding.PartitionSpec(("fsdp",), None)
-    assert spec(("batch", None), (8, 3), mesh) == jax.sharding.PartitionSpec(("data", "fsdp"), None)
+    assert partition_spec(("embed", "kv_heads"), (8, 3), mesh) == jax.sharding.PartitionSpec(("fsdp",), None)
+    assert partition_spec(("batch", None), (8, 3), mesh) == jax.sharding.PartitionSpec(("data", "fsdp"), None)
     with pytest.raises(ValueError, match="twice"):
-        spec(("heads", "mlp"), (8, 8), mesh)
+        partition_spec(("heads", "mlp"), (8, 8), mesh)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 
 from chestx_jax.programs.job import Program
-from chestx_jax.sharding import HOST
+from chestx_jax.sharding import HOST_MEMORY
 
 # Which of the stage's held parts a program is given, by the second half of its name.
 _GIVEN = {
@@ -62,7 +62,7 @@ def _share(shapes, shardings, host: bool) -> float:
     return sum(
         _bytes(at.shard_shape(leaf.shape), leaf)
         for leaf, at in zip(*leaves, strict=True)
-        if (at.memory_kind == HOST) is host
+        if (at.memory_kind == HOST_MEMORY) is host
     )
 
 

@@ -40,7 +40,7 @@ def test_greedy_tokens_are_the_stored_ones(case):
     asked = prompts(rows, RowsConfig(max(len(row.ids) for row in rows), 3, 120), range(len(rows)), ImageSpec())
     allowed = np.ones(VOCABULARY, bool)
     allowed[[EOS, PAD]] = False  # transformers was told to go on for all tokens
-    vocabulary = Vocabulary(allowed=jnp.asarray(allowed), ends=jnp.asarray([EOS, PAD], jnp.int32))
+    vocabulary = Vocabulary(allowed=jnp.asarray(allowed), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
     run = jax.jit(lambda params, asked: generate(config, sampling, params, asked, vocabulary, jax.random.key(0)))
     rollout = run(params, jax.tree.map(jnp.asarray, asked))

@@ -131,9 +131,9 @@ def test_greedy_tokens_agree(pair):
     rows = examples() + [example([(4, 4), (6, 8)][: 1 + seed % 2], [4, 3, 5 + seed], seed) for seed in range(4, count)]
     shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
     asked = jax.tree.map(jnp.asarray, prompts(rows, shape, range(len(rows)), ImageSpec()))
-    ends = Vocabulary(allowed=jnp.ones(config.vocab_size, bool), ends=jnp.asarray([EOS, PAD], jnp.int32))
+    vocabulary = Vocabulary(allowed=jnp.ones(config.vocab_size, bool), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=new, group=1)
-    run = jax.jit(lambda params, asked: generate(config, sampling, params, asked, ends, jax.random.key(0)))
+    run = jax.jit(lambda params, asked: generate(config, sampling, params, asked, vocabulary, jax.random.key(0)))
     rollout = run(params, asked)
     for i, row in enumerate(rows):
         with torch.no_grad():
