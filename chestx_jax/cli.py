@@ -1,14 +1,17 @@
-"""What every door does: parse the command line, make one call, and turn bad input into one sentence and status 2."""
+"""What every command does: parse flags and config files, make one call, and turn bad input into one sentence."""
 
 import errno
 import os
+import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from absl import app, flags
+from ml_collections import config_dict, config_flags
 
-from chestx_jax.config import check_overrides, load_config, nearest
-from chestx_jax.errors import UserError
+from chestx_jax.config import unknown_field
+from chestx_jax.errors import UserError, nearest
 
 
 def run(main: Callable[[list[str]], int | None], positional: bool = False) -> None:
@@ -17,28 +20,55 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
     `main` gets the arguments that the flags left over (the program's name first); only `positional` allows others.
     """
 
-    def guarded(arguments: list[str]) -> int | None:
+    def main_or_error(arguments: list[str]) -> int | None:
         try:
             if len(arguments) > 1 and not positional:
                 raise UserError(f"There is nothing to do with {arguments[1]!r}: every option is written --name=value.")
             return main(arguments)
         except UserError as error:
-            return _refuse(error)
+            return _print_error(error)
         except Exception as error:
-            if not _is_full(error):
+            if not _is_disk_full(error):
                 raise
             file = getattr(error, "filename", None)
             name = f" while writing {file}" if file else ""
-            return _refuse(UserError(f"The disk is full{name}: free some space and run the same command again."))
+            return _print_error(UserError(f"The disk is full{name}: free some space and run the same command again."))
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(main_or_error, flags_parser=_parse_flags)
 
 
-def _is_full(error: Exception) -> bool:
-    """Whether a disk or a quota had no room; checkpoints are written by TensorStore, which says so in words only."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+def load_config(flag_value: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
+    """Load `path.py` or `path.py:preset` (its `get_config(preset)`) and apply overrides such as `init.z_weight=1e-5`.
+
+    The rules are those of `--config=path.py:preset --config.init.z_weight=1e-5`. The result is locked: no new fields.
+
+    Raises: UserError for a missing file, an unknown field (with the nearest right one), a value of the wrong type.
+    """
+    path = pathlib.Path(flag_value.partition(":")[0])
+    if not path.is_file():
+        siblings = {sibling.stem: sibling for sibling in path.parent.glob("*.py")}
+        near = nearest(path.stem, siblings)
+        hint = f"did you mean {siblings[near]}?" if near else "give the path of a .py file with a get_config function."
+        raise UserError(f"There is no config file {path}: {hint}")
+    # Without the overrides first, so that their names can be checked against the fields that exist.
+    check_overrides(_load(flag_value, ()), [override.partition("=")[0] for override in overrides])
+    return _load(flag_value, overrides)
+
+
+def check_overrides(config: config_dict.ConfigDict, paths: Iterable[str], where: str = "config") -> None:
+    """Raise a UserError for the first dotted path that names no field of `config`."""
+    fields = dict(_fields(config, where))
+    for path in paths:
+        *parents, _ = path.split(".")
+        prefixes = (".".join([where, *parents[:depth]]) for depth in range(1, len(parents) + 1))
+        for prefix in prefixes:
+            if prefix in fields and not isinstance(fields[prefix], config_dict.ConfigDict):
+                raise UserError(
+                    f"{where}.{path} cannot be set, since {prefix} is {fields[prefix]!r} here: "
+                    f"choose a preset in which it has fields, or set {prefix} as a whole."
+                )
+        if f"{where}.{path}" not in fields:
+            raise UserError(unknown_field(f"{where}.{path}", list(fields)))
 
 
 def check_config_flags(arguments: Sequence[str], name: str = "config") -> None:
@@ -53,7 +83,40 @@ def check_config_flags(arguments: Sequence[str], name: str = "config") -> None:
         check_overrides(load_config(files[-1]), overrides, name)
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def _load(flag_value: str, overrides: Sequence[str]) -> config_dict.ConfigDict:
+    """The config of `--config=flag_value --config.override …`, parsed apart from the process's own flags."""
+    values = flags.FlagValues()
+    arguments = ["", f"--config={flag_value}", *(f"--config.{override}" for override in overrides)]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    try:
+        values(arguments)
+    except flags.Error as error:
+        lines = str(error).strip().splitlines()
+        # ml_collections hands on a ValueError of get_config as the text of its traceback.
+        in_file = len(lines) > 1 and "whilst parsing config file" in lines[0]
+        raise UserError(f"{flag_value}: {lines[-1].partition(': ')[2]}" if in_file else lines[0]) from error
+    return values["config"].value
+
+
+def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of every field of a config, groups of fields included, those in tuples too."""
+    if isinstance(value, config_dict.ConfigDict):
+        for name, field in value.items():
+            yield f"{path}.{name}", field
+            yield from _fields(field, f"{path}.{name}")
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from _fields(item, f"{path}[{i}]")
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether a disk or a quota had no room; checkpoints are written by TensorStore, which says so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
     try:
         ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
         if "config" in flags.FLAGS:
@@ -62,12 +125,13 @@ def _parse(arguments: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         near = nearest(error.flagname.partition(".")[0], flags.FLAGS)
         hint = f"did you mean --{near}?" if near else "--help lists the flags."
-        sys.exit(_refuse(UserError(f"There is no flag --{error.flagname}: {hint}")))
+        sys.exit(_print_error(UserError(f"There is no flag --{error.flagname}: {hint}")))
     except (UserError, flags.Error) as error:
-        sys.exit(_refuse(error))
+        sys.exit(_print_error(error))
 
 
-def _refuse(error: Exception) -> int:
+def _print_error(error: Exception) -> int:
+    """Print the error on one line; the exit status."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
 

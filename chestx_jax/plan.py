@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from chestx_jax import cli, files
-from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.config import to_dataclass
 from chestx_jax.planning import planner, report, sweep
 from chestx_jax.planning.cost import topology
 from chestx_jax.recipes import JobConfig
@@ -28,7 +28,7 @@ SWEEP = flags.DEFINE_bool("sweep", False, "try meshes and micro-batches of the t
 
 
 def main(_: list[str]) -> None:
-    job = to_dataclass(JobConfig, load_config(CONFIG.value, SET.value))
+    job = to_dataclass(JobConfig, cli.load_config(CONFIG.value, SET.value))
     machine = topology.find(TOPOLOGY.value)
     if SWEEP.value:
         result = sweep.sweep(job, machine, tell=print)

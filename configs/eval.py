@@ -5,17 +5,17 @@ python -m chestx_jax.evaluate --config=configs/eval.py:phantom --model=orbax:run
 
 from ml_collections import ConfigDict
 
-from chestx_jax.config import to_dict
+from chestx_jax.config import from_defaults
+from chestx_jax.errors import choose
 from chestx_jax.eval.config import EvalConfig
+
+PHANTOM = {
+    "files": ("runs/phantom/data/test.jsonl",),
+    "train": "runs/phantom/data/train_reasoning.jsonl",
+    "length": 192,
+}
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """Every field with its default; the preset `phantom` names the files under runs/phantom."""
-    config = ConfigDict({**to_dict(EvalConfig()), "files": ()})
-    if preset == "phantom":
-        config.files = ("runs/phantom/data/test.jsonl",)
-        config.train = "runs/phantom/data/train_reasoning.jsonl"
-        config.length = 192
-    elif preset:
-        raise ValueError(f"configs/eval.py has no preset {preset!r}; it has phantom")
-    return config
+    """Every field of the evaluation, to be set on the command line."""
+    return from_defaults(EvalConfig, choose({"": {}, "phantom": PHANTOM}, preset, "preset of configs/eval.py"))

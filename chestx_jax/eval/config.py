@@ -1,6 +1,7 @@
 """What an evaluation asks of a model, as one typed configuration."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from chestx_jax.config import bounded
 
@@ -18,7 +19,7 @@ class EvalConfig:
     batch: int = bounded(32, min=1)  # of a local model
     tokenizer: str = ""  # of a local model, where the checkpoint has none beside it
     image_size: int = bounded(0, min=0)  # pixels a side for a local model; 0: as its settings say
-    dtype: str = bounded("", choices=("", "float32", "bfloat16"))  # of a local model; empty: bfloat16, float32 on a CPU
+    dtype: Literal["", "float32", "bfloat16"] = ""  # of a local model; empty: bfloat16, float32 on a CPU
     max_bad: float = bounded(0.01, min=0.0, max=1.0)  # share of records that may be unreadable
     workers: int = bounded(8, min=1)  # calls to an endpoint at a time
     timeout: float = bounded(120.0, min=0.1)  # seconds an endpoint may be silent

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chestx_jax.config import choose
-from chestx_jax.errors import UserError
+from chestx_jax.errors import UserError, choose
 from chestx_jax.planning.advice import advice, room
 from chestx_jax.planning.cost.resident_memory import Layout, layout, resident
 from chestx_jax.planning.cost.roofline import cost

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from chestx_jax.config import to_dataclass
+from chestx_jax.config import from_defaults, to_dataclass
 from chestx_jax.eval.report.tables import aligned
 from chestx_jax.recipes import JobConfig
 from chestx_jax.training import job
@@ -30,17 +30,16 @@ ARMS = {  # fields of `grpo.rewards`, and the weight of what a step earns beside
 }
 
 
-def configuration(seed: int, data: Path, arm: str, init: str = ""):
-    """The phantom job with one seed throughout; from `init` where given, else from nothing."""
-    config = rl.phantom()
-    config.data_root = str(data)
-    config.init.seed = config.init.init.seed = config.grpo.seed = seed
-    rewards, config.grpo.advantages.step_weight = ARMS[arm]
-    config.grpo.rewards = {**config.grpo.rewards.to_dict(), **rewards}
-    config.grpo.steps = STEPS
-    config.evaluation.blind = False
-    fields = config.to_dict()
-    return to_dataclass(JobConfig, {**fields, "init": init} if init else fields)
+def configuration(seed: int, data: Path, arm: str, init: str = "") -> JobConfig:
+    """The phantom job with one seed throughout; from the weights `init` where given, else from nothing."""
+    rewards, step_weight = ARMS[arm]
+    changes = {
+        "data_root": str(data),
+        "init": init or {"seed": seed, "init": {"seed": seed}},
+        "grpo": {"seed": seed, "steps": STEPS, "rewards": rewards, "advantages": {"step_weight": step_weight}},
+        "evaluation": {"blind": False},
+    }
+    return to_dataclass(JobConfig, from_defaults(JobConfig, rl.PHANTOM, changes))
 
 
 def arms(seed: int, out: Path, data: Path) -> dict[str, dict]:

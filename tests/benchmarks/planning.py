@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.cli import load_config
+from chestx_jax.config import to_dataclass
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
 from chestx_jax.planning import report
 from chestx_jax.planning.cost import topology

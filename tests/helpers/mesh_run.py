@@ -41,7 +41,7 @@ JOB = JobConfig(
         prompts=PROMPTS,
         rows=RowsConfig(tiny_rows.LONG, tiny_rows.SLOTS, tiny_rows.PATCHES),
         sampling=SamplingConfig(length=LENGTH, group=GROUP, temperature=0.9),
-        reference=ReferenceConfig(offload=True),
+        reference=ReferenceConfig("float32", offload=True),
         updates=2,
         micro_batches=2,
         steps=1,

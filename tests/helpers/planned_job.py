@@ -11,7 +11,7 @@ from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
 from chestx_jax.planning import budget
 from chestx_jax.planning.cost import topology
 from chestx_jax.planning.planner import plan
-from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig, SftConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.rows import RowsConfig
@@ -24,6 +24,7 @@ JOB = JobConfig(
         rows=RowsConfig(128, 1, 128),
         sampling=SamplingConfig(length=128, group=2),
         micro_batches=2,
+        reference=ReferenceConfig("float32", offload=False),
         steps=10,
     ),
     model=ModelConfig(

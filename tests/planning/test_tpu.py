@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.cli import load_config
+from chestx_jax.config import to_dataclass
 from chestx_jax.model import qwen_vl
 from chestx_jax.planning import budget
 from chestx_jax.planning.cost import topology

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax import lexicon, sharding
-from chestx_jax.config import load_config, to_dataclass
+from chestx_jax.cli import load_config
+from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.planning.hlo import parse

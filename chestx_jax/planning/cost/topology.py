@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import jax
 from jax.experimental import topologies
 
-from chestx_jax.config import nearest
-from chestx_jax.errors import UserError
+from chestx_jax.errors import UserError, nearest
 from chestx_jax.planning.cost.chips import GPUS, TPUS, Chip, cpu
 from chestx_jax.planning.cost.interconnect import Slice, positions
 
