@@ -13,6 +13,7 @@ Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
 Every leaf may be a numpy array (on the host, in the input pipeline) or a jax array (inside `jit`).
 """
 
+import re
 from typing import Any
 
 from flax import struct
@@ -36,6 +37,13 @@ LABELS = (
     "Support Devices",
     "No Finding",
 )
+
+
+def label_names(text: str, marks: str = " .*-") -> list[str]:
+    """The names of a comma-, semicolon- or line-separated list of labels, in lower case and in order, without `marks`
+    at their ends."""
+    parts = re.split(r"[,;\n]", text)
+    return [name for part in parts if (name := " ".join(part.split()).strip(marks).lower())]
 
 
 @struct.dataclass

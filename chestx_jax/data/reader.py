@@ -1,7 +1,7 @@
 """Reads RadR records from disk: JSON lists and JSONL, every variant of the release, images resolved against a root."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,20 +33,19 @@ def read_samples(
     *,
     require_images: bool = True,
     check_images: bool = True,
-    labels: Collection[str] | None = None,
 ) -> list[Sample]:
     """All samples of a JSON list or JSONL file, in file order.
 
     Image paths are resolved against `image_root` (a folder or rules, see `data.image_roots`; default: the file's
     folder); a path that does not exist is tried by its tails, so that records keep working when the collection moves.
     `require_images=False` takes records without the `image_path` field; `check_images=False` skips the look at the file
-    system. With `labels`, the answer of an anomaly question must be made of these (any case); None allows free text.
+    system.
 
     Raises UserError naming file, record, field and remedy at the first bad record, for a file that is missing,
     unreadable or not JSON, and for one without records.
     """
     samples = []
-    for found in _scan(path, image_root, require_images, check_images, labels):
+    for found in _scan(path, image_root, require_images, check_images):
         if isinstance(found, Problem):
             raise UserError(str(found))
         samples.append(found)
@@ -60,13 +59,12 @@ def read_good_samples(
     bad_share: float = 0.01,
     require_images: bool = True,
     check_images: bool = True,
-    labels: Collection[str] | None = None,
 ) -> tuple[list[Sample], list[Problem]]:
     """As `read_samples`, but bad records are left out and handed back beside the good ones.
 
     Raises UserError if more than `bad_share` of the records are bad (naming the first), or if the file cannot be read.
     """
-    found = list(_scan(path, image_root, require_images, check_images, labels))
+    found = list(_scan(path, image_root, require_images, check_images))
     problems = [item for item in found if isinstance(item, Problem)]
     if len(problems) > bad_share * len(found):
         raise UserError(
@@ -82,10 +80,9 @@ def find_problems(
     *,
     require_images: bool = True,
     check_images: bool = True,
-    labels: Collection[str] | None = None,
 ) -> Iterator[Problem]:
     """Every bad record of a file, lazily. Raises UserError only if the file itself cannot be read."""
-    found = _scan(path, image_root, require_images, check_images, labels, keep_broken=True)
+    found = _scan(path, image_root, require_images, check_images, keep_broken=True)
     return (item for item in found if isinstance(item, Problem))
 
 
@@ -146,32 +143,17 @@ def _json_lines(path: Path, lines, keep_broken: bool) -> Iterator[tuple[int, Any
         index += 1
 
 
-def _scan(
-    path, image_root, require_images, check_images, labels, keep_broken: bool = False
-) -> Iterator[Sample | Problem]:
+def _scan(path, image_root, require_images, check_images, keep_broken: bool = False) -> Iterator[Sample | Problem]:
     path = Path(path)
     roots = parse_image_root(image_root, path.parent)
-    known = None if labels is None else {label.lower() for label in labels}
     for index, record in read_records(path, keep_broken):
         try:
             sample = sample_from_record(record, path.stem, require_images=require_images)
-            if known is not None and sample.task == "anomaly":
-                _check_labels(sample, known)
             images = tuple(_resolve(image, roots, check_images) for image in sample.images)
             yield replace(sample, images=images, id=sample.id or f"{path.stem}-{index}")
         except FieldError as problem:
             name = str(record.get("item_id", "")) if isinstance(record, dict) else ""
             yield Problem(str(path), index, name, problem.field, problem.problem, problem.mend)
-
-
-def _check_labels(sample: Sample, known: Collection[str]) -> None:
-    for label in sample.answer.split(","):
-        if label.strip().lower() not in known:
-            raise FieldError(
-                "answer",
-                f"{label.strip()!r} is outside the label vocabulary",
-                "use the labels of chestx_jax.types.LABELS",
-            )
 
 
 def _resolve(image: str, roots: ImageRoots, check: bool) -> str:

@@ -10,7 +10,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.lexicon.extract import extract, rows
 from chestx_jax.lexicon.lexicon import CHANGES, Lexicon
 from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.types import LABELS, TASKS, RewardTargets
+from chestx_jax.types import LABELS, TASKS, RewardTargets, label_names
 
 
 def reference(
@@ -58,12 +58,10 @@ def label_set(answer: str) -> np.ndarray:
     """bool[13]: the labels of a comma-separated gold answer; unknown names raise UserError."""
     names = [label.lower() for label in LABELS]
     found = np.zeros(len(LABELS), bool)
-    for part in re.split(r"[,;\n]", answer):
-        name = " ".join(part.split()).strip(" .*-").lower()
-        if name and name not in names:
+    for name in label_names(answer):
+        if name not in names:
             raise UserError(f"The answer {answer!r} names {name!r}, which is no label: use {', '.join(LABELS)}.")
-        if name:
-            found[names.index(name)] = True
+        found[names.index(name)] = True
     return found
 
 

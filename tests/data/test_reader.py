@@ -7,7 +7,6 @@ import pytest
 
 from chestx_jax.data.reader import find_problems, read_good_samples, read_samples
 from chestx_jax.errors import UserError
-from chestx_jax.types import LABELS
 
 QUESTION = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
 
@@ -104,16 +103,6 @@ def test_bad_records_are_left_out_up_to_a_share(folder):
     assert [problem.id for problem in problems] == ["r4"]
     with pytest.raises(UserError, match="1 of 10 records are bad"):
         read_good_samples(path, bad_share=0.05)
-
-
-def test_labels_outside_the_vocabulary(folder):
-    open_question = {"question": "Which findings are in this chest X-ray?"}
-    good = as_list(folder / "good.json", records(1, **open_question, answer="edema, Lung Opacity"))
-    bad = as_list(folder / "bad.json", records(1, **open_question, answer="Edema, Oedema"))
-    assert len(read_samples(good, labels=LABELS)) == 1
-    assert len(read_samples(bad)) == 1
-    with pytest.raises(UserError, match="'Oedema' is outside the label vocabulary"):
-        read_samples(bad, labels=LABELS)
 
 
 @pytest.mark.parametrize(

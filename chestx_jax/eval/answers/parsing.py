@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from chestx_jax.data.schema import options
+from chestx_jax.types import label_names
 
 _BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
 _OPEN = re.compile(r"<answer>((?:(?!<answer>).)*)\Z", re.DOTALL | re.IGNORECASE)
@@ -100,8 +101,7 @@ def given_labels(text: str) -> frozenset[str] | None:
 
 def label_set(answer: str) -> frozenset[str]:
     """Comma-, semicolon- or line-separated labels as a set of lower-case names."""
-    parts = re.split(r"[,;\n]", _TAG.sub(" ", answer))
-    return frozenset(name for part in parts if (name := " ".join(part.split()).strip(" .*-").lower()))
+    return frozenset(label_names(_TAG.sub(" ", answer)))
 
 
 def strict(text: str, answer: str, question: str) -> Verdict:

@@ -9,7 +9,6 @@ Items are anything with `task`, `question` and `answer`: samples or predictions.
 """
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from chestx_jax.data.schema import options
 from chestx_jax.eval.answers.parsing import bare_answer, label_set
 from chestx_jax.eval.predictions.accuracy import set_f1
+from chestx_jax.types import label_names
 
 GUESSERS = ("letter", "label", "order", "combined")
 Accuracies = Mapping[str, Mapping[str, float]]  # task -> guesser -> accuracy
@@ -102,7 +102,8 @@ def _tasks(items: Sequence[Any]) -> list[str]:
 
 
 def _labels(text: str) -> list[str]:
-    return [name for part in re.split(r"[,;]", text) if (name := " ".join(part.lower().split()))]
+    """An option's labels with their punctuation: that only right options end in a full stop can be learned too."""
+    return label_names(text, marks="")
 
 
 def _text_keys(item: Any, text: str) -> list[tuple[str, ...]]:
