@@ -72,7 +72,7 @@ def from_defaults(cls: type, *changes: Mapping[str, Any]) -> config_dict.ConfigD
     Raises: UserError as `to_dataclass` does.
     """
     config: Any = None
-    for change in changes:
+    for change in changes or ({},):
         config = to_dataclass(cls, change, default=config)
     return _config_dict(config)
 
@@ -213,7 +213,7 @@ def _check_range(value: Any, low: float | None, high: float | None, where: str) 
 
 def _describe(hint: Any) -> str:
     """A type in words a user of the command line reads."""
-    words = {float: "a number", int: "a whole number", bool: "True or False", str: "a text", types.NoneType: "None"}
+    names = {float: "a number", int: "a whole number", bool: "True or False", str: "a text", types.NoneType: "None"}
     arms = _arms(hint)
     if len(arms) > 1:
         return " or ".join(map(_describe, arms))
@@ -224,4 +224,4 @@ def _describe(hint: Any) -> str:
         return "a list of values"
     if dataclasses.is_dataclass(hint):
         return "a group of fields"
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
+    return names.get(hint, getattr(hint, "__name__", str(hint)))

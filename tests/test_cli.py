@@ -101,13 +101,13 @@ def test_load_config_missing_file(config_file):
 
 
 def test_config_flags_are_checked(config_file):
-    cli.check_config_flags(["door", f"--config={config_file}", "--config.sft.learning_rate=1", "--other"])
+    cli.check_config_flags(["program", f"--config={config_file}", "--config.sft.learning_rate=1", "--other"])
     for arguments in (
         ["--config", config_file, "--config.sft.nam=1"],
         [f"-config={config_file}", "-config.sft.nam", "1"],
     ):
         with pytest.raises(UserError, match=r"did you mean config\.sft\.name"):
-            cli.check_config_flags(["door", *arguments])
+            cli.check_config_flags(["program", *arguments])
 
 
 SCRIPT = """

@@ -61,6 +61,7 @@ stages = st.builds(
 @given(stages)
 def test_round_trip(stage):
     assert to_dataclass(Stage, to_dict(stage)) == stage
+    assert to_dataclass(Stage, from_defaults(Stage, to_dict(stage))) == stage
 
 
 def test_a_nested_mapping_changes_the_default_of_its_field():

@@ -65,8 +65,8 @@ def launch(tmp_path):
     def run(script, *arguments, **more):
         environment = {**os.environ, **settings, **more}
         command = [str(LAUNCH / script), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        return done, cloud
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return result, cloud
 
     if not (shutil.which("bash") and shutil.which("git") and (LAUNCH.parent / ".git").exists()):
         pytest.skip("the scripts need bash, and git in a checkout")
@@ -79,19 +79,19 @@ def calls(cloud, kind):
 
 
 def test_runs_once_on_every_host_with_the_committed_code(launch):
-    done, cloud = launch(
+    result, cloud = launch(
         "train.sh", "sft", "sh", "-c", 'test -f pyproject.toml && echo "$0 | done" >> "$CLOUD/ran"', "a 'b"
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert (cloud / "ran").read_text() == "a 'b | done\n" * 2
     assert len(calls(cloud, "create")) == 1
     assert "--spot" in calls(cloud, "create")[0]
 
 
 def test_a_failing_command_is_not_repeated(launch):
-    done, cloud = launch("train.sh", "sft", "sh", "-c", 'echo ran >> "$CLOUD/ran"; echo wrong field; exit 2')
-    assert done.returncode == 2
-    assert "wrong field" in done.stderr
+    result, cloud = launch("train.sh", "sft", "sh", "-c", 'echo ran >> "$CLOUD/ran"; echo wrong field; exit 2')
+    assert result.returncode == 2
+    assert "wrong field" in result.stderr
     assert (cloud / "ran").read_text() == "ran\n" * 2
     assert len(calls(cloud, "create")) == 1
 
@@ -99,15 +99,15 @@ def test_a_failing_command_is_not_repeated(launch):
 def test_a_preempted_run_starts_again(launch):
     # The first run of each host would never end; the second finds what the first left in the shared folder.
     command = 'saved="$CLOUD/saved.$(basename "$HOME")"; if [ -f "$saved" ]; then exit 0; fi; touch "$saved"; sleep 600'
-    done, cloud = launch_with_preemption(launch, command)
-    assert done.returncode == 0, done.stderr
-    assert "was taken away: SUSPENDED" in done.stderr
+    result, cloud = launch_with_preemption(launch, command)
+    assert result.returncode == 0, result.stderr
+    assert "was taken away: SUSPENDED" in result.stderr
     assert len(calls(cloud, "create")) == len(calls(cloud, "delete")) + 1 == 2
 
 
 def test_a_command_that_saves_and_ends_before_the_slice_goes_is_not_done(launch):
-    done, cloud = launch_with_preemption(launch, 'echo ran >> "$CLOUD/ran"', after=3)
-    assert done.returncode == 0, done.stderr
+    result, cloud = launch_with_preemption(launch, 'echo ran >> "$CLOUD/ran"', after=3)
+    assert result.returncode == 0, result.stderr
     assert (cloud / "ran").read_text() == "ran\n" * 4
     assert len(calls(cloud, "create")) == 2
 
@@ -120,15 +120,15 @@ def launch_with_preemption(launch, command, after=8):
 
 
 def test_a_refused_request_ends(launch):
-    done, cloud = launch("train.sh", "sft", "true", ACCELERATOR="v9-8")
-    assert done.returncode == 3
-    assert "no such accelerator" in done.stderr
+    result, cloud = launch("train.sh", "sft", "true", ACCELERATOR="v9-8")
+    assert result.returncode == 3
+    assert "no such accelerator" in result.stderr
     assert len(calls(cloud, "create")) == 1
 
 
 @pytest.mark.parametrize(("name", "value"), [("CAPACITY", "cheap"), ("ZONE", "")])
 def test_wrong_settings_are_named(launch, name, value):
-    done, cloud = launch("create.sh", **{name: value})
-    assert done.returncode != 0
-    assert name in done.stderr
+    result, cloud = launch("create.sh", **{name: value})
+    assert result.returncode != 0
+    assert name in result.stderr
     assert not (cloud / "calls").exists()

@@ -44,14 +44,13 @@ def configuration(seed: int, data: Path, arm: str, init: str = "") -> JobConfig:
 
 def arms(seed: int, out: Path, data: Path) -> dict[str, dict]:
     """The scored rows of a seed's arms. The last arm trains the supervised weights that the others start from."""
-    *others, whole = ARMS
+    *others, last = ARMS
     folder = {name: out / f"seed{seed}_{name.replace(', ', '_').replace(' ', '_')}" for name in ARMS}
-    job.run(configuration(seed, data, whole), folder[whole])
+    job.run(configuration(seed, data, last), folder[last])
     for name in others:
-        job.run(configuration(seed, data, name, f"orbax:{folder[whole]}/sft/params"), folder[name])
+        job.run(configuration(seed, data, name, f"orbax:{folder[last]}/sft/params"), folder[name])
     scores = {name: json.loads((folder[name] / "scores.json").read_text())["models"] for name in ARMS}
-    found = {"SFT": scores[whole]["SFT"]["tasks"]}
-    return found | {f"GRPO, {name}": scores[name]["GRPO"]["tasks"] for name in ARMS}
+    return {"SFT": scores[last]["SFT"]["tasks"]} | {f"GRPO, {name}": scores[name]["GRPO"]["tasks"] for name in ARMS}
 
 
 def value(tasks: dict, column: str) -> float:
@@ -73,19 +72,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the phantom set; drawn in OUT/data where not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    found = {seed: arms(seed, options.out, options.data or options.out / "data") for seed in options.seeds}
+    tasks = {seed: arms(seed, options.out, options.data or options.out / "data") for seed in options.seeds}
     tables = {
-        arm: np.array([[value(found[seed][arm], column) for column in COLUMNS] for seed in options.seeds])
-        for arm in found[options.seeds[0]]
+        arm: np.array([[value(tasks[seed][arm], column) for column in COLUMNS] for seed in options.seeds])
+        for arm in tasks[options.seeds[0]]
     }
     lines = [["arm", "seed", *COLUMNS]]
     for arm, table in tables.items():
         lines += [[arm, str(seed), *(f"{x:.1f}" for x in row)] for seed, row in zip(options.seeds, table, strict=True)]
         lines.append([arm, "mean ± s.e.", *(f"{m:.1f} ± {e:.1f}" for m, e in zip(*mean_error(table), strict=True))])
-    reach = stats.t.ppf(0.975, len(options.seeds) - 1) if len(options.seeds) > 1 else float("nan")
+    quantile = stats.t.ppf(0.975, len(options.seeds) - 1) if len(options.seeds) > 1 else float("nan")
     for arm, table in list(tables.items())[1:]:
         change = zip(*mean_error(table - tables["SFT"]), strict=True)
-        cells = [f"{m:+.1f} [{m - reach * e:+.1f}, {m + reach * e:+.1f}]" for m, e in change]
+        cells = [f"{m:+.1f} [{m - quantile * e:+.1f}, {m + quantile * e:+.1f}]" for m, e in change]
         lines.append([arm, "less SFT", *cells])
     print(aligned(lines))
 
