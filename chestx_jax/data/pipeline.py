@@ -1,4 +1,4 @@
-"""The input pipelines: packed batches for SFT, prompts with their references for GRPO, prompts for evaluation.
+"""The input pipelines: packed batches for SFT, prompts with their reward targets for GRPO, prompts for evaluation.
 
 Each is a Grain dataset whose iterator can be checkpointed; films are decoded in threads while the device works.
 """
@@ -14,8 +14,10 @@ import numpy as np
 
 from chestx_jax.data.mixture import Source, draw
 from chestx_jax.data.packing import PackedBatches
+from chestx_jax.data.reward_targets import reward_targets
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
+from chestx_jax.lexicon import Lexicon
 from chestx_jax.tokens import chat
 from chestx_jax.tokens import rows as layout
 from chestx_jax.tokens.films import load_image
@@ -24,7 +26,7 @@ from chestx_jax.tokens.rows import Example, RowsConfig, checked_size
 from chestx_jax.tokens.tokenizer import SpecialIds
 from chestx_jax.types import Batch, Prompts, RewardTargets
 
-STREAM = 1 << 40  # numbers of the endless training stream
+STREAM_LENGTH = 1 << 40  # of the training stream: endless
 LOG = logging.getLogger(__name__)
 
 
@@ -39,47 +41,46 @@ class Encoder(NamedTuple):
 
 @dataclass
 class BadRecords:
-    """Counts records that had to be skipped, and stops the run when they are more than `share` of those seen."""
+    """Counts records that had to be skipped, and stops the run when they are more than `share` of those read."""
 
     share: float
-    seen: int = 0
+    read: int = 0
     ids: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def guarded(self, make: Callable[[Sample], Any], sample: Sample) -> Any:
-        """`make(sample)`, or None for a bad record, which is logged with its id."""
+    def attempt(self, encode: Callable[[Sample], Any], sample: Sample) -> Any:
+        """`encode(sample)`, or None for a bad record, which is logged with its id."""
         try:
-            made, problem = make(sample), None
+            encoded, problem = encode(sample), None
         except UserError as error:
-            made, problem = None, error
+            encoded, problem = None, error
         with self.lock:
-            self.seen += 1
+            self.read += 1
             if problem is not None:
                 self.ids.append(sample.id)
-                LOG.warning("record %s skipped (%d of %d so far): %s", sample.id, len(self.ids), self.seen, problem)
-            if len(self.ids) > max(self.share * self.seen, self.share * 100):
+                LOG.warning("record %s skipped (%d of %d so far): %s", sample.id, len(self.ids), self.read, problem)
+            if len(self.ids) > max(self.share * self.read, self.share * 100):
                 raise UserError(
-                    f"{len(self.ids)} of {self.seen} records are bad, more than the allowed share of {self.share:g}; "
-                    f"the last is {self.ids[-1]}: mend the data or raise max_bad."
+                    f"{len(self.ids)} of {self.read} records are bad, more than the allowed share of {self.share:g}; "
+                    f"the last is {self.ids[-1]}: fix the data or raise max_bad."
                 )
-        return made
+        return encoded
 
 
 def encode(encoder: Encoder, sample: Sample, reasoning: bool, with_target: bool, seen: bool = False) -> Example:
-    """A sample as tokens, positions and patches, taught at its films where `seen` (see SourceConfig).
+    """A sample as tokens, positions and patches, its targets at the films' own tokens where `seen` (see SourceConfig).
 
     Raises UserError for a film that cannot be read.
     """
     films = [patches(load_image(path), encoder.image) for path in sample.images]
     if encoder.blind:
         films = [(np.zeros_like(values), grid) for values, grid in films]
+    tokenizer, special, merge_size = encoder.tokenizer, encoder.special, encoder.image.merge_size
     if seen:
-        words = [f" {word}" for word in sample.answer.split()]
-        return layout.encode_seen(encoder.tokenizer, encoder.special, films, words, encoder.image.merge_size)
+        names = [f" {name}" for name in sample.answer.split()]
+        return layout.encode_visual_targets(tokenizer, special, films, names, merge_size)
     target = chat.target_text(sample.steps, sample.answer, reasoning) if with_target else None
-    return layout.encode(
-        encoder.tokenizer, encoder.special, sample.question, films, reasoning, target, encoder.image.merge_size
-    )
+    return layout.encode(tokenizer, special, sample.question, films, reasoning, target, merge_size)
 
 
 def supervised_batches(
@@ -101,14 +102,14 @@ def supervised_batches(
 
     def example(number: int) -> Example | None:
         source, sample = draw(sources, seed, number)
-        return bad.guarded(
+        return bad.attempt(
             lambda s: checked_size(encode(encoder, s, source.reasoning, True, source.seen), rows), sample
         )
 
     def emit(packed: list[list[Example]]) -> Batch:
         return layout.pack(packed, rows, encoder.image)
 
-    numbers = grain.MapDataset.range(shard[0], STREAM, shard[1])
+    numbers = grain.MapDataset.range(shard[0], STREAM_LENGTH, shard[1])
     examples = numbers.map(example).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
     batches = PackedBatches(examples, count, rows, emit)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
@@ -119,7 +120,7 @@ class PromptBatch(NamedTuple):
 
     prompts: Prompts
     samples: tuple[Sample, ...]
-    reference: Any = None  # what the rewards compare with, where asked for
+    targets: RewardTargets | None = None  # what the rewards compare completions with
 
 
 def prompt_batches(
@@ -129,21 +130,21 @@ def prompt_batches(
     rows: RowsConfig,
     seed: int,
     bad: BadRecords,
-    reference: Callable[[Sequence[Sample]], RewardTargets],
+    lexicon: Lexicon,
+    slots: int,
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
-    """Endless batches of `count` prompts with their references, every record once an epoch, shuffled anew each."""
+    """Endless batches of `count` prompts with their reward targets (findings in `slots` slots), every record once an
+    epoch, shuffled anew each."""
+
+    def batch(prompts: Sequence[_NumberedPrompt]) -> PromptBatch:
+        prompt_batch = _prompt_batch(prompts, encoder, rows, count)
+        return prompt_batch._replace(targets=reward_targets(lexicon, prompt_batch.samples, slots))
+
     numbered = grain.MapDataset.source(list(enumerate(samples))).seed(seed).shuffle().repeat()
-    pairs = numbered[shard[0] :: shard[1]].map(
-        lambda pair: bad.guarded(lambda s: (pair[0], s, checked_size(encode(encoder, s, True, False), rows)), pair[1])
-    )
-    stream = pairs.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
-
-    def together(items) -> PromptBatch:
-        asked = _asked(items, encoder, rows, count)
-        return asked._replace(reference=reference(asked.samples))
-
-    batches = stream.batch(count, drop_remainder=True, batch_fn=together)
+    encoded = numbered[shard[0] :: shard[1]].map(lambda pair: _prompt(pair[0], pair[1], encoder, rows, bad))
+    stream = encoded.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
+    batches = stream.batch(count, drop_remainder=True, batch_fn=batch)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
 
 
@@ -153,33 +154,36 @@ def prompts_once(
     count: int,
     rows: RowsConfig,
     bad: BadRecords,
-    reasoning: bool = True,
-    own: Sequence[int] | None = None,
+    local_rows: Sequence[int] | None = None,
 ) -> Iterator[PromptBatch]:
     """Every record once, in order, in batches of `count` that are filled up with index -1.
 
-    With `own` only these rows of each batch are made, and made even where no record is left for them: the processes
-    that make the others wait for it.
+    With `local_rows` only these rows of each batch are prepared, even where no record is left for them: the processes
+    that prepare the others wait for it.
     """
+    prepared = range(count) if local_rows is None else local_rows
     for start in range(0, len(samples), count):
-        chunk = []
-        for number in (start + row for row in (range(count) if own is None else own)):
-            if number < len(samples):
-                make = lambda s: checked_size(encode(encoder, s, reasoning, False), rows)  # noqa: E731
-                example = bad.guarded(make, samples[number])
-                if example is not None:
-                    chunk.append((number, samples[number], example))
-        if chunk or own is not None:
-            yield _asked(chunk or [_blank(encoder, samples[start])], encoder, rows, count if own is None else len(own))
+        numbers = [start + row for row in prepared if start + row < len(samples)]
+        prompts = [_prompt(number, samples[number], encoder, rows, bad) for number in numbers]
+        readable = [prompt for prompt in prompts if prompt is not None]
+        if readable or local_rows is not None:
+            yield _prompt_batch(readable or [_blank(encoder, samples[start])], encoder, rows, len(prepared))
 
 
-def _blank(encoder: Encoder, sample: Sample) -> tuple[int, Sample, Example]:
+_NumberedPrompt = tuple[int, Sample, Example]  # the record's number, -1 for none
+
+
+def _prompt(number: int, sample: Sample, encoder: Encoder, rows: RowsConfig, bad: BadRecords) -> _NumberedPrompt | None:
+    example = bad.attempt(lambda s: checked_size(encode(encoder, s, True, False), rows), sample)
+    return None if example is None else (number, sample, example)
+
+
+def _blank(encoder: Encoder, sample: Sample) -> _NumberedPrompt:
     """A row that stands for no record: a prompt without films."""
     return -1, sample, encode(encoder, replace(sample, images=(), question=""), True, False)
 
 
-def _asked(items: Sequence[tuple[int, Sample, Example]], encoder: Encoder, rows: RowsConfig, count: int) -> PromptBatch:
-    items = list(items)
-    filled = items + [(-1, *items[-1][1:])] * (count - len(items))
+def _prompt_batch(prompts: Sequence[_NumberedPrompt], encoder: Encoder, rows: RowsConfig, count: int) -> PromptBatch:
+    filled = [*prompts, *[(-1, *prompts[-1][1:])] * (count - len(prompts))]
     numbers, samples, examples = zip(*filled, strict=True)
     return PromptBatch(layout.prompts(examples, rows, numbers, encoder.image), samples)

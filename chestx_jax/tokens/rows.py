@@ -62,26 +62,26 @@ def encode(
     )
 
 
-def encode_seen(
+def encode_visual_targets(
     tokenizer: Any,
     special: SpecialIds,
     images: Sequence[PatchesAndGrid],
-    words: Sequence[str],
+    names: Sequence[str],
     merge_size: int = 2,
 ) -> Example:
-    """One sample whose targets are at the films themselves: `words[k]` is what the k-th visual token shows.
+    """One sample whose targets stand at the films' own tokens: `names[k]` is what the k-th visual token shows.
 
     A visual token's embedding comes from the film, so the id in its place is free to be a target: the id after visual
-    token k is the last id of its word, and it is predicted from that token alone and what precedes it. Nothing follows
-    the films. Raises UserError where the words are not as many as the visual tokens.
+    token k is the last id of its name, and it is predicted from that token alone and what precedes it. Nothing follows
+    the films. Raises UserError where the names are not as many as the visual tokens.
     """
     plain = encode(tokenizer, special, "", images, False, None, merge_size)
     places = np.flatnonzero(plain.visual >= 0)
-    if len(words) != len(places):
-        raise UserError(f"{len(words)} words for {len(places)} visual tokens: write one word for each.")
+    if len(names) != len(places):
+        raise UserError(f"{len(names)} words for {len(places)} visual tokens: write one word for each.")
     end = places[-1] + 2
     ids, weights = plain.ids[:end].copy(), np.zeros(end, np.float32)
-    ids[places + 1] = [chat.encode_text(tokenizer, word)[-1] for word in words]
+    ids[places + 1] = [chat.encode_text(tokenizer, name)[-1] for name in names]
     weights[places + 1] = 1.0
     return Example(ids, plain.positions[:end], plain.visual[:end], weights, plain.images)
 

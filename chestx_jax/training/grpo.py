@@ -41,7 +41,7 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial: Callabl
             for step in range(first + 1, stage.steps + 1):
                 asked = next(data)
                 prompts = sharding.put(asked.prompts, prompts_at)
-                reference = sharding.put(asked.reference, reference_at)
+                reference = sharding.put(asked.targets, reference_at)
                 rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
                 scores, advantages, loss_mask, summary = functions["grpo/score"](tables, reference, rollout)
                 before, now = functions["grpo/reference"], functions["grpo/logprobs"]

@@ -85,7 +85,7 @@ class RunContext:
         return float(loss / tokens)
 
     def prompt_batches(self, stage: GrpoConfig) -> grain.DatasetIterator:
-        """The stage's prompts with their references: this process's rows."""
+        """The stage's prompts with their reward targets: this process's rows."""
         count, part = self._share(stage.prompts)
         return pipeline.prompt_batches(
             read_source(stage.source, self.root).samples,
@@ -94,27 +94,22 @@ class RunContext:
             stage.rows,
             stage.seed,
             pipeline.BadRecords(self.job.max_bad),
-            lambda samples: self.reference(samples, stage.rewards.slots),
+            self.lexicon,
+            stage.rewards.slots,
             part,
         )
 
     def prompts_once(
-        self, samples: Sequence[Sample], count: int, rows: RowsConfig, blind: bool, own: Sequence[int] | None = None
+        self,
+        samples: Sequence[Sample],
+        count: int,
+        rows: RowsConfig,
+        blind: bool,
+        local_rows: Sequence[int] | None = None,
     ) -> Iterator[pipeline.PromptBatch]:
-        """Every sample once, in order: the rows `own` of each batch of `count`, or all of them."""
+        """Every sample once, in order: the rows `local_rows` of each batch of `count`, or all of them."""
         bad = pipeline.BadRecords(self.job.max_bad)
-        return pipeline.prompts_once(samples, self._encoder(blind), count, rows, bad, own=own)
-
-    def reference(self, samples: Sequence[Sample], slots: int):
-        """What the rewards compare completions to the samples with."""
-        return lexicon.reference(
-            self.lexicon,
-            [sample.reports for sample in samples],
-            [sample.steps for sample in samples],
-            [sample.answer for sample in samples],
-            [sample.task for sample in samples],
-            slots,
-        )
+        return pipeline.prompts_once(samples, self._encoder(blind), count, rows, bad, local_rows)
 
     def tables(self):
         """The lexicon's automaton over this vocabulary, on every device."""

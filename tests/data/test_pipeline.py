@@ -16,14 +16,17 @@ from PIL import Image
 from chestx_jax.data.mixture import Source, SourceConfig, draw, read_source
 from chestx_jax.data.packing import PackedBatches, fits
 from chestx_jax.data.pipeline import BadRecords, Encoder, prompt_batches, prompts_once, supervised_batches
+from chestx_jax.data.reward_targets import reward_targets
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
+from chestx_jax.lexicon import load
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import Example, RowsConfig
 from chestx_jax.tokens.tokenizer import load_tokenizer, special_ids, train_tokenizer
 
 ROWS = RowsConfig(length=320, image_slots=3, patches=16)
 COUNT = 11  # records
+LEXICON = load()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def samples(folder):
             id=f"record-{number}",
             task="binary",
             question="Is there an effusion? " * (1 + number % 3),
-            answer="A",
+            answer="AB"[number % 2],
             images=tuple(str(folder / f"{film}.png") for film in films[number]),
             steps=("The lungs are clear.",) * (1 + number % 4),
             reports=("No edema.",),
@@ -74,8 +77,7 @@ def supervised(samples, encoder, bad=None, seed=0, shard=(0, 1)):
 
 
 def prompting(samples, encoder, bad=None, seed=0, shard=(0, 1), count=4):
-    ids = lambda samples: np.array([int(sample.id.split("-")[1]) for sample in samples])  # noqa: E731
-    return prompt_batches(samples, encoder, count, ROWS, seed, bad or BadRecords(0.0), ids, shard)
+    return prompt_batches(samples, encoder, count, ROWS, seed, bad or BadRecords(0.0), LEXICON, 4, shard)
 
 
 def same(one, other):
@@ -211,10 +213,10 @@ def test_the_share_of_bad_records_is_counted_from_the_start():
         return sample.id
 
     good, wrong = (Sample(name, "binary", "?", "A", (), (), (), "") for name in ("good", "bad"))
-    assert bad.guarded(make, good) == "good"
-    assert [bad.guarded(make, wrong) for _ in range(2)] == [None, None]
+    assert bad.attempt(make, good) == "good"
+    assert [bad.attempt(make, wrong) for _ in range(2)] == [None, None]
     with pytest.raises(UserError, match="3 of 4 records are bad"):
-        bad.guarded(make, wrong)
+        bad.attempt(make, wrong)
 
 
 # What the batches hold
@@ -235,11 +237,12 @@ def test_every_record_once_an_epoch_shuffled_anew(samples, encoder):
     assert len(set(epochs)) == 3
 
 
-def test_prompts_come_with_their_references(samples, encoder):
+def test_prompts_come_with_their_reward_targets(samples, encoder):
     batches = prompting(samples, encoder)
     for _ in range(3):
         asked = next(batches)
-        assert asked.reference.tolist() == asked.prompts.index.tolist()
+        jax.tree.map(np.testing.assert_array_equal, asked.targets, reward_targets(LEXICON, asked.samples, 4))
+        assert asked.targets.letters.tolist() == [1 + number % 2 for number in asked.prompts.index]
         assert [samples[number] for number in asked.prompts.index] == list(asked.samples)
         assert ((asked.prompts.tokens.segments != 0).sum(1) == asked.prompts.length).all()
 
@@ -267,7 +270,7 @@ def test_every_record_once_in_order(broken, encoder):
 def test_shares_of_a_batch_make_the_whole_in_step(broken, encoder):
     """Two processes that make two rows each: as many batches as alone, the same rows, in either all that is its own."""
     whole = list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0)))
-    shares = [list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0), own=own)) for own in ((0, 2), (1, 3))]
+    shares = [list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0), own)) for own in ((0, 2), (1, 3))]
     for alone, *parts in zip(whole, *shares, strict=True):
         rows = {
             n: ids
@@ -279,7 +282,7 @@ def test_shares_of_a_batch_make_the_whole_in_step(broken, encoder):
         assert all(np.array_equal(rows[n], ids) for n, ids in expected.items() if n >= 0)
         assert all(len(part.samples) == 2 for part in parts)
     lost = [replace(sample, images=("/nowhere/film.png",)) for sample in broken[:2]]
-    (empty,) = prompts_once(lost, encoder, 4, ROWS, BadRecords(1.0), own=(0, 1))  # the others wait for it
+    (empty,) = prompts_once(lost, encoder, 4, ROWS, BadRecords(1.0), (0, 1))  # the others wait for it
     assert empty.prompts.index.tolist() == [-1, -1]
     assert list(prompts_once(lost, encoder, 4, ROWS, BadRecords(1.0))) == []
 
