@@ -1,4 +1,4 @@
-"""`python -m chestx_jax.plan`: will it fit, what bounds it, what will it cost — compiled for a machine that need not be
+"""`python -m chestx_jax.plan`: whether a job fits a machine, what bounds it and what it costs; the machine need not be
 there.
 
 --config=configs/rl.py --topology=v5p:2x2x4 [--set mesh.tensor=4] [--programs grpo/step] [--json OUT] [--sweep]
@@ -7,6 +7,7 @@ Topologies: v5e, v6e and v5p slices by shape (v5e:4x8) or Cloud's name (v5p-64),
 """
 
 import pathlib
+from typing import Any
 
 from absl import flags
 
@@ -30,19 +31,20 @@ SWEEP = flags.DEFINE_bool("sweep", False, "try meshes and micro-batches of the t
 def main(_: list[str]) -> None:
     job = to_dataclass(JobConfig, cli.load_config(CONFIG.value, SET.value))
     machine = topology.find(TOPOLOGY.value)
+    document: Any
     if SWEEP.value:
-        result = sweep.sweep(job, machine, tell=print)
-        print(sweep.text(result))
-        found = [report.to_json(plan) for plan in result]
+        plans = sweep.sweep(job, machine, log=print)
+        print(sweep.text(plans))
+        document = [report.to_json(plan) for plan in plans]
     else:
-        plan = planner.plan(job, machine, PROGRAMS.value, _kept, tell=print)
+        plan = planner.plan(job, machine, PROGRAMS.value, _save_hlo, log=print)
         print(report.text(plan))
-        found = [report.to_json(plan)]
+        document = report.to_json(plan)
     if JSON.value:
-        files.write_json(JSON.value, found if SWEEP.value else found[0])
+        files.write_json(JSON.value, document)
 
 
-def _kept(name: str, text: str) -> None:
+def _save_hlo(name: str, text: str) -> None:
     if HLO.value:
         files.write_text(pathlib.Path(HLO.value, f"{name.replace('/', '_')}.hlo"), text)
 

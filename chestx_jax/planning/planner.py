@@ -1,15 +1,17 @@
-"""Plans a job on a topology: every program of it compiled, counted and timed."""
+"""Plans a job on a topology: each of its programs compiled, counted and timed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from jax.sharding import Mesh
+
 from chestx_jax.errors import UserError, choose
-from chestx_jax.planning.advice import advice, room
-from chestx_jax.planning.cost.resident_memory import Layout, layout, resident
+from chestx_jax.planning.advice import advice, available_hbm
+from chestx_jax.planning.cost.resident_memory import Layout, layout, resident_bytes
 from chestx_jax.planning.cost.roofline import cost
 from chestx_jax.planning.cost.topology import Topology
 from chestx_jax.planning.hlo.compile import compile_program
-from chestx_jax.planning.stages import Planned, Stage, expected_of, stages, step_seconds
+from chestx_jax.planning.stages import PlannedProgram, Stage, program_flops, stages, step_seconds
 from chestx_jax.programs.job import programs
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -17,15 +19,14 @@ from chestx_jax.sharding import MeshConfig, make_mesh
 
 @dataclass(frozen=True)
 class Plan:
-    """A job on a topology. `sizes` are the mesh's axes; `hours` are chip-hours and `layouts` the state of each training
-    stage."""
+    """A job on a topology."""
 
     topology: Topology
-    sizes: dict[str, int]
-    programs: dict[str, Planned]
-    steps: dict[str, float]  # predicted seconds of one step, by stage
-    hours: dict[str, float]
-    layouts: dict[str, Layout]
+    sizes: dict[str, int]  # of the mesh's axes
+    programs: dict[str, PlannedProgram]
+    step_seconds: dict[str, float]  # predicted, by stage
+    chip_hours: dict[str, float]  # by training stage
+    layouts: dict[str, Layout]  # of each training stage's state
     advice: tuple[str, ...]
 
 
@@ -33,60 +34,59 @@ def plan(
     job: JobConfig,
     topology: Topology,
     names: Sequence[str] = (),
-    keep: Callable[[str, str], object] | None = None,
-    tell: Callable[[str], object] = lambda line: None,
+    save_hlo: Callable[[str, str], object] | None = None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> Plan:
-    """Plans the programs called `names` (all, if empty); `keep(name, text)` gets each one's optimised HLO, and `tell`
-    a line when one is done.
+    """Plans the programs called `names` (all, if empty). `save_hlo(name, text)` is given the optimised HLO of each, and
+    `log` a line before each.
 
     Raises UserError for a mesh that does not fit the topology, with the axes that would, and for an unknown name.
     """
     mesh = mesh_of(job.mesh, topology)
-    sizes = dict(mesh.shape)
-    found = programs(job, mesh)
-    wanted = {name: choose(found, name, "program") for name in names} or found
-    place = topology.place(mesh)
-    planned, said = {}, undivided(stages(job), sizes)
-    for name, program in wanted.items():
-        tell(f"compiling {name} for {topology.name} …")
-        compiled = compile_program(name, program, keep)
-        beside = resident(found, name)
-        fits = not compiled.refused and compiled.memory.peak + beside <= room(topology.chip)
-        priced = None if compiled.refused else cost(compiled.work, place, compiled.memory.fresh)
-        planned[name] = Planned(compiled, priced, expected_of(job, name, mesh), fits, beside)
+    sizes, placement = dict(mesh.shape), topology.placement(mesh)
+    of_job = programs(job, mesh)
+    chosen = {name: choose(of_job, name, "program") for name in names} or of_job
+    planned, remarks = {}, uneven_batches(stages(job), sizes)
+    for name, program in chosen.items():
+        log(f"compiling {name} for {topology.name} …")
+        compiled = compile_program(name, program, save_hlo)
+        resident = resident_bytes(of_job, name)
+        fits = not compiled.refusal and compiled.memory.peak + resident <= available_hbm(topology.chip)
+        priced = None if compiled.refusal else cost(compiled.schedule, placement, compiled.memory.allocated)
+        planned[name] = PlannedProgram(compiled, priced, program_flops(job, name, mesh), fits, resident)
         if not fits:
-            said.append(advice(job, planned[name], topology.chip, sizes))
-    steps = {name: step_seconds(stage, planned) for name, stage in stages(job).items()}
-    known = {name: seconds for name, seconds in steps.items() if seconds is not None}
+            remarks.append(advice(job, planned[name], topology.chip, sizes))
     trained = {name: stage for name, stage in stages(job).items() if not isinstance(stage, EvaluationConfig)}
+    predicted = {name: step_seconds(stage, planned) for name, stage in stages(job).items()}
+    seconds = {name: step for name, step in predicted.items() if step is not None}
     hours = {
-        name: known[name] * stage.steps * topology.count / 3600 for name, stage in trained.items() if name in known
+        name: seconds[name] * stage.steps * topology.count / 3600 for name, stage in trained.items() if name in seconds
     }
-    layouts = {name: held for name in trained if (held := layout(found, name))}
-    return Plan(topology, sizes, planned, known, hours, layouts, tuple(said))
+    layouts = {name: state for name in trained if (state := layout(of_job, name))}
+    return Plan(topology, sizes, planned, seconds, hours, layouts, tuple(remarks))
 
 
-def undivided(found: dict[str, Stage], sizes: dict[str, int]) -> list[str]:
-    """A sentence for each stage whose rows do not divide over the mesh: chips then compute the same rows."""
+def uneven_batches(by_name: dict[str, Stage], sizes: dict[str, int]) -> list[str]:
+    """A sentence for each stage whose batch does not divide over the mesh: chips then compute the same rows."""
     split = sizes["data"] * sizes["fsdp"]
-    said = []
-    for name, stage in found.items():
-        rows = stage.prompts if isinstance(stage, GrpoConfig) else stage.batch
+    sentences = []
+    for name, stage in by_name.items():
+        batch = stage.prompts if isinstance(stage, GrpoConfig) else stage.batch
         micro = 1 if isinstance(stage, EvaluationConfig) else stage.micro_batches
-        if rows % micro or (rows // micro) % split:
-            kind = "prompts" if isinstance(stage, GrpoConfig) else "batch"
-            said.append(
-                f"{name}: {rows} rows in {micro} micro-batches do not divide over data × fsdp = {split}, so chips "
-                f"compute the same rows: set {kind} and micro_batches so that each holds a multiple of {split}, or "
+        if batch % micro or (batch // micro) % split:
+            field = "prompts" if isinstance(stage, GrpoConfig) else "batch"
+            sentences.append(
+                f"{name}: {batch} rows in {micro} micro-batches do not divide over data × fsdp = {split}, so chips "
+                f"compute the same rows: set {field} and micro_batches so that each holds a multiple of {split}, or "
                 "raise mesh.tensor."
             )
-    return said
+    return sentences
 
 
-def mesh_of(config: MeshConfig, topology: Topology):
+def mesh_of(config: MeshConfig, topology: Topology) -> Mesh:
     """The mesh on the topology's devices.
 
-    Raises UserError where the axes do not make their number, with the sizes that an axis can have.
+    Raises UserError where the axes do not multiply to their number, with the sizes that an axis can have.
     """
     try:
         return make_mesh(config, topology.devices)

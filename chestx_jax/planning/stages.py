@@ -1,10 +1,12 @@
-"""Which programs a job runs, how often, and what a stage of them costs."""
+"""Which programs a job runs, how often, and what a step of each stage costs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from jax.sharding import Mesh
+
 from chestx_jax.errors import UserError
-from chestx_jax.planning.cost.model_flops import Expected, expected
+from chestx_jax.planning.cost.model_flops import ModelFlops, model_flops
 from chestx_jax.planning.cost.roofline import Cost
 from chestx_jax.planning.hlo.compile import Compiled
 from chestx_jax.programs.job import resolved
@@ -14,52 +16,52 @@ Stage = SftConfig | GrpoConfig | EvaluationConfig
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedProgram:
     """One program on one topology."""
 
     compiled: Compiled
     cost: Cost | None  # None where the compiler refused it
-    expected: Expected | None
+    model_flops: ModelFlops | None  # None where no model runs in it
     fits: bool
-    resident: float = 0.0  # bytes that stay on a device beside the program's own (`resident`)
+    resident: float = 0.0  # bytes of state on a device beside the program's own (`resident_bytes`)
 
     @property
     def peak(self) -> float:
-        """Bytes that a device holds at most while the program runs."""
+        """Most bytes that a device holds while the program runs."""
         return self.compiled.memory.peak + self.resident
 
-    def mfu(self, chips: int, peak: float) -> float:
-        """Share of the chips' peak that the model's useful FLOPs would reach in the predicted time."""
-        if self.cost is None or self.expected is None or not self.cost.predicted:
+    def mfu(self, chips: int, peak_flops: float) -> float:
+        """The share of the chips' peak FLOP/s that the model's useful FLOPs reach in the predicted time."""
+        if self.cost is None or self.model_flops is None or not self.cost.predicted:
             return 0.0
-        return self.expected.useful / (self.cost.predicted * chips * peak)
+        return self.model_flops.useful / (self.cost.predicted * chips * peak_flops)
 
 
 def stages(job: JobConfig) -> dict[str, Stage]:
     """The job's stages in the order they run, by the first part of their programs' names."""
-    found: dict[str, Stage] = {}
+    ordered: dict[str, Stage] = {}
     stage = job.init
     while isinstance(stage, SftConfig):
-        found = {stage.name: stage, **found}
+        ordered = {stage.name: stage, **ordered}
         stage = stage.init
     if job.grpo is not None:
-        found["grpo"] = job.grpo
+        ordered["grpo"] = job.grpo
     if job.evaluation is not None:
-        found["test"] = job.evaluation
-    return found
+        ordered["test"] = job.evaluation
+    return ordered
 
 
-def expected_of(job: JobConfig, name: str, mesh) -> Expected | None:
-    """The analytic count of a program by its name, with the attention of the mesh's platform."""
+def program_flops(job: JobConfig, name: str, mesh: Mesh) -> ModelFlops | None:
+    """The analytic count of the program called `name`, with the attention of the mesh's platform."""
     stage = stages(job).get(name.split("/")[0])
-    return None if stage is None else expected(name, resolved(job.model, mesh), stage)
+    return None if stage is None else model_flops(name, resolved(job.model, mesh), stage)
 
 
-def repeats(stage: Stage) -> dict[str, float]:
-    """How often each program runs in one step of a stage (validation, once in its cadence)."""
+def runs_per_step(stage: Stage) -> dict[str, float]:
+    """How often each program runs in one step of a stage, validation included in proportion."""
     if isinstance(stage, SftConfig):
-        checked = stage.validation_batches / stage.cadence.validate if stage.validation else 0.0
-        return {f"{stage.name}/step": 1.0, f"{stage.name}/validate": checked}
+        validations = stage.validation_batches / stage.cadence.validate if stage.validation else 0.0
+        return {f"{stage.name}/step": 1.0, f"{stage.name}/validate": validations}
     if isinstance(stage, GrpoConfig):
         return {
             "grpo/rollout": 1.0,
@@ -71,16 +73,16 @@ def repeats(stage: Stage) -> dict[str, float]:
     return {"test/generate": 1.0}
 
 
-def step_seconds(stage: Stage, planned: Mapping[str, Planned]) -> float | None:
-    """Predicted seconds of one step, None while a program of it is unknown or refused."""
+def step_seconds(stage: Stage, planned: Mapping[str, PlannedProgram]) -> float | None:
+    """Predicted seconds of one step, None while a program of it is not planned or was refused."""
     total = 0.0
-    for name, times in repeats(stage).items():
-        if not times:
+    for name, runs in runs_per_step(stage).items():
+        if not runs:
             continue
-        found = planned.get(name)
-        if found is None or found.cost is None:
+        program = planned.get(name)
+        if program is None or program.cost is None:
             return None
-        total += times * found.cost.predicted
+        total += runs * program.cost.predicted
     return total
 
 
@@ -90,14 +92,14 @@ def with_micro_batches(job: JobConfig, count: int) -> JobConfig:
     Raises UserError where a batch does not divide.
     """
     if job.grpo is not None:
-        _divides(job.grpo.prompts, count)
+        _check_divides(job.grpo.prompts, count)
         return replace(job, grpo=replace(job.grpo, micro_batches=count))
     if isinstance(job.init, SftConfig):
-        _divides(job.init.batch, count)
+        _check_divides(job.init.batch, count)
         return replace(job, init=replace(job.init, micro_batches=count))
     return job
 
 
-def _divides(batch: int, count: int) -> None:
+def _check_divides(batch: int, count: int) -> None:
     if batch % count:
         raise UserError(f"a batch of {batch} does not split into {count} micro-batches: choose a divisor")

@@ -1,4 +1,4 @@
-"""The planner against what others measured, and what it rests on.
+"""The planner against published and measured times, and what it rests on.
 
     python tests/benchmarks/planning.py share                what the compiler's cost model gives a large product
     python tests/benchmarks/planning.py published [NUMBER [REMAT]]  published TPU training runs, predicted
@@ -42,9 +42,9 @@ RECIPES = "https://github.com/AI-Hypercomputer/tpu-recipes/tree/main/training/tr
 
 @dataclass(frozen=True)
 class Published:
-    """One run as its page reports it: FSDP over all chips, 8,192 tokens a row, and what attention's maps read and write
-    sent to the host's memory, MLPs and scores recomputed (`remat="offload"` here). `flops` is TFLOP/s a chip by their
-    own count: MaxText's takes attention as whole squares."""
+    """One run as its page reports it: FSDP over all chips, 8,192 tokens a row, what attention's linear layers read and
+    write sent to the host's memory, MLPs and logits recomputed (`remat="offload"` here). `flops` is TFLOP/s a chip by
+    their own count: MaxText's takes the full score matrices of attention."""
 
     model: str
     topology: str
@@ -74,7 +74,7 @@ RUNS = (
 
 
 def job_of(run: Published, chips: int, remat: str) -> JobConfig:
-    """The run in this project's programs: its decoder on text, with a tower of next to nothing."""
+    """The run in this project's programs: its decoder on text, with a minimal vision tower."""
     model = ModelConfig(
         vocab_size=run.vocabulary,
         layers=run.layers,
@@ -90,21 +90,20 @@ def job_of(run: Published, chips: int, remat: str) -> JobConfig:
 
 
 def published(only: str | None, remat: str = "offload") -> None:
-    """One line a run: MFU as they count it. With another `remat` than theirs, more is recomputed or kept."""
+    """One line a run: MFU as they count it. `remat` other than theirs recomputes or keeps more."""
     for number, run in enumerate(RUNS):
         if only is not None and int(only) != number:
             continue
         machine = topology.find(run.topology)
-        made = plan(job_of(run, machine.count, remat), machine, ["sft/step"])
-        program = made.programs["sft/step"]
+        program = plan(job_of(run, machine.count, remat), machine, ["sft/step"]).programs["sft/step"]
         if program.cost is None:
-            print(f"{run.model} on {run.topology}: {program.compiled.refused}", flush=True)
+            print(f"{run.model} on {run.topology}: {program.compiled.refusal}", flush=True)
             continue
-        measured = run.flops * 1e12 / machine.chip.flops
+        measured = run.flops * 1e12 / machine.chip.peak_flops
         predicted = measured * run.seconds / program.cost.predicted
         print(
             f"{run.model} on {run.topology}: published {run.seconds:.2f} s, MFU {measured:.1%}; predicted "
-            f"{program.cost.predicted:.2f} s, MFU {predicted:.1%} ({report.spent(program)}; "
+            f"{program.cost.predicted:.2f} s, MFU {predicted:.1%} ({report.breakdown(program)}; "
             f"peak {program.peak / GIB:.1f} GiB, fits {program.fits}; compiled in "
             f"{program.compiled.seconds:.0f} s)  {run.source}",
             flush=True,
@@ -115,10 +114,10 @@ def share() -> None:
     """Estimated cycles of an 8,192³ bf16 product, as a share of the peak at the clock in the table."""
     for name in ("v5e:2x2", "v5p:2x2x1", "v6e:2x2"):
         machine = topology.find(name)
-        one = jax.ShapeDtypeStruct((8192, 8192), jnp.bfloat16, sharding=SingleDeviceSharding(machine.devices[0]))
-        text = jax.jit(lambda a, b: a @ b).lower(one, one).compile().as_text()
-        cycles = max(int(found) for found in re.findall(r'"estimated_cycles":"?(\d+)', text))
-        reached = 2 * 8192**3 / cycles * machine.chip.clock / machine.chip.flops
+        matrix = jax.ShapeDtypeStruct((8192, 8192), jnp.bfloat16, sharding=SingleDeviceSharding(machine.devices[0]))
+        text = jax.jit(lambda a, b: a @ b).lower(matrix, matrix).compile().as_text()
+        cycles = max(int(estimate) for estimate in re.findall(r'"estimated_cycles":"?(\d+)', text))
+        reached = 2 * 8192**3 / cycles * machine.chip.clock / machine.chip.peak_flops
         print(f"{machine.chip.name}: {cycles:,} cycles, {reached:.0%} of the peak", flush=True)
 
 
@@ -126,11 +125,11 @@ def table(files: list[str]) -> None:
     """Rows of plans, in the order given."""
     body = []
     for file in files:
-        made = json.loads(pathlib.Path(file).read_text())
-        for name, program in made["programs"].items():
+        planned = json.loads(pathlib.Path(file).read_text())
+        for name, program in planned["programs"].items():
             priced = program.get("cost")
             row = (
-                made["topology"],
+                planned["topology"],
                 name,
                 "yes" if program["fits"] else "no",
                 f"{program['memory']['peak'] / GIB:.1f} of {program['memory']['limit'] / GIB:.1f}",
@@ -138,14 +137,10 @@ def table(files: list[str]) -> None:
             if priced is None:
                 body.append((*row, program["refused"], "", "", ""))
                 continue
-            counted, done = program.get("expected"), priced["flops"] * made["chips"]
-            agreed = f"{done / counted['executed']:.3f}" if counted else ""
+            analytic, compiled = program.get("model_flops"), priced["flops"] * planned["chips"]
+            ratio = f"{compiled / analytic['executed']:.3f}" if analytic else ""
             mfu = f"{program['mfu']:.0%}" if program.get("mfu") else ""
-            body.append(
-                (
-                    *row, program["bound"], f"{priced['predicted']:.2f}", mfu, agreed,
-                )
-            )  # fmt: skip
+            body.append((*row, program["bound"], f"{priced['predicted']:.2f}", mfu, ratio))
     header = ("topology", "program", "fits", "peak GiB", "bound", "predicted s", "MFU", "FLOPs ÷ analytic")
     print(report.markdown(header, body))
 
@@ -159,11 +154,11 @@ CHECKED = (  # config, overrides, topology, and programs that must fit: those of
 def check() -> None:
     """Compiles the other 7B programs and prints their tables; exits with 1 where one does not fit."""
     failed = []
-    for config, overrides, place, names in CHECKED:
+    for config, overrides, name_of_slice, names in CHECKED:
         job = to_dataclass(JobConfig, load_config(str(ROOT / "configs" / config), overrides))
-        made = plan(job, topology.find(place), names, tell=lambda line: print(line, flush=True))
-        print(report.text(made), flush=True)
-        failed += [f"{name} on {place}" for name, program in made.programs.items() if not program.fits]
+        planned = plan(job, topology.find(name_of_slice), names, log=lambda line: print(line, flush=True))
+        print(report.text(planned), flush=True)
+        failed += [f"{name} on {name_of_slice}" for name, program in planned.programs.items() if not program.fits]
     if failed:
         sys.exit(f"no longer fit: {', '.join(failed)}")
 
@@ -172,83 +167,85 @@ TOUCHED = (0.5e6, 2e6, 8e6, 32e6, 128e6)  # bytes that the copies read and write
 
 
 def this_machine(rows: int, width: int) -> tuple[float, ...]:
-    """What a program can have of this machine now, each from the difference that ten more steps in one program make:
-    FLOP/s of products of `rows` tokens with a map of `width` × `width`, bytes/s of copies of the sizes `TOUCHED`, and
-    bytes/s of memory that is new to the program."""
-    square = jnp.eye(width)
-    product, _ = chained(lambda x: x @ square, (rows, width))
-    found, first = [2 * rows * width**2 / product], 0.0
+    """What this machine gives a program now, each from the difference that ten more steps in one program make: FLOP/s
+    of products of `rows` tokens with a `width` × `width` matrix, bytes/s of copies of the sizes `TOUCHED`, and bytes/s
+    of memory that is new to the program."""
+    matrix = jnp.eye(width)
+    product, _ = step_seconds(lambda x: x @ matrix, (rows, width))
+    bandwidths, overhead = [], 0.0
     for size in TOUCHED:
-        step, first = chained(lambda x: jnp.concatenate([x[1:] * 0.5, x[:1]]), (int(size / 2 / 1024), 256))
-        found.append(size / step)
-    return (*found, TOUCHED[-1] / 2 / max(first, 1e-6))
+        step, overhead = step_seconds(lambda x: jnp.concatenate([x[1:] * 0.5, x[:1]]), (int(size / 2 / 1024), 256))
+        bandwidths.append(size / step)
+    return (2 * rows * width**2 / product, *bandwidths, TOUCHED[-1] / 2 / max(overhead, 1e-6))
 
 
-def chip_of(flops: float, *rates: float) -> Chip:
-    """The chip with those figures, told."""
-    *moved, fresh = rates
+def chip_of(flops: float, *bandwidths: float) -> Chip:
+    """The chip with those figures, which are printed."""
+    *caches, allocation = bandwidths
     print(
         f"a product {flops / 1e9:.0f} GFLOP/s; GB/s by the bytes touched: "
-        + ", ".join(f"{size / 1e6:g} MB {rate / 1e9:.1f}" for size, rate in zip(TOUCHED, moved, strict=True))
-        + f"; new memory {fresh / 1e9:.1f} GB/s"
+        + ", ".join(f"{size / 1e6:g} MB {bandwidth / 1e9:.1f}" for size, bandwidth in zip(TOUCHED, caches, strict=True))
+        + f"; new memory {allocation / 1e9:.1f} GB/s"
     )
-    return cpu(flops, moved[-1], tuple(zip(TOUCHED[:-1], moved[:-1], strict=True)), fresh)
+    return cpu(flops, caches[-1], tuple(zip(TOUCHED[:-1], caches[:-1], strict=True)), allocation)
 
 
-def chained(step: Callable, shape: tuple[int, int]) -> tuple[float, float]:
-    """Seconds of one of many steps in a program, and of what the program takes beside its steps."""
-    few, many = (repeated(step, shape, times) for times in (2, 12))
+def step_seconds(step: Callable, shape: tuple[int, int]) -> tuple[float, float]:
+    """Seconds of one of many steps in a program, and of the program's overhead beside its steps."""
+    few, many = (chain_seconds(step, shape, times) for times in (2, 12))
     each = max((many - few) / 10, 1e-9)
     return each, few - 2 * each
 
 
-def repeated(step: Callable, shape: tuple[int, int], times: int) -> float:
-    """Seconds of a program of `times` steps one after the other, its argument handed on."""
+def chain_seconds(step: Callable, shape: tuple[int, int], times: int) -> float:
+    """Seconds of a program of `times` steps one after the other."""
     run = jax.jit(lambda x: functools.reduce(lambda x, _: step(x), range(times), x), donate_argnums=0)
-    held = [jnp.ones(shape) + 0]
+    x = jnp.ones(shape) + 0
 
     def again():
-        held[0] = run(held[0])
-        return held[0]
+        nonlocal x
+        x = run(x)
+        return x
 
     return median_seconds(again, 11)
 
 
 def runner(program: Program) -> Callable[[], object]:
-    """A run on zeros, every token allowed; the state goes from run to run."""
+    """A run on zeros, every token allowed; the state is passed from run to run."""
     blank = lambda leaf: np.full(leaf.shape, leaf.dtype == bool, leaf.dtype)  # noqa: E731
     at = jax.tree.broadcast(program.in_shardings, program.arguments)
     arguments = list(jax.tree.map(lambda leaf, place: jax.device_put(blank(leaf), place), program.arguments, at))
     run = program.jit()
 
     def once():
-        found = run(*arguments)
+        results = run(*arguments)
         if program.donated:
-            arguments[0] = found[0]
-        return found
+            arguments[0] = results[0]
+        return results
 
     return once
 
 
 def measured(rounds: int = 5) -> None:
     """Predicted and measured seconds of the phantom's programs on one CPU device, with this machine's own figures:
-    medians over rounds that take both in turn, for what else runs here slows both."""
+    medians over rounds that take both in turn, since other load on the machine slows both."""
     job = to_dataclass(JobConfig, load_config(f"{ROOT / 'configs' / 'rl.py'}:phantom", ()))
     machine = topology.Topology("cpu:1", cpu(1e11, 1e10), (1,), tuple(jax.devices("cpu")[:1]))
     names = ("sft/step", "grpo/rollout", "grpo/reference", "grpo/step")
     mesh = mesh_of(job.mesh, machine)
-    made, found = plan(job, machine, names), programs(job, mesh)
-    runs, figures, times = {name: runner(found[name]) for name in names}, [], []
+    planned, of_job = plan(job, machine, names), programs(job, mesh)
+    runs, figures, times = {name: runner(of_job[name]) for name in names}, [], []
     for _ in range(rounds):
         figures.append(this_machine(2048, job.model.width))
         times.append([median_seconds(runs[name], 3, 1) for name in names])
     chip = chip_of(*np.median(figures, axis=0).tolist())
-    for name, took in zip(names, np.median(times, axis=0).tolist(), strict=True):
-        compiled = made.programs[name].compiled
-        priced = cost(compiled.work, replace(machine.place(mesh), chip=chip), compiled.memory.fresh)
+    placement = replace(machine.placement(mesh), chip=chip)
+    for name, seconds in zip(names, np.median(times, axis=0).tolist(), strict=True):
+        program = planned.programs[name]
+        priced = cost(program.compiled.schedule, placement, program.compiled.memory.allocated)
         print(
-            f"{name:15s} measured {took:.3f} s, predicted {priced.predicted:.3f} s, ratio {took / priced.predicted:.2f}"
-            f"; {report.spent(replace(made.programs[name], cost=priced))}",
+            f"{name:15s} measured {seconds:.3f} s, predicted {priced.predicted:.3f} s, "
+            f"ratio {seconds / priced.predicted:.2f}; {report.breakdown(replace(program, cost=priced))}",
             flush=True,
         )
 

@@ -1,7 +1,7 @@
-"""A job small enough to compile in seconds that has what the 7B recipe has: bf16, recomputed layers in a loop, splash
-attention over packed rows, a head taken in parts, micro-batches, a group's shared prompt, all mesh axes.
+"""A job that compiles in seconds and has the features of the 7B recipe: bf16, recomputed layers in a loop, splash
+attention over packed rows, a chunked vocabulary, micro-batches, a group's shared prompt, all mesh axes.
 
-`python -m tests.helpers.planned_job --write` accepts what the programs take now as their budget.
+`python -m tests.helpers.planned_job --write` makes what the programs take now their budget.
 """
 
 import json
@@ -44,12 +44,12 @@ FILE = ROOT / "tests/planning/budgets.json"
 ACCEPT = "python -m tests.helpers.planned_job --write"
 
 
-def taken(name: str) -> dict:
+def measured(name: str) -> dict:
     """What the programs take on a topology."""
-    return json.loads(json.dumps(budget.measured(plan(JOB, topology.find(name), NAMES[name]))))
+    return budget.measured(plan(JOB, topology.find(name), NAMES[name]))
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit(f"usage: {ACCEPT}")
-    FILE.write_text(json.dumps({name: taken(name) for name in NAMES}, indent=1, sort_keys=True) + "\n")
+    FILE.write_text(json.dumps({name: measured(name) for name in NAMES}, indent=1, sort_keys=True) + "\n")

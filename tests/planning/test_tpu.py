@@ -15,7 +15,7 @@ from chestx_jax.planning.cost import topology
 from chestx_jax.planning.cost.roofline import cost
 from chestx_jax.planning.hlo.compile import compile_program
 from chestx_jax.planning.planner import Plan, plan
-from chestx_jax.planning.stages import Planned
+from chestx_jax.planning.stages import PlannedProgram
 from chestx_jax.programs.job import programs
 from chestx_jax.recipes import JobConfig
 from chestx_jax.sharding import make_mesh
@@ -43,16 +43,16 @@ def plan_of(planned, name) -> Plan:
 @pytest.mark.parametrize("name", planned_job.NAMES)
 def test_programs_stay_in_their_budget(planned, name):
     """HBM, FLOPs, bytes of collectives, and what is updated in place."""
-    found = json.loads(json.dumps(budget.measured(plan_of(planned, name))))
-    lines = budget.differences(name, ALLOWED[name], found)
+    actual = json.loads(json.dumps(budget.measured(plan_of(planned, name))))
+    lines = budget.differences(name, ALLOWED[name], actual)
     assert not lines, "\n".join([*lines, f"to accept it: {planned_job.ACCEPT}"])
 
 
 def test_flops_are_the_analytic_count(planned):
     """Trip counts, packed rows, recomputation, shared prompts and splash attention included."""
-    made = plan_of(planned, "v5e:2x4")
-    for name, program in made.programs.items():
-        ratio = program.cost.flops * made.topology.count / program.expected.executed
+    whole = plan_of(planned, "v5e:2x4")
+    for name, program in whole.programs.items():
+        ratio = program.cost.flops * whole.topology.count / program.model_flops.executed
         assert ratio == pytest.approx(1.0, abs=0.03), name
 
 
@@ -63,7 +63,9 @@ def test_scores_over_the_whole_vocabulary_never_exist(planned):
         if name.endswith("/step"):
             most = 256 * job.model.vocab_size * 4 // job.mesh.tensor
             assert all(
-                str(job.model.vocab_size) not in one.shape for one in program.compiled.temporaries if one.bytes >= most
+                str(job.model.vocab_size) not in array.shape
+                for array in program.compiled.temporaries
+                if array.bytes >= most
             )
 
 
@@ -75,33 +77,30 @@ def test_the_7b_training_steps_compile_for_a_small_slice(config, name, overrides
     """The paper's recipe on 32 v5e chips of 16 GB: it fits, runs the FLOPs that it should, and updates its weights in
     place."""
     job = to_dataclass(JobConfig, load_config(str(CONFIGS / config), overrides))
-    made = plan(job, topology.find("v5e:4x8"), [name])
-    program = made.programs[name]
-    assert program.fits, made.advice
-    assert program.cost.flops * made.topology.count == pytest.approx(program.expected.executed, rel=0.03)
-    kept = [
-        one.name for one in program.compiled.arguments if "params" in one.name and not one.reused and one.bytes > 1e6
-    ]
-    assert kept == []
+    on_slice = plan(job, topology.find("v5e:4x8"), [name])
+    program = on_slice.programs[name]
+    assert program.fits, on_slice.advice
+    assert program.cost.flops * on_slice.topology.count == pytest.approx(program.model_flops.executed, rel=0.03)
+    copied = [x.name for x in program.compiled.arguments if "params" in x.name and not x.reused and x.bytes > 1e6]
+    assert copied == []
 
 
-def test_a_constraint_less_is_named(planned, monkeypatch):
-    """Activations left to the compiler's choice: the message names the program and the arrays that are moved."""
+def test_a_missing_constraint_is_named(planned, monkeypatch):
+    """Activations placed by the compiler: the message names the program and the arrays that are moved."""
     monkeypatch.setattr(qwen_vl, "constrain", lambda x, *axes: x)
-    found = plan(planned_job.JOB, topology.find("v5e:2x4"), ["sft/step"])
-    lines = budget.differences("v5e:2x4", {"sft/step": ALLOWED["v5e:2x4"]["sft/step"]}, budget.measured(found))
+    unconstrained = plan(planned_job.JOB, topology.find("v5e:2x4"), ["sft/step"])
+    allowed = {"sft/step": ALLOWED["v5e:2x4"]["sft/step"]}
+    lines = budget.differences("v5e:2x4", allowed, budget.measured(unconstrained))
     assert any(re.search(r"sft/step: all-to-all .*\w+\[[\d,]+\] of ", line) for line in lines), lines
 
 
-def test_a_buffer_less_donated_is_named(planned):
-    """The state of the policy's update, kept by mistake: the message names the program and the array."""
+def test_a_missing_donation_is_named(planned):
+    """A train state that is not donated: the message names the program and the array."""
     machine = topology.find("v5e:2x4")
     mesh = make_mesh(planned_job.JOB.mesh, machine.devices)
     program = replace(programs(planned_job.JOB, mesh)["sft/step"], donated=())
     compiled = compile_program("sft/step", program)
-    made = plan_of(planned, "v5e:2x4")
-    changed = replace(
-        made, programs={"sft/step": Planned(compiled, cost(compiled.work, machine.place(mesh)), None, True)}
-    )
+    priced = cost(compiled.schedule, machine.placement(mesh))
+    changed = replace(plan_of(planned, "v5e:2x4"), programs={"sft/step": PlannedProgram(compiled, priced, None, True)})
     lines = budget.differences("v5e:2x4", {"sft/step": ALLOWED["v5e:2x4"]["sft/step"]}, budget.measured(changed))
     assert any("sft/step" in line and "embedding" in line and "in place" in line for line in lines), lines

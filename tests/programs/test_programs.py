@@ -15,7 +15,7 @@ from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.planning.hlo import parse
-from chestx_jax.planning.hlo.schedule import walk
+from chestx_jax.planning.hlo.schedule import schedule
 from chestx_jax.programs.job import (
     Program,
     fresh_state,
@@ -82,9 +82,9 @@ def test_decoding_writes_its_cache_in_place():
     model, sampling = replace(JOB.model, compute=replace(JOB.model.compute, unroll=0)), JOB.grpo.sampling
     rollout = programs(replace(JOB, model=model), make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))["grpo/rollout"]
     cached = model.layers * model.kv_heads * model.head_width * sampling.length * 4
-    held = cached * JOB.grpo.prompts * sampling.group
-    work = walk(parse.parse(rollout.jit().lower(*rollout.arguments).compile().as_text()))
-    assert [item.name for item in work if item.trips > 1 and item.opcode == "copy" and item.hbm == 2 * held] == []
+    size = cached * JOB.grpo.prompts * sampling.group
+    operations = schedule(parse.parse(rollout.jit().lower(*rollout.arguments).compile().as_text()))
+    assert [op.name for op in operations if op.trips > 1 and op.opcode == "copy" and op.hbm_bytes == 2 * size] == []
 
 
 def test_the_weights_that_sample_may_be_split_another_way():

@@ -1,9 +1,9 @@
-"""How long a collective takes on the links of a slice: who talks to whom, where they sit, what their links carry.
+"""How long a collective takes on the interconnect of a slice.
 
 The model (as in "How to Scale Your Model", jax-ml.github.io/scaling-book, "Sharded matrices"): a collective over
 chips that differ along some of the torus's dimensions uses the links of those dimensions at once, both ways where the
 dimension closes to a ring and one way where it is a line. An all-gather or reduce-scatter moves its whole array less
-the own share through them; an all-reduce is one of each. Latency is left out.
+the chip's own share through them; an all-reduce is one of each. Latency is left out.
 """
 
 import ast
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from chestx_jax.planning.cost.chips import Chip
-from chestx_jax.planning.hlo.schedule import Collective
+from chestx_jax.planning.hlo.collectives import Collective
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Where each device sits: `coordinates[i]` in the torus and `slices[i]`, the number of its slice, in the order of
-    the mesh."""
+class Placement:
+    """Where the devices of a mesh are, in the mesh's order: their coordinates in a torus of `shape`, and the number of
+    the slice that each belongs to."""
 
     chip: Chip
     shape: tuple[int, ...]
@@ -30,8 +30,39 @@ class Slice:
     slices: tuple[int, ...]
 
 
-def members(groups: str, count: int) -> tuple[int, ...]:
-    """The devices of the first group of a `replica_groups` attribute in any of its three spellings."""
+def collective_seconds(collective: Collective, placement: Placement) -> tuple[float, bool]:
+    """Time of one run, and whether it crosses between slices."""
+    chip = placement.chip
+    if collective.kind == "collective-permute":
+        moves = [(a, b) for a, b in permutation(collective.groups) if a != b]
+        if not moves:
+            return 0.0, False
+        if any(placement.slices[a] != placement.slices[b] for a, b in moves):
+            return collective.size / chip.dcn_bandwidth, True
+        return collective.size * max(_hops(placement, a, b) for a, b in moves) / chip.link_bandwidth, False
+    group = replica_group(collective.groups, len(placement.coordinates))
+    share = (len(group) - 1) / len(group)
+    if share == 0:
+        return 0.0, False
+    passes = 2.0 if collective.kind == "all-reduce" else 1.0
+    if len({placement.slices[i] for i in group}) > 1:
+        return passes * collective.size * share / chip.dcn_bandwidth, True
+    return passes * collective.size * share / group_bandwidth(placement, group), False
+
+
+def group_bandwidth(placement: Placement, group: Sequence[int]) -> float:
+    """Bytes/s that flow into one chip from the others of its group."""
+    chip, total = placement.chip, 0.0
+    for axis, length in enumerate(placement.shape):
+        extent = len({placement.coordinates[i][axis] for i in group})
+        if extent > 1:
+            ring = extent == length and _is_ring(chip, length)
+            total += chip.link_bandwidth * (2 if ring else 1)
+    return total or chip.link_bandwidth
+
+
+def replica_group(groups: str, count: int) -> tuple[int, ...]:
+    """The devices of the first group of a `replica_groups` attribute over `count` devices, in any of its notations."""
     mesh = re.match(r"mesh\[(.*?)\]\s*(?:.*?)\{(.*?)\}", groups)
     if mesh:
         names, sizes = zip(*re.findall(r"'(\w+)'=(\d+)", mesh.group(1)), strict=True)
@@ -52,55 +83,25 @@ def members(groups: str, count: int) -> tuple[int, ...]:
     return tuple(int(number) for number in listed.group(1).split(",")) if listed else tuple(range(count))
 
 
-def pairs(groups: str) -> list[tuple[int, int]]:
-    """Source and target of every transfer of a collective-permute."""
-    return [tuple(pair) for pair in ast.literal_eval(re.sub(r"[{}]", lambda b: "[]"[b.group() == "}"], groups))]
+def permutation(pairs: str) -> list[tuple[int, int]]:
+    """Source and target of every transfer of a collective-permute, from its `source_target_pairs`."""
+    return [tuple(pair) for pair in ast.literal_eval(pairs.replace("{", "[").replace("}", "]"))]
 
 
-def seconds(collective: Collective, place: Slice) -> tuple[float, bool]:
-    """Time of one run, and whether it crosses between slices."""
-    chip = place.chip
-    if collective.kind in ("collective-permute",):
-        moved = [(a, b) for a, b in pairs(collective.groups) if a != b]
-        if not moved:
-            return 0.0, False
-        if any(place.slices[a] != place.slices[b] for a, b in moved):
-            return collective.size / chip.dcn_rate, True
-        return collective.size * max(_hops(place, a, b) for a, b in moved) / chip.link_rate, False
-    group = members(collective.groups, len(place.coordinates))
-    share = (len(group) - 1) / len(group)
-    if share == 0:
-        return 0.0, False
-    passes = 2.0 if collective.kind == "all-reduce" else 1.0
-    if len({place.slices[i] for i in group}) > 1:
-        return passes * collective.size * share / chip.dcn_rate, True
-    return passes * collective.size * share / rate(place, group), False
-
-
-def rate(place: Slice, group: Sequence[int]) -> float:
-    """Bytes a second that flow into one chip from the others of its group."""
-    total = 0.0
-    for axis, length in enumerate(place.shape):
-        extent = len({place.coordinates[i][axis] for i in group})
-        if extent > 1:
-            closed = extent == length and _closes(place.chip, length)
-            total += place.chip.link_rate * (2 if closed else 1)
-    return total or place.chip.link_rate
-
-
-def _closes(chip: Chip, length: int) -> bool:
-    return chip.wraps > 0 and length % chip.wraps == 0
-
-
-def _hops(place: Slice, one: int, other: int) -> int:
-    """Links on the shortest way between two chips."""
-    steps = 0
-    for a, b, length in zip(place.coordinates[one], place.coordinates[other], place.shape, strict=True):
-        straight = abs(a - b)
-        steps += min(straight, length - straight) if _closes(place.chip, length) else straight
-    return max(steps, 1)
-
-
-def positions(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Coordinates of a slice in row-major order, where devices do not tell theirs."""
+def row_major(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Coordinates of a torus in row-major order, for devices that do not report theirs."""
     return tuple(itertools.product(*(range(length) for length in shape)))
+
+
+def _is_ring(chip: Chip, length: int) -> bool:
+    return chip.ring_size > 0 and length % chip.ring_size == 0
+
+
+def _hops(placement: Placement, first: int, second: int) -> int:
+    """Links on the shortest way between two chips."""
+    hops = 0
+    ends = placement.coordinates[first], placement.coordinates[second]
+    for a, b, length in zip(*ends, placement.shape, strict=True):
+        straight = abs(a - b)
+        hops += min(straight, length - straight) if _is_ring(placement.chip, length) else straight
+    return max(hops, 1)

@@ -1,10 +1,9 @@
-"""FLOPs of the model from its shapes alone: what a program must do, for MFU, and what it is told to do, for checking
-the compiled one. A multiply and an add are two; only matrix products count.
+"""FLOPs of the model from its shapes alone. A multiply and an add are two; only matrix products count.
 
 Two counts. `useful` is what the literature divides by time for MFU: forward and backward (three forwards), causal
-attention at half its square, nothing twice. `executed` is what the configuration asks for: whole squares in attention
-(splash attention leaves out blocks above the diagonal, and adds a product in its backward pass), layers and scores
-recomputed in the backward pass.
+attention at half of the score matrix, nothing twice. `executed` is what the configuration asks for, to check the
+compiled program with: the full score matrix in attention (splash attention skips blocks above the diagonal, and adds a
+product in its backward pass), layers and logits recomputed in the backward pass.
 """
 
 from dataclasses import dataclass
@@ -17,113 +16,108 @@ from chestx_jax.tokens.rows import RowsConfig
 
 @dataclass(frozen=True)
 class Forward:
-    """FLOPs of one forward pass over all rows, by part. The products that backward need not redo are told apart."""
+    """FLOPs of one forward pass over all rows, by part."""
 
-    maps: float = 0.0  # linear maps of the layers, without those that write the MLP's output
-    kept: float = 0.0  # of `maps`, those of the decoder's attention, whose results remat="offload" keeps
-    down: float = 0.0  # those
-    squares: float = 0.0  # attention, whole squares
-    run: float = 0.0  # attention, what the kernel computes of them
-    fused: float = 0.0  # of `run`, by kernels that recompute the scores in the backward pass
-    patches: float = 0.0  # patch embedding: its input needs no gradient
+    linear: float = 0.0  # linear layers, but for those that write the MLP's output
+    offloaded: float = 0.0  # of `linear`, the decoder's attention, whose results remat="offload" keeps
+    mlp_output: float = 0.0  # the linear layers left out of `linear`: backward does not ask for their results
+    attention_full: float = 0.0  # attention over full score matrices
+    attention_computed: float = 0.0  # what the kernel computes of it
+    attention_fused: float = 0.0  # of `attention_computed`, by kernels that recompute the scores in the backward pass
+    patch_embed: float = 0.0  # its input needs no gradient
     merger: float = 0.0
     head: float = 0.0
 
     @property
-    def rest(self) -> float:
-        """All but attention."""
-        return self.maps + self.down + self.patches + self.merger + self.head
+    def without_attention(self) -> float:
+        return self.linear + self.mlp_output + self.patch_embed + self.merger + self.head
 
-
-def decoder(model: ModelConfig, tokens: float, length: int, past: int = 0, head: float = 0.0) -> Forward:
-    """`tokens` tokens in rows of `length` after `past` cached ones; `head` tokens are scored over the vocabulary."""
-    wide, own = model.heads * model.head_width, model.kv_heads * model.head_width
-    kept = 2 * (2 * model.width * wide + 2 * model.width * own)
-    maps = kept + 4 * model.width * model.hidden
-    squares = model.layers * tokens * (length + past) * 4 * wide
-    splash = (
-        model.compute.attention == "splash" and fits_kernel(length, length) and (not past or fits_kernel(length, past))
-    )
-    run = squares * computed_share(length, length + past, past, causal=True) if splash else squares
-    return Forward(
-        maps=model.layers * tokens * maps,
-        kept=model.layers * tokens * kept,
-        down=model.layers * tokens * 2 * model.width * model.hidden,
-        squares=squares,
-        run=run,
-        fused=run if splash else 0.0,
-        head=head * 2 * model.width * model.vocab_size,
-    )
-
-
-def vision(model: ModelConfig, images: float, patches: int) -> Forward:
-    """The tower over `images` slots of `patches` patches. Windows are masks: whole squares are computed."""
-    tower = model.vision
-    total, block = images * patches, tower.merge_size**2
-    wide = block * tower.width
-    up = 2 * tower.width * tower.hidden * (2 if tower.gated else 1)
-    squares = tower.layers * total * patches * 4 * tower.width
-    splash = model.compute.attention == "splash" and fits_kernel(patches, patches)
-    return Forward(
-        maps=tower.layers * total * (8 * tower.width**2 + up),
-        down=tower.layers * total * 2 * tower.width * tower.hidden,
-        squares=squares,
-        run=squares,
-        fused=squares if splash else 0.0,
-        patches=total * 2 * tower.patch_values * tower.width,
-        merger=total / block * 2 * (wide * wide + wide * model.width),
-    )
-
-
-def plus(*parts: Forward) -> Forward:
-    """Part by part."""
-    return Forward(*(sum(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
-
-
-def executed(model: ModelConfig, forward: Forward, trained: bool, positions: int) -> float:
-    """FLOPs that the compiled program runs over rows whose scores are made for `positions` places at a time."""
-    if not trained:
-        return forward.rest + forward.run
-    attention = 3 * forward.run + forward.fused / 2  # the fused backward has five products to the forward's two
-    again = 0.0
-    if model.compute.remat == "layer":  # all but the products whose results backward does not ask for
-        again = forward.maps + forward.run
-    elif model.compute.remat == "dots":
-        again = forward.run
-    elif model.compute.remat == "offload":
-        again = forward.maps - forward.kept + forward.run
-    chunked = model.compute.head_chunk and model.compute.head_chunk < positions
-    if chunked or model.compute.head_parts > 1:
-        again += forward.head
-    return 3 * forward.rest - forward.patches + attention + again
+    def __add__(self, other: "Forward") -> "Forward":
+        return Forward(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What a program is for: its FLOPs over all devices, and the tokens it deals with."""
+class ModelFlops:
+    """A program's FLOPs over all devices, and the tokens that it processes."""
 
     executed: float
     useful: float
     tokens: float
 
 
-def expected(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | EvaluationConfig) -> Expected | None:
-    """The count of a program of `programs`, None where it has no model in it. `model` names its attention."""
-    rows = stage.rows
+def decoder_forward(model: ModelConfig, tokens: float, length: int, past: int = 0, head: float = 0.0) -> Forward:
+    """`tokens` tokens in rows of `length` after `past` cached ones; `head` of them get logits."""
+    heads, kv_heads = model.heads * model.head_width, model.kv_heads * model.head_width
+    attention = 2 * (2 * model.width * heads + 2 * model.width * kv_heads)
+    full = model.layers * tokens * (length + past) * 4 * heads
+    splash = model.compute.attention == "splash" and all(fits_kernel(length, keys) for keys in (length, past))
+    computed = full * computed_share(length, length + past, past, causal=True) if splash else full
+    return Forward(
+        linear=model.layers * tokens * (attention + 4 * model.width * model.hidden),
+        offloaded=model.layers * tokens * attention,
+        mlp_output=model.layers * tokens * 2 * model.width * model.hidden,
+        attention_full=full,
+        attention_computed=computed,
+        attention_fused=computed if splash else 0.0,
+        head=head * 2 * model.width * model.vocab_size,
+    )
+
+
+def vision_forward(model: ModelConfig, images: float, patches: int) -> Forward:
+    """The vision tower over `images` slots of `patches` patches. Windows are masks: the full scores are computed."""
+    tower = model.vision
+    total, block = images * patches, tower.merge_size**2
+    merged = block * tower.width
+    up = 2 * tower.width * tower.hidden * (2 if tower.gated else 1)
+    full = tower.layers * total * patches * 4 * tower.width
+    splash = model.compute.attention == "splash" and fits_kernel(patches, patches)
+    return Forward(
+        linear=tower.layers * total * (8 * tower.width**2 + up),
+        mlp_output=tower.layers * total * 2 * tower.width * tower.hidden,
+        attention_full=full,
+        attention_computed=full,
+        attention_fused=full if splash else 0.0,
+        patch_embed=total * 2 * tower.patch_values * tower.width,
+        merger=total / block * 2 * (merged * merged + merged * model.width),
+    )
+
+
+def executed_flops(model: ModelConfig, forward: Forward, trained: bool, positions: int) -> float:
+    """FLOPs that the compiled program runs over rows whose logits are made for `positions` tokens."""
+    if not trained:
+        return forward.without_attention + forward.attention_computed
+    # The fused backward has five products to the forward's two.
+    attention = 3 * forward.attention_computed + forward.attention_fused / 2
+    recomputed = 0.0
+    if model.compute.remat == "layer":
+        recomputed = forward.linear + forward.attention_computed
+    elif model.compute.remat == "dots":
+        recomputed = forward.attention_computed
+    elif model.compute.remat == "offload":
+        recomputed = forward.linear - forward.offloaded + forward.attention_computed
+    chunked = model.compute.head_chunk and model.compute.head_chunk < positions
+    if chunked or model.compute.head_parts > 1:
+        recomputed += forward.head
+    return 3 * forward.without_attention - forward.patch_embed + attention + recomputed
+
+
+def model_flops(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | EvaluationConfig) -> ModelFlops | None:
+    """The count of the program called `name`, None where no model runs in it. `model.compute.attention` is resolved."""
     if isinstance(stage, SftConfig):
-        tokens = float(stage.batch * rows.length)
-        text = decoder(model, tokens, rows.length, head=tokens)
-        return _counted(model, text, text.squares / 2, rows, stage.batch, name.endswith("/step"), rows.length, tokens)
+        length, tokens = stage.rows.length, float(stage.batch * stage.rows.length)
+        text = decoder_forward(model, tokens, length, head=tokens)
+        trained = name.endswith("/step")
+        return _with_images(model, text, text.attention_full / 2, stage.rows, stage.batch, trained, length, tokens)
     if isinstance(stage, EvaluationConfig):
-        return _generation(model, rows, stage.batch, 1, stage.length)
+        return _generation(model, stage.rows, stage.batch, 1, stage.length)
     if name == "grpo/rollout":
-        return _generation(model, rows, stage.prompts, stage.sampling.group, stage.sampling.length)
+        return _generation(model, stage.rows, stage.prompts, stage.sampling.group, stage.sampling.length)
     if name in ("grpo/logprobs", "grpo/reference", "grpo/step"):
         return _completions(model, stage, trained=name == "grpo/step")
     return None
 
 
-def _counted(
+def _with_images(
     model: ModelConfig,
     text: Forward,
     causal: float,
@@ -132,30 +126,34 @@ def _counted(
     trained: bool,
     positions: int,
     tokens: float,
-) -> Expected:
-    """`text` with the films of `count` rows; `causal` is what of its attention is not masked."""
-    films = vision(model, count * rows.image_slots, rows.patches)
-    forward = plus(text, films)
-    once = forward.rest + films.squares + causal
-    useful = 3 * once - forward.patches if trained else once
-    return Expected(executed(model, forward, trained, positions), useful, tokens)
+) -> ModelFlops:
+    """`text` with the images of `count` rows; `causal` is what of its attention is not masked."""
+    images = vision_forward(model, count * rows.image_slots, rows.patches)
+    forward = text + images
+    once = forward.without_attention + images.attention_full + causal
+    useful = 3 * once - forward.patch_embed if trained else once
+    return ModelFlops(executed_flops(model, forward, trained, positions), useful, tokens)
 
 
-def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> Expected:
+def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> ModelFlops:
     """Prompts once, completions after them."""
-    count, length, rows = stage.prompts, stage.sampling.length, stage.rows
-    prompt, said = float(count * rows.length), float(count * stage.sampling.group * length)
-    before = decoder(model, prompt, rows.length)
-    after = decoder(model, said, length, rows.length, head=said)
-    causal = before.squares / 2 + after.squares * (rows.length + length / 2) / (rows.length + length)
-    return _counted(model, plus(before, after), causal, rows, count, trained, length, prompt + said)
+    prompt_length, length = stage.rows.length, stage.sampling.length
+    prompt_tokens = float(stage.prompts * prompt_length)
+    completion_tokens = float(stage.prompts * stage.sampling.group * length)
+    prompts = decoder_forward(model, prompt_tokens, prompt_length)
+    completions = decoder_forward(model, completion_tokens, length, prompt_length, head=completion_tokens)
+    visible, slots = prompt_length + length / 2, prompt_length + length
+    causal = prompts.attention_full / 2 + completions.attention_full * visible / slots
+    tokens = prompt_tokens + completion_tokens
+    return _with_images(model, prompts + completions, causal, stage.rows, stage.prompts, trained, length, tokens)
 
 
-def _generation(model: ModelConfig, rows: RowsConfig, count: int, group: int, length: int) -> Expected:
+def _generation(model: ModelConfig, rows: RowsConfig, prompts: int, group: int, length: int) -> ModelFlops:
     """Prefill and the longest decoding: every completion to its limit, every slot of the cache read."""
-    prompt, steps = float(count * rows.length), float(count * group * (length - 1))
-    before = decoder(model, prompt, rows.length)
-    # a token being decoded sees all slots and itself; the first token comes from the prompt's last place
-    after = decoder(model, steps, 1, rows.length + length, head=steps + count * group)
-    causal = before.squares / 2 + after.squares * (rows.length + length / 2) / (rows.length + length + 1)
-    return _counted(model, plus(before, after), causal, rows, count, False, length, float(count * group * length))
+    completions = prompts * group
+    decoded = float(completions * (length - 1))  # the first token comes from the prompt's last position
+    prefill = decoder_forward(model, float(prompts * rows.length), rows.length)
+    decoding = decoder_forward(model, decoded, 1, rows.length + length, head=decoded + completions)
+    visible, slots = rows.length + length / 2, rows.length + length + 1  # of the cache, and the token itself
+    causal = prefill.attention_full / 2 + decoding.attention_full * visible / slots
+    return _with_images(model, prefill + decoding, causal, rows, prompts, False, length, float(completions * length))

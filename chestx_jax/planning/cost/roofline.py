@@ -3,128 +3,151 @@
 Three bounds of the whole program, each as if the other two were free:
 
     compute       FLOPs / (peak bf16 FLOP/s)
-    memory        HBM bytes / (HBM bytes/s), and host bytes / (host bytes/s)
-    interconnect  sum over collectives of the time on their links (`links`)
+    memory        HBM bytes / (HBM bytes/s), or host bytes / (host bytes/s) where that is longer
+    interconnect  sum of the collectives' times on their links (`interconnect`)
 
 and a prediction, which runs the schedule one instruction after the other: each takes the longer of its FLOPs at
-`MATRIX_SHARE` of the peak and its HBM bytes. A collective that the compiler set beside computation costs only what
-computation does not cover: that of its loop, or of the whole program where it starts outside loops; any other costs its
-whole time. A transfer to or from the host's memory takes its turn on that link and runs beside what the schedule has
-between its start and its end; the rest is waited for.
+`MATRIX_SHARE` of the peak and its HBM bytes. An asynchronous collective costs only what computation does not cover:
+that of its loop, or of the whole program where it starts outside loops; any other costs its whole time. Transfers to
+and from the host's memory follow each other on one link and run beside what the schedule has between their start and
+their end; the rest is waited for.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from chestx_jax.planning.cost.interconnect import Slice, seconds
-from chestx_jax.planning.hlo.schedule import Work
+from chestx_jax.planning.cost.chips import Chip
+from chestx_jax.planning.cost.interconnect import Placement, collective_seconds
+from chestx_jax.planning.hlo.schedule import ScheduledOp
 
-# What libtpu's own cost model says an 8,192³ bf16 product reaches of the peak (estimated cycles of that product
+# The share of the peak that libtpu's own cost model gives an 8,192³ bf16 product (estimated cycles of that product
 # compiled alone, at the clock in `chips`); tests/benchmarks/planning.py prints them.
 MATRIX_SHARE = {"TPU v5e": 0.88, "TPU v5p": 0.90, "TPU v6e": 0.70, "CPU": 1.0}  # a CPU's FLOP/s are measured ones
-WAITING = "host transfers not covered"
 KERNEL_SHARE = 0.5  # of a matrix product's speed that a fused attention kernel reaches: softmax runs on vector units
+EXPOSED, WAITING, ALLOCATING = "collectives not covered", "host transfers not covered", "memory from the system"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals of one run on one device. Times in seconds, sizes in bytes."""
+    """Totals of one run on one device. Sizes in bytes; `compute` to `predicted` in seconds."""
 
     flops: float
     hbm: float
     host: float
-    ici: float  # bytes of collectives within a slice, the larger side of each
+    ici: float  # of collectives within a slice, the larger side of each
     dcn: float  # and between slices
-    kinds: tuple[tuple[str, float], ...]  # bytes by kind of collective
+    collectives: tuple[tuple[str, float], ...]  # bytes by kind
     compute: float
     memory: float
     interconnect: float
-    exposed: float  # of the interconnect's time, what no computation covers
+    exposed: float  # interconnect time that no computation covers
     predicted: float
-    spent: tuple[tuple[str, float], ...]  # the predicted seconds by what they go to (`_purpose`)
+    breakdown: tuple[tuple[str, float], ...]  # of the predicted seconds by purpose
 
     @property
     def bound(self) -> str:
+        """Which of compute, memory and interconnect takes longest."""
         times = {"compute": self.compute, "memory": self.memory, "interconnect": self.interconnect}
         return max(times, key=lambda name: times[name])
 
 
-def cost(work: Sequence[Work], place: Slice, fresh: float = 0.0) -> Cost:
-    """The cost of a program whose mesh sits at `place` and whose run takes `fresh` bytes of memory from the system."""
-    chip = place.chip
-    share = MATRIX_SHARE.get(chip.name, 0.8)
-    kinds: dict[str, float] = defaultdict(float)
-    busy: dict[str, float] = defaultdict(float)  # by the loop they run in
-    hidden: dict[str, float] = defaultdict(float)
-    spent: dict[str, float] = defaultdict(float)
-    outermost = work[-1].loop if work else ""
-    open_time = interconnect = ici = dcn = 0.0
-    link = _HostLink(chip.host_rate)
-    for item in work:
-        if item.collective is None:
-            speed = chip.flops * share * (KERNEL_SHARE if item.opcode == "custom-call" else 1.0)
-            moving = item.hbm / chip.rate(item.hbm)
-            took = item.trips * max(item.flops / speed, moving)
-            busy[item.loop] += took
-            spent[_purpose(item, item.flops / speed >= moving)] += took
-            spent[WAITING] += link.waited(item, took)
+def cost(schedule: Sequence[ScheduledOp], placement: Placement, allocated: float = 0.0) -> Cost:
+    """The cost of a program whose run takes `allocated` bytes beside its arguments."""
+    chip = placement.chip
+    busy: dict[str, float] = defaultdict(float)  # seconds by loop
+    breakdown: dict[str, float] = defaultdict(float)
+    durations = []
+    for op in schedule:
+        if op.collective is not None:
             continue
-        took, far = seconds(item.collective, place)
-        size = item.trips * item.collective.size
-        kinds[item.collective.kind] += size
-        ici, dcn = (ici, dcn + size) if far else (ici + size, dcn)
-        interconnect += item.trips * took
-        if item.collective.hidden:
-            hidden[item.loop] += item.trips * took
-        else:
-            open_time += item.trips * took
-    uncovered = {loop: time - busy.get(loop, 0.0) for loop, time in hidden.items() if loop != outermost}
-    spare = sum(busy.values()) - sum(hidden[loop] - max(over, 0.0) for loop, over in uncovered.items())
-    exposed = open_time + sum(max(0.0, over) for over in uncovered.values()) + max(0.0, hidden[outermost] - spare)
-    spent["collectives not covered"] = exposed
-    spent[WAITING] += link.rest
-    spent["memory from the system"] = taken = fresh / chip.fresh_rate if chip.fresh_rate else 0.0
-    total = lambda field: sum(item.trips * getattr(item, field) for item in work)  # noqa: E731
-    flops, hbm, host = total("flops"), total("hbm"), total("host")
+        seconds, purpose = _local_seconds(op, chip)
+        durations.append((op, seconds))
+        busy[op.loop] += seconds
+        breakdown[purpose] += seconds
+    network = _collectives(schedule, placement, busy)
+    breakdown[EXPOSED] = network.exposed
+    breakdown[WAITING] = _waiting_seconds(durations, chip.host_bandwidth)
+    breakdown[ALLOCATING] = allocated / chip.allocation_bandwidth if chip.allocation_bandwidth else 0.0
+    flops, hbm, host = (
+        sum(op.trips * getattr(op, field) for op in schedule) for field in ("flops", "hbm_bytes", "host_bytes")
+    )
     return Cost(
-        flops, hbm, host, ici, dcn, tuple(sorted(kinds.items(), key=lambda kind: -kind[1])),
-        flops / chip.flops, max(hbm / chip.hbm_rate, host / chip.host_rate), interconnect, exposed,
-        sum(busy.values()) + exposed + spent[WAITING] + taken, tuple(sorted(spent.items(), key=lambda part: -part[1])),
-    )  # fmt: skip
+        flops,
+        hbm,
+        host,
+        network.ici,
+        network.dcn,
+        tuple(sorted(network.kinds.items(), key=lambda kind: -kind[1])),
+        flops / chip.peak_flops,
+        max(hbm / chip.hbm_bandwidth, host / chip.host_bandwidth),
+        network.seconds,
+        network.exposed,
+        sum(busy.values()) + network.exposed + breakdown[WAITING] + breakdown[ALLOCATING],
+        tuple(sorted(breakdown.items(), key=lambda part: -part[1])),
+    )
 
 
-class _HostLink:
-    """The link to the host's memory while the schedule runs: one transfer after the other. Times are of all turns of
-    the loops together, so that what stands in one body is compared with what stands in it."""
-
-    def __init__(self, rate: float):
-        self.rate, self.now, self.free = rate, 0.0, 0.0
-        self.ends: dict[str, float] = {}
-
-    def waited(self, item: Work, took: float) -> float:
-        """Seconds that the schedule stands still at `item`, which itself takes `took`."""
-        self.now += took
-        if item.host:
-            self.free = max(self.now, self.free) + item.trips * item.host / self.rate
-            if item.opcode.endswith("-start"):
-                self.ends[item.name] = self.free
-                return 0.0
-        end = self.free if item.host else self.ends.pop(item.waits, 0.0)
-        wait = max(0.0, end - self.now)
-        self.now += wait
-        return wait
-
-    @property
-    def rest(self) -> float:
-        """Seconds until the last transfer is done, at the end of the program."""
-        return max(0.0, self.free - self.now)
+def _local_seconds(op: ScheduledOp, chip: Chip) -> tuple[float, str]:
+    """Seconds of all runs of an op that needs no other device, and what they go to."""
+    speed = chip.peak_flops * MATRIX_SHARE.get(chip.name, 0.8) * (KERNEL_SHARE if op.opcode == "custom-call" else 1.0)
+    computing, moving = op.flops / speed, op.hbm_bytes / chip.bandwidth(op.hbm_bytes)
+    if "rematted_computation" in op.scope:
+        purpose = "recomputation"
+    elif op.opcode == "custom-call":
+        purpose = "attention kernels"
+    else:
+        purpose = "matrix products" if computing >= moving else "memory traffic"
+    return op.trips * max(computing, moving), purpose
 
 
-def _purpose(item: Work, computing: bool) -> str:
-    """What an instruction's time goes to, by the name of the Python code that it comes from."""
-    if "rematted_computation" in item.scope:
-        return "recomputation"
-    if item.opcode == "custom-call":
-        return "attention kernels"
-    return "matrix products" if computing else "memory traffic"
+@dataclass(frozen=True)
+class _Network:
+    kinds: dict[str, float]
+    ici: float
+    dcn: float
+    seconds: float
+    exposed: float
+
+
+def _collectives(schedule: Sequence[ScheduledOp], placement: Placement, busy: dict[str, float]) -> _Network:
+    """What collectives move and take; `busy` are the seconds of computation by loop, which cover asynchronous ones."""
+    kinds: dict[str, float] = defaultdict(float)
+    covered: dict[str, float] = defaultdict(float)  # seconds of asynchronous collectives by loop
+    seconds = synchronous = ici = dcn = 0.0
+    for op in schedule:
+        if op.collective is None:
+            continue
+        once, between_slices = collective_seconds(op.collective, placement)
+        size = op.trips * op.collective.size
+        kinds[op.collective.kind] += size
+        ici, dcn = (ici, dcn + size) if between_slices else (ici + size, dcn)
+        seconds += op.trips * once
+        if op.collective.asynchronous:
+            covered[op.loop] += op.trips * once
+        else:
+            synchronous += op.trips * once
+    outermost = schedule[-1].loop if schedule else ""
+    excess = {loop: time - busy.get(loop, 0.0) for loop, time in covered.items() if loop != outermost}
+    spare = sum(busy.values()) - sum(covered[loop] - max(over, 0.0) for loop, over in excess.items())
+    exposed = synchronous + sum(max(0.0, over) for over in excess.values()) + max(0.0, covered[outermost] - spare)
+    return _Network(kinds, ici, dcn, seconds, exposed)
+
+
+def _waiting_seconds(durations: Iterable[tuple[ScheduledOp, float]], bandwidth: float) -> float:
+    """Seconds that the schedule waits for transfers on the host's link, one after the other. Times are of all
+    iterations of the loops together, so that a transfer is compared with what runs beside it in the same loop."""
+    now = link_free = waiting = 0.0
+    ends: dict[str, float] = {}  # of transfers that run beside the schedule, by the op that started them
+    for op, seconds in durations:
+        now += seconds
+        if op.host_bytes:
+            link_free = max(now, link_free) + op.trips * op.host_bytes / bandwidth
+            if op.opcode.endswith("-start"):
+                ends[op.name] = link_free
+                continue
+        end = link_free if op.host_bytes else ends.pop(op.awaits, 0.0)
+        wait = max(0.0, end - now)
+        waiting += wait
+        now += wait
+    return waiting + max(0.0, link_free - now)

@@ -1,4 +1,4 @@
-"""The arrays of a compiled program by name: its arguments, which of them are updated in place, and its largest
+"""The arrays of a compiled program by name: its arguments, which of them are updated in place, its largest
 temporaries."""
 
 import re
@@ -11,7 +11,7 @@ _VIEWS = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "whi
 
 @dataclass(frozen=True)
 class Argument:
-    """One array that the program is given, on one device. `reused`: an output takes its place."""
+    """One array that the program is given, on one device. `reused`: an output takes its memory."""
 
     name: str  # as the program's source calls it: state.params['embedding']
     shape: str  # bf16[152064,112]
@@ -21,7 +21,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Temporary:
-    """An array that the program makes in HBM: `scope` is where its source makes it."""
+    """An array that the program makes in HBM; `scope` is where its source makes it."""
 
     shape: str
     bytes: float
@@ -29,22 +29,20 @@ class Temporary:
 
 
 def arguments(module: Module, text: str) -> tuple[Argument, ...]:
-    """The arguments in order; the head of the module's text says which are reused."""
-    head = text[: text.index("\n")]
-    found = re.search(r"input_output_alias=\{(.*?)\}, (?:entry|allow|num|frontend|replica)", head)
-    reused = {int(number) for number in re.findall(r"\}: \((\d+),", found.group(1))} if found else set()
-    entry = module.computations[module.entry]
-    known = sorted(entry.parameters.items())
+    """The arguments in order. The first line of the module's text says which are reused."""
+    header = text[: text.index("\n")]
+    aliases = re.search(r"input_output_alias=\{(.*?)\}, (?:entry|allow|num|frontend|replica)", header)
+    reused = {int(number) for number in re.findall(r"\}: \((\d+),", aliases.group(1))} if aliases else set()
     return tuple(
-        Argument(one.scope, array.spelled, array.bytes, number in reused)
-        for number, one in known
-        for array in leaves(one.shape)
+        Argument(parameter.scope, str(array), array.bytes, number in reused)
+        for number, parameter in sorted(module.computations[module.entry].parameters.items())
+        for array in leaves(parameter.shape)
     )
 
 
-def temporaries(module: Module, most: int = 8) -> tuple[Temporary, ...]:
-    """The largest, each shape and place once, loops' bodies included."""
-    found: dict[tuple[str, str], Temporary] = {}
+def temporaries(module: Module, count: int = 8) -> tuple[Temporary, ...]:
+    """The `count` largest, each shape and scope once, loop bodies included."""
+    largest: dict[tuple[str, str], Temporary] = {}
     fused = {part.called("calls") for c in module.computations.values() for part in c.instructions.values()}
     for name, computation in module.computations.items():
         if name in fused:
@@ -54,6 +52,6 @@ def temporaries(module: Module, most: int = 8) -> tuple[Temporary, ...]:
                 continue
             for array in leaves(instruction.shape):
                 if array.space == HBM and array.bytes:
-                    one = Temporary(array.spelled, array.bytes, instruction.scope)
-                    found.setdefault((one.shape, one.scope), one)
-    return tuple(sorted(found.values(), key=lambda one: -one.bytes)[:most])
+                    temporary = Temporary(str(array), array.bytes, instruction.scope)
+                    largest.setdefault((temporary.shape, temporary.scope), temporary)
+    return tuple(sorted(largest.values(), key=lambda temporary: -temporary.bytes)[:count])

@@ -1,5 +1,6 @@
-"""A program compiled for a topology: its memory and what it runs, or why the compiler refused it."""
+"""A program compiled for a topology: its memory and its schedule, or why the compiler refused it."""
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -8,16 +9,15 @@ from typing import Any
 
 import jax
 
-from chestx_jax.planning.hlo import parse
 from chestx_jax.planning.hlo.buffers import Argument, Temporary, arguments, temporaries
-from chestx_jax.planning.hlo.schedule import Work, walk
+from chestx_jax.planning.hlo.parse import parse
+from chestx_jax.planning.hlo.schedule import ScheduledOp, schedule
 from chestx_jax.programs.job import Program
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device. `aliased` is what outputs reuse of donated arguments; peak = arguments + temporaries +
-    outputs − aliased."""
+    """Bytes on one device; `aliased` is what outputs reuse of donated arguments."""
 
     arguments: float
     outputs: float
@@ -26,33 +26,32 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        return self.arguments + self.fresh
+        return self.arguments + self.allocated
 
     @property
-    def fresh(self) -> float:
+    def allocated(self) -> float:
         """What a run takes beside its arguments."""
         return self.outputs - self.aliased + self.temporaries
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """`held` is the bytes of each argument on one device, largest first; `refused` is the compiler's word, and empty
-    where it made the program."""
+    """A compiled program. Where the compiler refused it, `refusal` is its reason and there is no schedule."""
 
     name: str
     memory: Memory
-    work: tuple[Work, ...]
-    held: tuple[tuple[str, float], ...]
-    arguments: tuple[Argument, ...]
-    temporaries: tuple[Temporary, ...]  # the largest
-    largest: tuple[str, ...]  # what the compiler lists when it refuses
-    refused: str
-    seconds: float
+    argument_bytes: tuple[tuple[str, float], ...]  # on one device, by group of arguments, largest first
+    seconds: float  # of compiling
+    schedule: tuple[ScheduledOp, ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    temporaries: tuple[Temporary, ...] = ()  # the largest
+    refusal: str = ""
+    allocations: tuple[str, ...] = ()  # that the compiler lists when it refuses
 
 
-def compile_program(name: str, program: Program, keep: Callable[[str, str], Any] | None = None) -> Compiled:
-    """Compiles ahead of time; `keep(name, text)` is given the optimised HLO."""
-    held = argument_bytes(program)
+def compile_program(name: str, program: Program, save_hlo: Callable[[str, str], Any] | None = None) -> Compiled:
+    """Compiles ahead of time; `save_hlo(name, text)` is given the optimised HLO."""
+    given = argument_bytes(program)
     start = time.monotonic()
     try:
         executable = program.jit().lower(*program.arguments).compile()
@@ -60,39 +59,36 @@ def compile_program(name: str, program: Program, keep: Callable[[str, str], Any]
         message = str(error)
         if "RESOURCE_EXHAUSTED" not in message:
             raise
-        total = sum(size for _, size in held)
-        needed = _used(message)
-        memory = Memory(total, 0.0, 0.0, max(needed - total, 0.0))
-        took = time.monotonic() - start
-        return Compiled(name, memory, (), held, (), (), _listed(message), _reason(message), took)
-    taken = executable.memory_analysis()
+        total = sum(size for _, size in given)
+        memory = Memory(total, 0.0, 0.0, max(_needed_bytes(message) - total, 0.0))
+        return Compiled(
+            name, memory, given, time.monotonic() - start, refusal=_reason(message), allocations=_allocations(message)
+        )
+    analysis = executable.memory_analysis()
     memory = Memory(
-        taken.argument_size_in_bytes,
-        taken.output_size_in_bytes,
-        taken.alias_size_in_bytes,
-        taken.temp_size_in_bytes,
+        analysis.argument_size_in_bytes,
+        analysis.output_size_in_bytes,
+        analysis.alias_size_in_bytes,
+        analysis.temp_size_in_bytes,
     )
     text = executable.as_text()
-    if keep:
-        keep(name, text)
-    module = parse.parse(text)
-    given, made = arguments(module, text), temporaries(module)
-    return Compiled(name, memory, tuple(walk(module)), held, given, made, (), "", time.monotonic() - start)
+    if save_hlo:
+        save_hlo(name, text)
+    module = parse(text)
+    operations, inputs, largest = tuple(schedule(module)), arguments(module, text), temporaries(module)
+    return Compiled(name, memory, given, time.monotonic() - start, operations, inputs, largest)
 
 
 def argument_bytes(program: Program) -> tuple[tuple[str, float], ...]:
-    """Bytes of each argument on one device, largest first; a train state is told apart into its parts."""
-    found: dict[str, float] = {}
-    shardings = (
-        jax.tree.leaves(jax.tree.broadcast(program.in_shardings, program.arguments)) if program.arguments else []
-    )
-    for (path, leaf), at in zip(jax.tree_util.tree_leaves_with_path(program.arguments), shardings, strict=True):
-        name = _group(jax.tree_util.keystr(path))
-        size = float(leaf.dtype.itemsize)
-        for length in at.shard_shape(leaf.shape):
-            size *= length
-        found[name] = found.get(name, 0.0) + size
-    return tuple(sorted(found.items(), key=lambda item: -item[1]))
+    """Bytes of each argument on one device, largest first; a train state is divided into its parts."""
+    sizes: dict[str, float] = {}
+    leaves = jax.tree_util.tree_leaves_with_path(program.arguments)
+    shardings = jax.tree.leaves(jax.tree.broadcast(program.in_shardings, program.arguments)) if leaves else []
+    for (path, leaf), sharding in zip(leaves, shardings, strict=True):
+        group = _group(jax.tree_util.keystr(path))
+        size = float(leaf.dtype.itemsize) * math.prod(sharding.shard_shape(leaf.shape))
+        sizes[group] = sizes.get(group, 0.0) + size
+    return tuple(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def _group(path: str) -> str:
@@ -102,19 +98,20 @@ def _group(path: str) -> str:
     return f"argument {path.split(']')[0].lstrip('[')}"
 
 
-def _used(message: str) -> float:
-    found = re.search(r"[Uu]sed ([\d.]+)([KMGT])? of|required[^()]*\(([\d.]+)([KMGT])?\)", message)
+def _needed_bytes(message: str) -> float:
+    """The memory that a refusal says the program needs, in bytes; 0 where it says none."""
+    match = re.search(r"[Uu]sed ([\d.]+)([KMGT])? of|required[^()]*\(([\d.]+)([KMGT])?\)", message)
     units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, None: 1}
-    number, unit = (found.group(1) or found.group(3), found.group(2) or found.group(4)) if found else ("0", None)
+    number, unit = (match.group(1) or match.group(3), match.group(2) or match.group(4)) if match else ("0", None)
     return float(number) * units[unit]
 
 
 def _reason(message: str) -> str:
-    found = re.search(r"Used [\d.]+\w? of [\d.]+\w? \w+", message)
-    return found.group(0) if found else message.splitlines()[0][:200]
+    match = re.search(r"Used [\d.]+\w? of [\d.]+\w? \w+", message)
+    return match.group(0) if match else message.splitlines()[0][:200]
 
 
-def _listed(message: str) -> tuple[str, ...]:
+def _allocations(message: str) -> tuple[str, ...]:
     """Size, shape and origin of the allocations that the compiler lists in its refusal."""
     blocks = re.findall(r"Size: ([\d.]+\w)(.*?)(?=\n\s*={5,}|\Z)", message, re.S)
     lines = []

@@ -1,59 +1,79 @@
-"""FLOPs of one instruction, as matrix units count them: a multiply and an add for every product, nothing else."""
+"""FLOPs of an instruction, counted as matrix units do: two for every multiply and add of a product, nothing else."""
 
 import re
 
 import numpy as np
 
-from chestx_jax.planning.hlo.parse import Array, Instruction
+from chestx_jax.planning.hlo.parse import Array, Computation, Instruction, Module
 
 
-def product_flops(instruction: Instruction, operands: list[Array]) -> float:
-    """FLOPs of a `dot` or `convolution` (XLA writes matrix products as either); 0 for any other instruction."""
+def instruction_flops(module: Module, computation: Computation, instruction: Instruction) -> float:
+    """FLOPs of the matrix products of an instruction, those within a fusion included; of a Pallas kernel, what it
+    declares."""
+    if instruction.opcode == "fusion":
+        fused = module.fused(instruction)
+        return sum(instruction_flops(module, fused, part) for part in fused.instructions.values())
+    operands = computation.operand_arrays(instruction)
+    if instruction.opcode == "custom-call":
+        declared = re.search(r'"cost_estimate":\{"flops":"?(\d+)', instruction.attributes)
+        return float(declared.group(1)) if declared else _splash_flops(instruction, operands)
     if instruction.opcode == "dot":
-        return _dot(instruction, operands[0])
-    if instruction.opcode == "convolution":
-        return _convolution(instruction, operands)
+        return _dot_flops(instruction, operands[0])
+    if instruction.opcode == "convolution":  # XLA writes some matrix products so
+        return _convolution_flops(instruction, operands)
     return 0.0
 
 
-def _dot(instruction: Instruction, left: Array) -> float:
+def _splash_flops(instruction: Instruction, operands: list[Array]) -> float:
+    """FLOPs of a splash attention kernel, which declares none: two products forward, five in the fused backward, over
+    the share of the score matrix that its name gives (`chestx_jax.model.splash`). 0 for other kernels."""
+    share = re.search(r"splash_share_([\d.]+)", instruction.scope)
+    floats = [array for array in operands if array.dtype in ("bf16", "f16", "f32")]
+    if not share or len(floats) < 2:
+        return 0.0
+    queries, keys = floats[:2]
+    products = 5 if "_dkv" in instruction.name else 2
+    return products * 2.0 * queries.size * keys.dims[-2] * float(share.group(1))
+
+
+def _dot_flops(instruction: Instruction, left: Array) -> float:
     contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
     axes = [int(axis) for axis in contracted.group(1).split(",") if axis] if contracted else []
     assert isinstance(instruction.shape, Array)
     return 2.0 * instruction.shape.size * float(np.prod([left.dims[axis] for axis in axes]))
 
 
-def _convolution(instruction: Instruction, operands: list[Array]) -> float:
-    """Only places where kernel and input truly meet count: the compiler lays batched products out as dilated
-    convolutions in which most places meet nothing (the rule of XLA's own HloCostAnalysis)."""
+def _convolution_flops(instruction: Instruction, operands: list[Array]) -> float:
+    """Counts only where kernel and input overlap: the compiler writes batched products as dilated convolutions, most
+    of whose places hold no value (the rule of XLA's own HloCostAnalysis)."""
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
     assert labels
     assert isinstance(instruction.shape, Array)
     data, kernel, out = labels.groups()
-    window = _window(instruction.attributes, sum(letter.isdigit() for letter in data))
-    met = 1.0
-    for axis, place in enumerate(window):
+    windows = _windows(instruction.attributes, sum(letter.isdigit() for letter in data))
+    overlaps = 1.0
+    for axis, window in enumerate(windows):
         letter = str(axis)
-        met *= _meetings(
+        overlaps *= _overlaps(
             operands[0].dims[data.index(letter)],
             operands[1].dims[kernel.index(letter)],
             instruction.shape.dims[out.index(letter)],
-            place,
+            window,
         )
     groups = re.search(r"batch_group_count=(\d+)", instruction.attributes)
     batch = instruction.shape.dims[out.index("b")]
     features = instruction.shape.dims[out.index("f")]
     inputs = operands[1].dims[kernel.index("i")]
     shared = operands[0].dims[data.index("b")] / batch if groups else 1.0
-    return 2.0 * batch * features * inputs * met * (shared / int(groups.group(1)) if groups else 1.0)
+    return 2.0 * batch * features * inputs * overlaps * (shared / int(groups.group(1)) if groups else 1.0)
 
 
-def _window(attributes: str, count: int) -> list[dict[str, tuple[int, ...]]]:
-    """Per spatial axis: stride, padding below, dilation of input and kernel."""
-    found = re.search(r"window=\{([^}]*)\}", attributes)
+def _windows(attributes: str, count: int) -> list[dict[str, tuple[int, ...]]]:
+    """Per spatial axis: stride, padding, dilation of input and kernel."""
+    window = re.search(r"window=\{([^}]*)\}", attributes)
     if not count:
         return []
-    fields = dict(part.split("=") for part in found.group(1).split()) if found else {}
+    fields = dict(part.split("=") for part in window.group(1).split()) if window else {}
     numbers = lambda key, default: [  # noqa: E731
         tuple(int(n) for n in part.split("_")) for part in fields.get(key, "x".join([default] * count)).split("x")
     ]
@@ -62,14 +82,11 @@ def _window(attributes: str, count: int) -> list[dict[str, tuple[int, ...]]]:
     return [{key: columns[key][axis] for key in columns} for axis in range(count)]
 
 
-def _meetings(size: int, kernel: int, out: int, place: dict[str, tuple[int, ...]]) -> float:
+def _overlaps(size: int, kernel: int, out: int, window: dict[str, tuple[int, ...]]) -> float:
     """Pairs of an output place and a kernel place whose input place holds a value, along one axis."""
-    (stride,), (low, _), (spread,), (dilation,) = (
-        place["stride"],
-        place["pad"],
-        place["lhs_dilate"],
-        place["rhs_dilate"],
+    ((stride,), (low, _), (spread,), (dilation,)) = (
+        window[key] for key in ("stride", "pad", "lhs_dilate", "rhs_dilate")
     )
-    at = np.arange(out)[:, None] * stride - low + np.arange(kernel)[None] * dilation
-    inside = (at >= 0) & (at <= (size - 1) * spread) & (at % spread == 0)
+    places = np.arange(out)[:, None] * stride - low + np.arange(kernel)[None] * dilation
+    inside = (places >= 0) & (places <= (size - 1) * spread) & (places % spread == 0)
     return float(inside.sum())

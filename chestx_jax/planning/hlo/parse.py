@@ -18,7 +18,7 @@ BITS = {
 
 @dataclass(frozen=True)
 class Array:
-    """An array type; `space` is the memory it lies in."""
+    """An array type; `space` is the memory that holds it. `str` gives `bf16[4,128]`."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -32,13 +32,11 @@ class Array:
     def bytes(self) -> float:
         return self.size * BITS.get(self.dtype, 0) / 8
 
-    @property
-    def spelled(self) -> str:
-        """`bf16[4,128]`."""
+    def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.dims))}]"
 
 
-Shape = Union[Array, tuple["Shape", ...]]  # noqa: UP007 - a name that names itself
+Shape = Union[Array, tuple["Shape", ...]]  # noqa: UP007 - a recursive alias
 
 
 def leaves(shape: Shape) -> Iterator[Array]:
@@ -52,8 +50,8 @@ def leaves(shape: Shape) -> Iterator[Array]:
 
 @dataclass(frozen=True)
 class Instruction:
-    """`name = shape opcode(operands), attributes`. `literal` is what stands between the parentheses of a constant or
-    a parameter."""
+    """`name = shape opcode(operands), attributes`. `literal` is the text between the parentheses, which for a constant
+    is its value and for a parameter its number."""
 
     name: str
     shape: Shape
@@ -63,20 +61,20 @@ class Instruction:
     attributes: str
 
     def called(self, key: str) -> str | None:
-        """The computation named by an attribute such as `calls=%f`."""
-        found = re.search(rf"\b{key}=%?([\w.\-]+)", self.attributes)
-        return found.group(1) if found else None
+        """The computation named by an attribute such as `calls=%f`; `key` is a regular expression."""
+        match = re.search(rf"\b(?:{key})=%?([\w.\-]+)", self.attributes)
+        return match.group(1) if match else None
 
     @property
     def scope(self) -> str:
-        """Where the program's source made it: `jit(f)/while/body/dot_general`."""
-        found = re.search(r'op_name="([^"]*)"', self.attributes)
-        return found.group(1) if found else ""
+        """Where the program's source makes it: `jit(f)/while/body/dot_general`."""
+        match = re.search(r'op_name="([^"]*)"', self.attributes)
+        return match.group(1) if match else ""
 
 
 @dataclass
 class Computation:
-    """Instructions in schedule order; the last `ROOT` is its value."""
+    """Instructions in schedule order; `root` names the one whose value is the computation's."""
 
     name: str
     instructions: dict[str, Instruction] = field(default_factory=dict)
@@ -88,11 +86,21 @@ class Computation:
 
     @cached_property
     def users(self) -> dict[str, list[Instruction]]:
-        found: dict[str, list[Instruction]] = {}
+        """The instructions that read each value, by its name."""
+        users: dict[str, list[Instruction]] = {}
         for instruction in self.instructions.values():
             for operand in instruction.operands:
-                found.setdefault(operand, []).append(instruction)
-        return found
+                users.setdefault(operand, []).append(instruction)
+        return users
+
+    def arrays(self, name: str) -> list[Array]:
+        """The arrays of the value `name`; none where another computation defines it."""
+        instruction = self.instructions.get(name)
+        return list(leaves(instruction.shape)) if instruction else []
+
+    def operand_arrays(self, instruction: Instruction) -> list[Array]:
+        """The arrays of all operands of an instruction."""
+        return [array for name in instruction.operands for array in self.arrays(name)]
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,10 @@ class Module:
 
     computations: dict[str, Computation]
     entry: str
+
+    def fused(self, fusion: Instruction) -> Computation:
+        """The computation that a fusion instruction runs."""
+        return self.computations[fusion.called("calls") or ""]
 
 
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
@@ -121,58 +133,57 @@ def parse(text: str) -> Module:
             if header:
                 current = Computation(header.group(2))
                 entry = current.name if header.group(1) else entry
-        elif line == "}" or line.startswith("}, execution_thread="):  # the host's part of a program
+        elif line == "}" or line.startswith("}, execution_thread="):  # the latter ends a computation of the host
             computations[current.name] = current
             current = None
         else:
-            found = _INSTRUCTION.match(line)
-            if found:
-                instruction = _instruction(found.group(2), line[found.end() :])
+            start = _INSTRUCTION.match(line)
+            if start:
+                instruction = _instruction(start.group(2), line[start.end() :])
                 current.instructions[instruction.name] = instruction
-                current.root = instruction.name if found.group(1) else current.root
+                current.root = instruction.name if start.group(1) else current.root
             elif current.instructions:  # a kernel's metadata has line breaks of its own
                 last = next(reversed(current.instructions.values()))
                 current.instructions[last.name] = replace(last, attributes=f"{last.attributes}\n{line}")
     if not entry:
-        raise ValueError("the text holds no ENTRY computation: is it optimised HLO?")
+        raise ValueError("the text has no ENTRY computation: is it optimised HLO?")
     return Module(computations, entry)
 
 
 def _instruction(name: str, text: str) -> Instruction:
-    shape, at = _shape(text, 0)
-    opening = text.index("(", at)
-    closing = _matching(text, opening)
-    opcode, inside = text[at:opening].strip(), text[opening + 1 : closing]
-    operands = tuple(re.findall(r"%([\w.\-]+)", inside)) if opcode != "constant" else ()
-    return Instruction(name, shape, opcode, operands, inside, text[closing + 1 :])
+    shape, end = _shape(text, 0)
+    opening = text.index("(", end)
+    closing = _closing_parenthesis(text, opening)
+    opcode, literal = text[end:opening].strip(), text[opening + 1 : closing]
+    operands = tuple(re.findall(r"%([\w.\-]+)", literal)) if opcode != "constant" else ()
+    return Instruction(name, shape, opcode, operands, literal, text[closing + 1 :])
 
 
-def _shape(text: str, at: int) -> tuple[Shape, int]:
-    """The type that starts at `at`, and where it ends."""
-    if text[at] != "(":
-        found = _ARRAY.match(text, at)
-        if not found:
-            end = text.index(" ", at)
-            return (), end  # token[] and the like
-        dtype, dims, layout = found.groups()
+def _shape(text: str, start: int) -> tuple[Shape, int]:
+    """The type that starts at character `start`, and the character after it."""
+    if text[start] != "(":
+        match = _ARRAY.match(text, start)
+        if not match:
+            return (), text.index(" ", start)  # token[] and the like
+        dtype, dims, layout = match.groups()
         space = re.search(r"S\((\d+)\)", layout or "")
         sizes = tuple(int(size.lstrip("<=")) for size in dims.split(",") if size)
-        return Array(dtype, sizes, int(space.group(1)) if space else HBM), found.end()
-    parts, at = [], at + 1
-    while text[at] != ")":
-        comment = re.match(r"[\s,]*(/\*.*?\*/)?\s*", text[at:])
-        at += comment.end() if comment else 0
-        if text[at] == ")":
+        return Array(dtype, sizes, int(space.group(1)) if space else HBM), match.end()
+    parts, position = [], start + 1
+    while text[position] != ")":
+        separator = re.match(r"[\s,]*(/\*.*?\*/)?\s*", text[position:])
+        position += separator.end() if separator else 0
+        if text[position] == ")":
             break
-        part, at = _shape(text, at)
+        part, position = _shape(text, position)
         parts.append(part)
-    return tuple(parts), at + 1
+    return tuple(parts), position + 1
 
 
-def _matching(text: str, opening: int) -> int:
+def _closing_parenthesis(text: str, opening: int) -> int:
     depth = 0
-    for at in range(opening, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[at], 0)
+    for position in range(opening, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[position], 0)
         if depth == 0:
-            return at
+            return position
     raise ValueError(f"unbalanced parentheses in {text[:80]!r}")

@@ -1,0 +1,145 @@
+"""Times and bytes by hand: collectives, host transfers, resident state; names of topologies."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+
+from chestx_jax.errors import UserError
+from chestx_jax.planning.cost import chips, interconnect, resident_memory, roofline, topology
+from chestx_jax.planning.cost.interconnect import collective_seconds
+from chestx_jax.planning.hlo.collectives import Collective
+from chestx_jax.planning.hlo.parse import parse
+from chestx_jax.planning.hlo.schedule import schedule
+from chestx_jax.programs.job import programs
+from chestx_jax.sharding import MeshConfig, make_mesh
+from tests.helpers import mesh_run
+
+
+def placement(chip, *shape):
+    return interconnect.Placement(chip, shape, interconnect.row_major(shape), (0,) * math.prod(shape))
+
+
+TRANSFER = """HloModule m
+
+ENTRY %e (a: bf16[4096,4096], b: bf16[8,4096,4096], i: s32[]) -> (bf16[4096,4096], bf16[8,4096,4096]) {
+  %a = bf16[4096,4096]{1,0} parameter(0)
+  %b = bf16[8,4096,4096]{2,1,0:S(5)} parameter(1)
+  %i = s32[] parameter(2)
+  %row = bf16[1,4096,4096]{2,1,0} bitcast(%a)
+  %s = ((bf16[8,4096,4096]{2,1,0:S(5)}, bf16[1,4096,4096]{2,1,0}, s32[], s32[], s32[]), bf16[8,4096,4096]{2,1,0:S(5)}, \
+u32[]{:S(2)}) dynamic-update-slice-start(%b, %row, %i, %i, %i)
+  BETWEEN
+  %d = bf16[8,4096,4096]{2,1,0:S(5)} dynamic-update-slice-done(%s)
+  ROOT %t = (bf16[4096,4096]{1,0}, bf16[8,4096,4096]{2,1,0:S(5)}) tuple(%a, %d)
+}
+"""
+
+
+PRODUCT = "%p{i} = bf16[4096,4096]{{1,0}} dot(%a, %a), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}"
+
+
+@pytest.mark.parametrize("products", [0, 1, 4])
+def test_the_uncovered_part_of_a_host_transfer_is_waited_for(products):
+    """32 MB over the host's link, of which each product covers its own time."""
+    between = "\n  ".join(PRODUCT.format(i=i) for i in range(products))
+    operations = schedule(parse(TRANSFER.replace("\\\n", "").replace("BETWEEN", between)))
+    assert sum(op.host_bytes for op in operations) == 2 * 4096**2
+    cost = roofline.cost(operations, placement(chips.V5E, 1, 1))
+    link, product = 2 * 4096**2 / chips.V5E.host_bandwidth, 2 * 4096**3 / chips.V5E.peak_flops / 0.88
+    copied = 2 * 4096**2 / chips.V5E.hbm_bandwidth  # the read on this side
+    waited = dict(cost.breakdown)[roofline.WAITING]
+    assert waited == pytest.approx(max(0.0, link - products * product), rel=1e-3)
+    assert cost.predicted == pytest.approx(copied + products * product + waited, rel=1e-3)
+
+
+def test_allocation_takes_time_where_memory_is_not_kept():
+    """On CPUs; a TPU keeps its memory."""
+    plain, faulting = chips.cpu(1e11, 1e10), chips.cpu(1e11, 1e10, allocation_bandwidth=2e9)
+    assert roofline.cost([], placement(plain, 1), 4e9).predicted == 0.0
+    assert roofline.cost([], placement(faulting, 1), 4e9).predicted == pytest.approx(2.0)
+
+
+def test_what_stays_on_the_devices_beside_a_program():
+    """The moments while the policy samples; the reference is on the host here; eight devices share each part."""
+    by_name = programs(mesh_run.JOB, make_mesh(MeshConfig(1, 8, 1)))
+    layout = resident_memory.layout(by_name, "grpo")
+    assert layout.host["reference"] > 0
+    assert layout.device["reference"] == layout.host["params"] == 0
+    assert layout.total["moments"] == pytest.approx(2 * layout.total["params"], rel=1e-3)
+    assert layout.total["params"] / 8 <= layout.device["params"] < layout.total["params"] / 4  # vectors are not split
+    resident = functools.partial(resident_memory.resident_bytes, by_name)
+    assert resident("grpo/rollout") == layout.device["moments"]
+    assert resident("grpo/score") == layout.device["moments"] + layout.device["params"]
+    assert resident("grpo/step") == resident("test/generate") == 0
+
+
+GROUPS = ["{{0,1,2,3},{4,5,6,7}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}", "mesh['a'=2,'b'=2,'c'=2] {'b','c'}"]
+
+
+@pytest.mark.parametrize("text", GROUPS)
+def test_groups_are_read_in_every_notation(text):
+    assert interconnect.replica_group(text, 8) == (0, 1, 2, 3)
+
+
+def test_transposed_groups():
+    for text in ("[4,2]<=[2,4]T(1,0)", "mesh['a'=2,'b'=4] {'a'}"):
+        assert interconnect.replica_group(text, 8) == (0, 4)
+
+
+def test_collective_times():
+    """By hand: lines carry one way, rings both; an all-reduce is a scatter and a gather."""
+    gigabyte, everyone = 1e9, "{{" + ",".join(map(str, range(32))) + "}}"
+    gather = Collective("all-gather", gigabyte, everyone, False)
+    flat = placement(chips.V5E, 4, 8)
+    assert collective_seconds(gather, flat) == (pytest.approx(gigabyte * 31 / 32 / (2 * 45e9)), False)
+    torus = placement(chips.V5P, 2, 4, 4)
+    assert collective_seconds(gather, torus)[0] == pytest.approx(gigabyte * 31 / 32 / ((1 + 2 + 2) * 90e9))
+    reduce = Collective("all-reduce", gigabyte, everyone, False)
+    assert collective_seconds(reduce, flat)[0] == pytest.approx(2 * collective_seconds(gather, flat)[0])
+    near = Collective("collective-permute", gigabyte, "{{0,1},{1,0}}", False)
+    far = Collective("collective-permute", gigabyte, "{{0,7},{7,0}}", False)
+    assert collective_seconds(far, flat)[0] == pytest.approx(7 * collective_seconds(near, flat)[0])
+
+
+def test_asynchronous_collectives_cost_what_computation_does_not_cover():
+    text = """HloModule m
+
+%start (p: bf16[64,64]) -> bf16[512,64] {
+  %p = bf16[64,64]{1,0} parameter(0)
+  %g = bf16[512,64]{1,0} all-gather(%p), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+  ROOT %s = bf16[512,64]{1,0} custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+
+ENTRY %e (a: bf16[64,64]) -> bf16[512,64] {
+  %a = bf16[64,64]{1,0} parameter(0)
+  %big = bf16[64,64]{1,0} dot(%a, %a), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %f = bf16[512,64]{1,0} fusion(%a), kind=kCustom, calls=%start
+}
+"""
+    operations = schedule(parse(text))
+    cost = roofline.cost(operations, placement(chips.V5E, 2, 4))
+    (gather,) = [op.collective for op in operations if op.collective]
+    assert gather.asynchronous
+    assert cost.interconnect == pytest.approx(512 * 64 * 2 * 7 / 8 / 90e9)
+    assert cost.exposed < cost.interconnect
+    assert cost.predicted >= max(cost.compute, cost.memory)
+
+
+@pytest.mark.parametrize("name", ["v5e:3x5", "v7:2x2", "v5p-7", "cpu:x", ""])
+def test_a_wrong_topology_lists_the_right_ones(name):
+    with pytest.raises(UserError, match=r"v5e:\{2x2,2x4.*v5p:.*cpu:N; local"):
+        topology.find(name)
+
+
+def test_cloud_names_count_cores_on_v5p():
+    assert topology._shape_name("v5p-64") == "v5p:2x4x4"
+    assert topology._shape_name("v5litepod-32") == topology._shape_name("v5e-32") == "v5e:4x8"
+
+
+def test_every_figure_is_positive():
+    for chip in (*chips.TPUS.values(), *chips.GPUS):
+        bandwidths = chip.hbm_bandwidth, chip.link_bandwidth, chip.dcn_bandwidth, chip.host_bandwidth
+        assert min(chip.peak_flops, chip.hbm_bytes, *bandwidths) > 0
+        assert chip.reserved_bytes < np.float64(0.05) * chip.hbm_bytes
