@@ -8,6 +8,7 @@
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -16,9 +17,9 @@ from chestx_jax import checkpoint, cli
 from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
-from chestx_jax.inference.loaded_model import SIDECAR_FOLDER, model_config, sidecar_folder, source
+from chestx_jax.inference.places import Place, find_checkpoint, load_params, model_config, parse_place, sidecar_folder
 from chestx_jax.model import hf
-from chestx_jax.model.config import with_compute
+from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.interchange import sidecar_files
@@ -31,51 +32,48 @@ TOKENIZER = flags.DEFINE_string("tokenizer", None, "folder or hub name of the to
 BASE = flags.DEFINE_string("base", None, "folder or hub name that peft shall load an adapter onto")
 VERIFY = flags.DEFINE_bool("verify", False, "read the result again and compare every tensor")
 
-PIECES = 8
+CPU_DEVICES = 8  # Orbax copies a device's piece of an array at a time: the more devices, the less memory
 
 
 def main(arguments: list[str]) -> int:
     del arguments
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every step
-    jax.config.update("jax_num_cpu_devices", PIECES)  # of one host: Orbax copies a device's piece of an array at a time
-    begun = time.monotonic()
-    (kind, folder), (to, target) = source(FROM.value or "", "--from"), _target(TO.value or "")
+    jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
+    started = time.monotonic()
+    source = find_checkpoint(FROM.value or "", f"--from={FROM.value}: write hf:FOLDER, hf:OWNER/NAME or orbax:FOLDER.")
+    target_advice = f"--to={TO.value}: write hf:FOLDER, orbax:FOLDER or adapter:FOLDER."
+    target = parse_place(TO.value or "", ("hf", "orbax", "adapter"), target_advice)
+    if target.kind == "adapter" and not BASE.value:
+        raise UserError("--to=adapter needs --base, the model that peft shall load the adapter onto.")
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
-    model = model_config(kind, folder)
-    if kind == "hf":
-        model = with_compute(model, param_dtype=DTYPE.value or hf.source_dtype(folder))
-        params = hf.load(folder, model, mesh)
-    else:
-        params = checkpoint.load_params(folder, model, mesh)
-    tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else sidecar_folder(kind, folder)
-    if to == "orbax":
-        checkpoint.save_params(target, params, to_dict(model))
-        for name, path in sidecar_files(tokenizer).items():
-            (target / SIDECAR_FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(path, target / SIDECAR_FOLDER / name)
-    elif to == "adapter":
-        hf.save_adapter(target, model, params, BASE.value or "")
-    else:
-        export_model(target, model, params, tokenizer, None, DTYPE.value, int(SHARD_GB.value * 1e9))
-    print(f"{FROM.value} → {TO.value} in {time.monotonic() - begun:.0f} s", flush=True)
-    if VERIFY.value and to != "adapter":
-        if to == "orbax" and kind == "hf":
+    model = model_config(source)
+    if source.kind == "hf":
+        model = with_compute(model, param_dtype=DTYPE.value or hf.source_dtype(source.folder))
+    params = load_params(source, model, mesh)
+    write(target, model, params, resolve(TOKENIZER.value) if TOKENIZER.value else sidecar_folder(source))
+    print(f"{FROM.value} → {TO.value} in {time.monotonic() - started:.0f} s", flush=True)
+    if VERIFY.value and target.kind != "adapter":
+        if target.kind == "orbax" and source.kind == "hf":
             del params  # the two sides need not be in memory together
-            params = checkpoint.load_params(target, model, mesh)
-        wrong = hf.differing(target if to == "hf" else folder, model, params)
-        if wrong:
-            raise UserError(f"{TO.value} differs from {FROM.value} in {', '.join(wrong)}: convert again.")
+            params = load_params(target, model, mesh)
+        differing = hf.differing(target.folder if target.kind == "hf" else source.folder, model, params)
+        if differing:
+            raise UserError(f"{TO.value} differs from {FROM.value} in {', '.join(differing)}: convert again.")
         print("verified: every tensor agrees bit for bit", flush=True)
     return 0
 
 
-def _target(place: str) -> tuple[str, Path]:
-    kind, _, folder = place.partition(":")
-    if kind not in ("hf", "orbax", "adapter") or not folder:
-        raise UserError(f"--to={place}: write hf:FOLDER, orbax:FOLDER or adapter:FOLDER.")
-    if kind == "adapter" and not BASE.value:
-        raise UserError("--to=adapter needs --base, the model that peft shall load the adapter onto.")
-    return kind, Path(folder)
+def write(target: Place, model: ModelConfig, params: Any, tokenizer: Path) -> None:
+    """Writes a checkpoint with the tokenizer and the settings in the folder `tokenizer`, or an adapter."""
+    if target.kind == "hf":
+        export_model(target.folder, model, params, tokenizer, None, DTYPE.value, int(SHARD_GB.value * 1e9))
+    elif target.kind == "adapter":
+        hf.save_adapter(target.folder, model, params, BASE.value or "")
+    else:
+        checkpoint.save_params(target.folder, params, to_dict(model))
+        for name, path in sidecar_files(tokenizer).items():
+            sidecar_folder(target).mkdir(exist_ok=True)
+            shutil.copyfile(path, sidecar_folder(target) / name)
 
 
 if __name__ == "__main__":

@@ -86,12 +86,13 @@ def run_model(arguments: list[str]) -> int:
         raise UserError("--config needs --model and --out, and nothing else beside config overrides.")
     import jax
 
-    from chestx_jax.inference import predict
+    from chestx_jax.inference.evaluate import evaluate_model
 
     if DISTRIBUTED.value:
         jax.distributed.initialize()
     config = to_dataclass(EvalConfig, CONFIG.value)
-    return predict.run(replace(config, image_root=IMAGE_ROOT.value or config.image_root), MODEL.value, Path(OUT.value))
+    config = replace(config, image_root=IMAGE_ROOT.value or config.image_root)
+    return evaluate_model(config, MODEL.value, Path(OUT.value))
 
 
 if __name__ == "__main__":

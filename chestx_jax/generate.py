@@ -1,26 +1,27 @@
 """`python -m chestx_jax.generate --model=hf:DIR_OR_ID --image=a.png [--image=b.dcm] --question="…"`: ask about films.
 
-The reasoning and the answer are shown as they are sampled. With --questions=FILE.jsonl --out=FILE.jsonl a whole file is
-asked; run the same command again after a kill and it goes on.
+Prints the reasoning and the answer as they are sampled. --questions=FILE.jsonl --out=FILE.jsonl answers a whole file;
+the same command resumes it after a kill.
 """
 
 import json
 import sys
+from functools import partial
 
-import jax
 from absl import flags, logging
 
 from chestx_jax import cli
 from chestx_jax.errors import UserError
-from chestx_jax.inference import generate
+from chestx_jax.inference.generate import Question, answer_question
 from chestx_jax.inference.loaded_model import load_model
+from chestx_jax.inference.question_files import answer_file, read_questions
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 
 MODEL = flags.DEFINE_string("model", None, "hf:FOLDER, hf:OWNER/NAME[@REVISION] or orbax:FOLDER")
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "folder or hub name, where the model has no tokenizer of its own")
 IMAGE = flags.DEFINE_multi_string("image", [], "a film (PNG, JPEG, TIFF, DICOM); may be repeated")
-QUESTION = flags.DEFINE_string("question", None, "what is asked")
+QUESTION = flags.DEFINE_string("question", None, "the question")
 QUESTIONS = flags.DEFINE_string("questions", None, "file of questions: JSON lines with question and image_path")
 IMAGE_ROOT = flags.DEFINE_string("image-root", None, "folder of the file's image paths; default: the file's own")
 OUT = flags.DEFINE_string("out", None, "where answers to a file of questions go")
@@ -43,24 +44,23 @@ def main(arguments: list[str]) -> int:
         raise UserError("Give either --question (with --image) or --questions with --out.")
     if QUESTIONS.value and not OUT.value:
         raise UserError("--questions needs --out, the file the answers go to.")
-    dtype = DTYPE.value or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     sampling = SamplingConfig(TEMPERATURE.value, TOP_P.value, TOP_K.value, LENGTH.value, group=1)
-    questions = generate.read_questions(QUESTIONS.value, IMAGE_ROOT.value) if QUESTIONS.value else []
-    one = generate.Question(QUESTION.value or "", tuple(IMAGE.value), REASONING.value)
+    questions = read_questions(QUESTIONS.value, IMAGE_ROOT.value) if QUESTIONS.value else []
     mesh = make_mesh(MeshConfig(data=1, fsdp=1, tensor=-1))
-    held = load_model(MODEL.value or "", mesh, dtype, TOKENIZER.value, IMAGE_SIZE.value)
+    model = load_model(MODEL.value or "", mesh, DTYPE.value, TOKENIZER.value, IMAGE_SIZE.value)
     if QUESTIONS.value:
-        added, failed = generate.answer_file(held, questions, OUT.value or "", sampling, SEED.value, BATCH.value)
+        added, failed = answer_file(model, questions, OUT.value or "", sampling, SEED.value, BATCH.value)
         print(f"{OUT.value}: {added} answers added, {failed} of them errors")
         return 0
-    emit = None if JSON.value else generate.shown(held, lambda text: print(text, end="", flush=True))
-    (spoken,) = generate.answer(held, [generate.prepare(held, one)], sampling, SEED.value, emit)
+    question = Question(QUESTION.value or "", tuple(IMAGE.value), REASONING.value)
+    write = None if JSON.value else partial(print, end="", flush=True)
+    answer = answer_question(model, question, sampling, SEED.value, write)
     if JSON.value:
-        print(json.dumps(spoken, ensure_ascii=False))
+        print(json.dumps(answer, ensure_ascii=False))
         return 0
     print(flush=True)
-    cut = "" if spoken["finished"] else ", cut off by --length"
-    print(f"{spoken['tokens']} tokens, {spoken['tokens_per_second']:.1f} tokens/s{cut}", file=sys.stderr)
+    cut = "" if answer["finished"] else ", cut off by --length"
+    print(f"{answer['tokens']} tokens, {answer['tokens_per_second']:.1f} tokens/s{cut}", file=sys.stderr)
     return 0
 
 

@@ -1,12 +1,12 @@
-"""The input pipelines: packed batches for SFT, prompts with their reward targets for GRPO, prompts for evaluation.
+"""The input pipelines: packed batches for SFT, prompts with their reward targets for GRPO.
 
 Each is a Grain dataset whose iterator can be checkpointed; films are decoded in threads while the device works.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import grain
@@ -44,6 +44,7 @@ class BadRecords:
     """Counts records that had to be skipped, and stops the run when they are more than `share` of those read."""
 
     share: float
+    log: Callable[[str], None] = LOG.warning
     read: int = 0
     ids: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,7 +59,7 @@ class BadRecords:
             self.read += 1
             if problem is not None:
                 self.ids.append(sample.id)
-                LOG.warning("record %s skipped (%d of %d so far): %s", sample.id, len(self.ids), self.read, problem)
+                self.log(f"record {sample.id} skipped ({len(self.ids)} of {self.read} so far): {problem}")
             if len(self.ids) > max(self.share * self.read, self.share * 100):
                 raise UserError(
                     f"{len(self.ids)} of {self.read} records are bad, more than the allowed share of {self.share:g}; "
@@ -67,20 +68,31 @@ class BadRecords:
         return encoded
 
 
-def encode(encoder: Encoder, sample: Sample, reasoning: bool, with_target: bool, seen: bool = False) -> Example:
-    """A sample as tokens, positions and patches, its targets at the films' own tokens where `seen` (see SourceConfig).
+def encode_sample(encoder: Encoder, sample: Sample, reasoning: bool, seen: bool = False) -> Example:
+    """A sample with its answer as tokens, positions and patches; with `seen` (see SourceConfig) the targets are at the
+    films' own tokens.
 
     Raises UserError for a film that cannot be read.
     """
-    films = [patches(load_image(path), encoder.image) for path in sample.images]
-    if encoder.blind:
-        films = [(np.zeros_like(values), grid) for values, grid in films]
+    films = load_films(encoder, sample.images)
     tokenizer, special, merge_size = encoder.tokenizer, encoder.special, encoder.image.merge_size
     if seen:
         names = [f" {name}" for name in sample.answer.split()]
         return layout.encode_visual_targets(tokenizer, special, films, names, merge_size)
-    target = chat.target_text(sample.steps, sample.answer, reasoning) if with_target else None
+    target = chat.target_text(sample.steps, sample.answer, reasoning)
     return layout.encode(tokenizer, special, sample.question, films, reasoning, target, merge_size)
+
+
+def encode_prompt(encoder: Encoder, question: str, images: Sequence[str], reasoning: bool = True) -> Example:
+    """A question about films as tokens, positions and patches. Raises UserError for a film that cannot be read."""
+    films = load_films(encoder, images)
+    return layout.encode(encoder.tokenizer, encoder.special, question, films, reasoning, None, encoder.image.merge_size)
+
+
+def load_films(encoder: Encoder, paths: Sequence[str]) -> list[layout.PatchesAndGrid]:
+    """Patches and grid of each film, zeros for a blind encoder. Raises UserError for a film that cannot be read."""
+    films = [patches(load_image(path), encoder.image) for path in paths]
+    return [(np.zeros_like(values), grid) for values, grid in films] if encoder.blind else films
 
 
 def supervised_batches(
@@ -103,7 +115,7 @@ def supervised_batches(
     def example(number: int) -> Example | None:
         source, sample = draw(sources, seed, number)
         return bad.attempt(
-            lambda s: checked_size(encode(encoder, s, source.reasoning, True, source.seen), rows), sample
+            lambda s: checked_size(encode_sample(encoder, s, source.reasoning, source.seen), rows), sample
         )
 
     def emit(packed: list[list[Example]]) -> Batch:
@@ -116,11 +128,11 @@ def supervised_batches(
 
 
 class PromptBatch(NamedTuple):
-    """A batch of prompts and the records they came from (fillers repeat a record and have index -1 in `prompts`)."""
+    """A batch of prompts, the records they came from and what the rewards compare completions with."""
 
     prompts: Prompts
     samples: tuple[Sample, ...]
-    targets: RewardTargets | None = None  # what the rewards compare completions with
+    targets: RewardTargets
 
 
 def prompt_batches(
@@ -137,53 +149,18 @@ def prompt_batches(
     """Endless batches of `count` prompts with their reward targets (findings in `slots` slots), every record once an
     epoch, shuffled anew each."""
 
-    def batch(prompts: Sequence[_NumberedPrompt]) -> PromptBatch:
-        prompt_batch = _prompt_batch(prompts, encoder, rows, count)
-        return prompt_batch._replace(targets=reward_targets(lexicon, prompt_batch.samples, slots))
+    def encode(numbered: tuple[int, Sample]) -> tuple[int, Sample, Example] | None:
+        number, sample = numbered
+        example = bad.attempt(lambda s: checked_size(encode_prompt(encoder, s.question, s.images), rows), sample)
+        return None if example is None else (number, sample, example)
+
+    def batch(encoded: Sequence[tuple[int, Sample, Example]]) -> PromptBatch:
+        numbers, batch_samples, examples = zip(*encoded, strict=True)
+        prompts = layout.prompts(examples, rows, numbers, encoder.image)
+        return PromptBatch(prompts, batch_samples, reward_targets(lexicon, batch_samples, slots))
 
     numbered = grain.MapDataset.source(list(enumerate(samples))).seed(seed).shuffle().repeat()
-    encoded = numbered[shard[0] :: shard[1]].map(lambda pair: _prompt(pair[0], pair[1], encoder, rows, bad))
+    encoded = numbered[shard[0] :: shard[1]].map(encode)
     stream = encoded.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
     batches = stream.batch(count, drop_remainder=True, batch_fn=batch)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
-
-
-def prompts_once(
-    samples: Sequence[Sample],
-    encoder: Encoder,
-    count: int,
-    rows: RowsConfig,
-    bad: BadRecords,
-    local_rows: Sequence[int] | None = None,
-) -> Iterator[PromptBatch]:
-    """Every record once, in order, in batches of `count` that are filled up with index -1.
-
-    With `local_rows` only these rows of each batch are prepared, even where no record is left for them: the processes
-    that prepare the others wait for it.
-    """
-    prepared = range(count) if local_rows is None else local_rows
-    for start in range(0, len(samples), count):
-        numbers = [start + row for row in prepared if start + row < len(samples)]
-        prompts = [_prompt(number, samples[number], encoder, rows, bad) for number in numbers]
-        readable = [prompt for prompt in prompts if prompt is not None]
-        if readable or local_rows is not None:
-            yield _prompt_batch(readable or [_blank(encoder, samples[start])], encoder, rows, len(prepared))
-
-
-_NumberedPrompt = tuple[int, Sample, Example]  # the record's number, -1 for none
-
-
-def _prompt(number: int, sample: Sample, encoder: Encoder, rows: RowsConfig, bad: BadRecords) -> _NumberedPrompt | None:
-    example = bad.attempt(lambda s: checked_size(encode(encoder, s, True, False), rows), sample)
-    return None if example is None else (number, sample, example)
-
-
-def _blank(encoder: Encoder, sample: Sample) -> _NumberedPrompt:
-    """A row that stands for no record: a prompt without films."""
-    return -1, sample, encode(encoder, replace(sample, images=(), question=""), True, False)
-
-
-def _prompt_batch(prompts: Sequence[_NumberedPrompt], encoder: Encoder, rows: RowsConfig, count: int) -> PromptBatch:
-    filled = [*prompts, *[(-1, *prompts[-1][1:])] * (count - len(prompts))]
-    numbers, samples, examples = zip(*filled, strict=True)
-    return PromptBatch(layout.prompts(examples, rows, numbers, encoder.image), samples)

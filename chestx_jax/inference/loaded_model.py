@@ -1,15 +1,19 @@
-"""A model at hand to be asked: parameters on the mesh, with the tokenizer and image rule that belong to them."""
+"""A model ready to answer: parameters on the mesh, with the tokenizer and the image settings that belong to them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool
 
-from chestx_jax import checkpoint, files, sharding
+from chestx_jax import sharding
 from chestx_jax.config import to_dataclass
-from chestx_jax.errors import UserError
-from chestx_jax.model import hf
+from chestx_jax.data.pipeline import Encoder
+from chestx_jax.files import read_json
+from chestx_jax.inference.places import Place, find_checkpoint, load_params, model_config, sidecar_folder
 from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.rollout.sampling import Vocabulary
@@ -17,103 +21,88 @@ from chestx_jax.tokens.interchange import read_image_spec
 from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, check_patches
 from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, special_ids
 
-SIDECAR_FOLDER = "companions"  # tokenizer and settings beside converted Orbax parameters
-
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Everything `inference` needs to answer."""
+    """What answering needs. A model whose encoder is blind sees zeros in place of every film."""
 
     config: ModelConfig
     params: Any
-    mesh: Any
-    tokenizer: Any
-    special: SpecialIds
-    spec: ImageSpec
+    mesh: Mesh
+    encoder: Encoder  # tokenizer and image settings
     vocabulary: Vocabulary  # on the devices
 
 
-def load_model(place: str, mesh, dtype: str, tokenizer: str | None = None, image_size: int = 0) -> LoadedModel:
-    """The model at "hf:FOLDER", "hf:OWNER/NAME" or "orbax:FOLDER", computing in `dtype`.
+def load_model(
+    place: str,
+    mesh: Mesh,
+    dtype: str | None = None,
+    tokenizer: str | None = None,
+    image_size: int = 0,
+    blind: bool = False,
+) -> LoadedModel:
+    """The model at "hf:FOLDER", "hf:OWNER/NAME" or "orbax:FOLDER", computing in `dtype` (bfloat16, on a CPU float32).
 
-    `tokenizer` names a folder or hub model where the place has none of its own; films are resized to `image_size`
-    squared, or with 0 as the model's preprocessor_config.json says. Parameters that lie where training left them
-    (WORKDIR/STAGE/params) are asked as they were trained: with the run's tokenizer and image rule. Raises UserError
-    for whatever is missing.
+    `tokenizer` names a folder or hub model where the checkpoint has none beside it. Films are resized to `image_size`
+    squared, or with 0 as the model's preprocessor_config.json says. Parameters where training left them
+    (WORKDIR/STAGE/params) take the run's tokenizer and image settings. Raises UserError for whatever is missing.
     """
-    kind, folder = source(place)
-    config = with_compute(model_config(kind, folder), dtype=dtype, param_dtype=dtype, remat="none")
-    params = hf.load(folder, config, mesh) if kind == "hf" else checkpoint.load_params(folder, config, mesh)
-    run = training_run(folder) if kind == "orbax" and not sidecar_folder(kind, folder).is_dir() else None
-    own = run.tokenizer if run else sidecar_folder(kind, folder)
-    beside = resolve(tokenizer) if tokenizer else own
-    words = load_tokenizer(beside)
-    check_fits(words, config.vocab_size)
-    special = special_ids(words)
-    spec = run.image if run and not image_size else _spec(beside, config, image_size)
-    check_patches(spec, config.vision, f"{beside}: image", f"{folder}: vision")
-    allowed = allowed_ids(words, special, config.vocab_size)
-    vocabulary = Vocabulary(allowed=allowed, stop_ids=np.array([special.im_end, special.pad], np.int32))
-    on_devices = sharding.put(vocabulary, sharding.replicated(mesh))
-    return LoadedModel(config, params, mesh, words, special, spec, on_devices)
+    source = find_checkpoint(place, f"--model={place}: write hf:FOLDER, hf:OWNER/NAME or orbax:FOLDER.")
+    dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    config = with_compute(model_config(source), dtype=dtype, param_dtype=dtype, remat="none")
+    params = load_params(source, config, mesh)
+    run = None if sidecar_folder(source).is_dir() else training_run(source)
+    settings_folder = resolve(tokenizer) if tokenizer else run.tokenizer if run else sidecar_folder(source)
+    loaded_tokenizer = load_tokenizer(settings_folder)
+    check_fits(loaded_tokenizer, config.vocab_size)
+    special = special_ids(loaded_tokenizer)
+    image = run.image if run and not image_size else _image_spec(settings_folder, config, image_size)
+    check_patches(image, config.vision, f"{settings_folder}: image", f"{source.folder}: vision")
+    vocabulary = completion_vocabulary(loaded_tokenizer, special, config.vocab_size, mesh)
+    return LoadedModel(config, params, mesh, Encoder(loaded_tokenizer, special, image, blind), vocabulary)
 
 
-def source(place: str, flag: str = "--model") -> tuple[str, Path]:
-    """The form and the local folder of a place written `hf:…` or `orbax:…`."""
-    kind, _, rest = place.partition(":")
-    if kind not in ("hf", "orbax") or not rest:
-        raise UserError(f"{flag}={place}: write hf:FOLDER, hf:OWNER/NAME or orbax:FOLDER.")
-    return kind, resolve(rest) if kind == "hf" else Path(rest)
-
-
-def model_config(kind: str, folder: Path) -> ModelConfig:
-    """The model's configuration, from config.json or from the model.json beside Orbax parameters."""
-    if kind == "hf":
-        return hf.read_config(folder)
-    path = folder / "model.json"
-    stored = files.read_json(path, "give a folder that training or conversion wrote")
-    return to_dataclass(ModelConfig, stored, str(path))
-
-
-def sidecar_folder(kind: str, folder: Path) -> Path:
-    """Where the tokenizer and the image settings of a checkpoint lie, if it has any."""
-    return folder if kind == "hf" else folder / SIDECAR_FOLDER
-
-
-class Run(NamedTuple):
-    """What a training run reads films and text with."""
+class TrainingRun(NamedTuple):
+    """How a training run reads text and films."""
 
     tokenizer: Path
     image: ImageSpec
 
 
-def training_run(params: Path) -> Run | None:
-    """The run that left its parameters in WORKDIR/STAGE/params, by its config.json; None where they lie elsewhere.
+def training_run(source: Place) -> TrainingRun | None:
+    """The run that left its parameters in WORKDIR/STAGE/params, by its config.json; None for any other checkpoint.
 
     Raises UserError for a config.json that cannot be read.
     """
-    workdir = params.absolute().parent.parent
+    workdir = source.folder.absolute().parent.parent
     path = workdir / "config.json"
-    if not path.is_file():
+    if source.kind != "orbax" or not path.is_file():
         return None
-    job = files.read_json(path, "fix it, or move the parameters out of the run")
+    job = read_json(path, "fix it, or move the parameters out of the run")
     if not isinstance(job, dict) or not {"data_root", "tokenizer", "image"} <= job.keys():
         return None  # somebody else's config.json
     root = Path(job["data_root"]) if job["data_root"] else workdir / "data"
-    return Run(root / job["tokenizer"], to_dataclass(ImageSpec, job["image"], f"{path}: image"))
+    return TrainingRun(root / job["tokenizer"], to_dataclass(ImageSpec, job["image"], f"{path}: image"))
 
 
-def allowed_ids(tokenizer: Any, special: SpecialIds, size: int) -> np.ndarray:
-    """bool[V]: ids a completion may hold: no image pads or other special tokens but the ends, no padding rows."""
+def completion_vocabulary(tokenizer: Any, special: SpecialIds, size: int, mesh: Mesh) -> Vocabulary:
+    """The ids that a completion may hold and those that end it, replicated over the mesh."""
+    stop_ids = np.array([special.im_end, special.pad], np.int32)
+    vocabulary = Vocabulary(allowed=allowed_ids(tokenizer, special, size), stop_ids=stop_ids)
+    return sharding.put(vocabulary, sharding.replicated(mesh))
+
+
+def allowed_ids(tokenizer: Any, special: SpecialIds, size: int) -> Bool[np.ndarray, " V"]:
+    """The ids a completion may hold: no image pads or other special tokens but the ends, no padding rows."""
     allowed = np.arange(size) <= max(tokenizer.get_vocab().values())
     allowed[[id for id in tokenizer.all_special_ids if id not in (special.im_end, special.pad)]] = False
     return allowed
 
 
-def _spec(folder: Path, config: ModelConfig, image_size: int) -> ImageSpec:
-    shared = {name: getattr(config.vision, name) for name in PATCH_FIELDS}
+def _image_spec(folder: Path, config: ModelConfig, image_size: int) -> ImageSpec:
+    patch_fields = {name: getattr(config.vision, name) for name in PATCH_FIELDS}
     if image_size:
-        return ImageSpec(height=image_size, width=image_size, **shared)
+        return ImageSpec(height=image_size, width=image_size, **patch_fields)
     if not (folder / "preprocessor_config.json").is_file():
-        return ImageSpec(**shared)
+        return ImageSpec(**patch_fields)
     return read_image_spec(folder)

@@ -1,7 +1,7 @@
-"""Several processes answering one set of samples: each prepares its share, all compute, the first keeps the book.
+"""Several processes answering one set of samples: each prepares its share, all compute, the primary writes the file.
 
-The processes of a slice must run the same programs in the same order, so the first, which alone reads and writes the
-file of predictions, tells the others which samples it lacks. On a single process nothing here does anything.
+The processes of a slice must run the same programs in the same order, so the primary, which alone reads the file of
+predictions, tells the others which samples it lacks. On a single process nothing here does anything.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Bool
 
 from chestx_jax import multihost
 from chestx_jax.data.schema import Sample
@@ -17,34 +18,34 @@ from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.predictions.resume import Predict, predict_missing
 
 
+def predict_on_all_processes(
+    path: str | Path, samples: Sequence[Sample], predict: Predict, log: Callable[[str], None]
+) -> list[Prediction]:
+    """`predict_missing` on the primary process, with the help of the others, which get what was missing alone."""
+    if multihost.is_primary():
+        return predict_missing(path, samples, coordinate(samples, predict), log)
+    return participate(samples, predict)
+
+
 def coordinate(samples: Sequence[Sample], predict: Predict) -> Predict:
-    """`predict` for the first process: it tells those that follow which of `samples` it asks, and asks with them."""
+    """`predict` for the primary process: tells the participants which of `samples` are missing before it begins."""
     if jax.process_count() == 1:
         return predict
 
-    def lead(missing: Sequence[Sample]) -> Iterator[Prediction]:
+    def coordinated(missing: Sequence[Sample]) -> Iterator[Prediction]:
         multihost_utils.broadcast_one_to_all(missing_mask(samples, missing))
         return predict(missing)
 
-    return lead
+    return coordinated
 
 
 def participate(samples: Sequence[Sample], predict: Predict) -> list[Prediction]:
-    """What every process but the first does while the first answers `samples`; returns what was answered meanwhile."""
-    asked = multihost_utils.broadcast_one_to_all(np.zeros(len(samples), bool))
-    return list(predict([sample for sample, wanted in zip(samples, asked, strict=True) if wanted]))
+    """Predicts with the primary process, on every other one, the samples that it says are missing; returns them."""
+    mask = multihost_utils.broadcast_one_to_all(np.zeros(len(samples), bool))
+    return list(predict([sample for sample, missing in zip(samples, mask, strict=True) if missing]))
 
 
-def missing_mask(samples: Sequence[Sample], missing: Sequence[Sample]) -> np.ndarray:
-    """bool[samples]: which of them `missing` holds."""
-    wanted = {(sample.id, sample.question) for sample in missing}
-    return np.array([(sample.id, sample.question) in wanted for sample in samples], bool)
-
-
-def predict_on_all_processes(
-    path: str | Path, samples: Sequence[Sample], predict: Predict, say: Callable[[str], None]
-) -> list[Prediction]:
-    """`predict_missing` on the first process; the others help, and get the predictions that were missing."""
-    if multihost.is_primary():
-        return predict_missing(path, samples, coordinate(samples, predict), say)
-    return participate(samples, predict)
+def missing_mask(samples: Sequence[Sample], missing: Sequence[Sample]) -> Bool[np.ndarray, " samples"]:
+    """Which of `samples` are among `missing`."""
+    keys = {(sample.id, sample.question) for sample in missing}
+    return np.array([(sample.id, sample.question) in keys for sample in samples], bool)

@@ -1,4 +1,4 @@
-"""A chat endpoint as a predict function: films as data URLs, the released prompt, failures left to a rerun."""
+"""Predictions of a chat endpoint: films as data URLs, the released prompt, failures left to a rerun."""
 
 import base64
 import io
@@ -16,11 +16,11 @@ from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.tokens.chat import INSTRUCTION
 from chestx_jax.tokens.films import load_image
 
-LARGEST = 4_000_000  # bytes of a film sent as it is; larger ones are sent as JPEG of at most 2,048 pixels
+MAX_BYTES = 4_000_000  # of a film sent as it is; a larger one is sent as JPEG of at most 2,048 pixels
 
 
 def predict(
-    endpoint: Endpoint, samples: Sequence[Sample], say: Callable[[str], None], length: int = 2048, blind: bool = False
+    endpoint: Endpoint, samples: Sequence[Sample], log: Callable[[str], None], length: int = 2048, blind: bool = False
 ) -> Iterator[Prediction]:
     """Answers in the order they come; a sample whose call fails for good is left out, so that a rerun asks for it.
 
@@ -29,39 +29,42 @@ def predict(
     """
     answered, failed = 0, 0
     replies = each(endpoint.workers, partial(_answer, endpoint, length, blind), samples)
-    for sample, reply in until_down(replies, lambda found: bool(found.error), endpoint.patience):
+    for sample, reply in until_down(replies, lambda reply: bool(reply.error), endpoint.patience):
         if reply.error:
             failed += 1
-            say(f"{sample.id}: no answer ({reply.error})")
+            log(f"{sample.id}: no answer ({reply.error})")
             continue
         answered += 1
         yield from_sample(sample, reply.text, truncated=reply.truncated, tokens=reply.completion_tokens)
     if answered < len(samples):
         asked = answered + failed
-        say(f"{answered} of {len(samples)} samples answered, {asked} asked; run the same command again for the rest")
+        log(f"{answered} of {len(samples)} samples answered, {asked} asked; run the same command again for the rest")
 
 
 def messages(sample: Sample, blind: bool = False) -> list[dict[str, Any]]:
-    """The user turn: films first, then the question and the instruction sentence. `blind` leaves the films out."""
+    """The user turn: films first, then the question and the instruction sentence; `blind` leaves the films out."""
     films = [] if blind else [{"type": "image_url", "image_url": {"url": film_url(path)}} for path in sample.images]
     return [{"role": "user", "content": [*films, {"type": "text", "text": f"{sample.question}\n{INSTRUCTION}"}]}]
 
 
 def film_url(path: str) -> str:
-    """A PNG or JPEG file as it is, anything else or large as JPEG, in a data URL. Raises UserError if unreadable."""
-    kind = {b"\x89PNG": "png", b"\xff\xd8\xff\xe0": "jpeg", b"\xff\xd8\xff\xe1": "jpeg"}
+    """A film as a data URL: a PNG or JPEG file as it is, any other or large one as JPEG.
+
+    Raises UserError for a film that cannot be read.
+    """
+    formats = {b"\x89PNG": "png", b"\xff\xd8\xff\xe0": "jpeg", b"\xff\xd8\xff\xe1": "jpeg"}
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error}); set --image_root or mend the record's image_path") from error
-    name = kind.get(data[:4], "")
-    if not name or len(data) > LARGEST:
+        raise UserError(f"{path} cannot be read ({error}); set --image_root or fix the record's image_path") from error
+    kind = formats.get(data[:4], "")
+    if not kind or len(data) > MAX_BYTES:
         film = Image.fromarray(load_image(path))
         film.thumbnail((2048, 2048))
         out = io.BytesIO()
         film.save(out, "JPEG", quality=90)
-        name, data = "jpeg", out.getvalue()
-    return f"data:image/{name};base64,{base64.b64encode(data).decode('ascii')}"
+        kind, data = "jpeg", out.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _answer(endpoint: Endpoint, length: int, blind: bool, sample: Sample) -> Reply:

@@ -4,10 +4,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from chestx_jax import checkpoint, files, multihost
 from chestx_jax.config import to_dict
 from chestx_jax.data.mixture import SourceConfig
+from chestx_jax.data.pipeline import BadRecords
 from chestx_jax.data.reader import read_samples
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
@@ -18,12 +20,12 @@ from chestx_jax.eval.results import training_curves, write_results
 from chestx_jax.eval.statistics.blind_baselines import fitted_baselines
 from chestx_jax.eval.statistics.comparison import compare_models
 from chestx_jax.export import export_model
-from chestx_jax.inference.answer import answers
 from chestx_jax.inference.multihost import predict_on_all_processes
-from chestx_jax.model import hf
+from chestx_jax.inference.places import find_checkpoint, load_params
+from chestx_jax.inference.predict import predict
 from chestx_jax.phantom.dataset import write_phantom
 from chestx_jax.programs.job import initial
-from chestx_jax.recipes import JobConfig, SftConfig
+from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig
 from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from chestx_jax.training import grpo, sft
@@ -44,45 +46,16 @@ def run(job: JobConfig, workdir: Path) -> None:
     multihost.barrier("prepared")
     same_configuration(job, workdir)
     context = make_context(job, workdir)
-    first = supervised(context, job.init)
     predictions: dict[str, list[Prediction]] = {}
     tables = ""
-    if job.evaluation and job.evaluation.blind and isinstance(job.init, SftConfig):
-        blind = supervised(context, job.init, blind=True)
-        predictions["blind"] = answered_test(context, "blind", blind, blind=True)
-        tables = refresh_results(context, predictions)
-    if job.evaluation:
-        predictions["SFT"] = answered_test(context, "SFT", first)
-        tables = refresh_results(context, predictions)
-    last = policy(context, first) if job.grpo else first
-    if job.evaluation and job.grpo:
-        predictions["GRPO"] = answered_test(context, "GRPO", last)
-        tables = refresh_results(context, predictions)
-    export(context, last)
+    for model in trained_models(context):
+        if job.evaluation:
+            predictions[model.name] = predict_test(context, job.evaluation, model)
+            tables = refresh_results(context, predictions)
+    export(context, model)
     if tables:
         print(tables, flush=True)
     print(f"done in {time.monotonic() - started:.0f} s; the model is in {workdir / 'hf'}", flush=True)
-
-
-def refresh_results(context: RunContext, predictions: Mapping[str, Sequence[Prediction]]) -> str:
-    """Writes `scores.json` and `report.html` with the models tested so far; returns the closing tables, on the primary
-    process alone."""
-    job = context.job
-    if not multihost.is_primary() or job.evaluation is None:
-        return ""
-    train = [sample for source in training_sources(job) for sample in context.samples(source)]
-    samples = first_per_task(context.samples(job.evaluation.source), job.evaluation.limit)
-    comparison = compare_models(predictions, context.lexicon, fitted_baselines(train, samples))
-    planned = ("SFT", "GRPO") if job.grpo else ("SFT",)
-    write_results(
-        context.workdir,
-        comparison,
-        title=f"Test of {context.workdir.resolve().name}",
-        asked=len(samples),
-        awaited=[name for name in planned if name not in predictions],
-        curves=training_curves(context.workdir),
-    )
-    return closing_tables(comparison)
 
 
 def same_configuration(job: JobConfig, workdir: Path) -> None:
@@ -121,43 +94,58 @@ def phantom_texts(root: Path) -> Iterator[str]:
             yield f"assistant\n{target_text(sample.steps, sample.answer, True)}"
 
 
-def supervised(context: RunContext, stage: str | SftConfig, blind: bool = False) -> str:
-    """Where the weights of a first stage are: `stage` itself where it names a checkpoint, else after training it."""
+class TrainedModel(NamedTuple):
+    """A model of the job: its name in tables and where its parameters are, as in config.init."""
+
+    name: str
+    place: str
+    blind: bool = False  # trained and tested on zeros in place of films
+
+
+def trained_models(context: RunContext) -> Iterator[TrainedModel]:
+    """The models to test, each trained when it is asked for; the last is the job's result."""
+    job = context.job
+    sft_place = train_sft(context, job.init)
+    if job.evaluation and job.evaluation.blind and isinstance(job.init, SftConfig):
+        yield TrainedModel("blind", train_sft(context, job.init, blind=True), blind=True)
+    yield TrainedModel("SFT", sft_place)
+    if job.grpo:
+        yield TrainedModel("GRPO", train_grpo(context, job.grpo, sft_place))
+
+
+def train_sft(context: RunContext, stage: str | SftConfig, blind: bool = False) -> str:
+    """The place of a first stage's parameters: `stage` itself where it names a checkpoint, else after training it."""
     if isinstance(stage, str):
         return stage
-    start = supervised(context, stage.init)  # the blind model starts from the same weights: its films alone are zeros
+    start = train_sft(context, stage.init)  # the blind model starts from the same weights and differs by its films
     folder = context.workdir / (f"{stage.name}_blind" if blind else stage.name)
-    return trained(context, folder, lambda: sft.train(context, stage, folder, lambda: weights(context, start), blind))
+    return run_stage(
+        context, folder, lambda: sft.train(context, stage, folder, lambda: load_weights(context, start), blind)
+    )
 
 
-def policy(context: RunContext, start: str) -> str:
-    """Where the weights are after GRPO."""
-    stage = context.job.grpo
-    assert stage is not None
+def train_grpo(context: RunContext, stage: GrpoConfig, start: str) -> str:
+    """The place of the policy's parameters after GRPO from the parameters at `start`."""
     folder = context.workdir / stage.name
-    return trained(context, folder, lambda: grpo.train(context, stage, folder, lambda: weights(context, start)))
+    return run_stage(context, folder, lambda: grpo.train(context, stage, folder, lambda: load_weights(context, start)))
 
 
-def trained(context: RunContext, folder: Path, train: Callable[[], dict]) -> str:
-    """Runs a stage unless its final parameters are there; returns where they are."""
+def run_stage(context: RunContext, folder: Path, train: Callable[[], dict]) -> str:
+    """Trains and saves a stage's final parameters unless they are saved already; returns their place."""
     params = folder / "params"
     if not params.exists():
-        begun = time.monotonic()
+        started = time.monotonic()
         checkpoint.save_params(params, train(), to_dict(context.job.model))
-        print(f"{folder.name} took {time.monotonic() - begun:.0f} s", flush=True)
+        print(f"{folder.name} took {time.monotonic() - started:.0f} s", flush=True)
     return f"orbax:{params}"
 
 
-def weights(context: RunContext, where: str):
+def load_weights(context: RunContext, place: str) -> Any:
     """Parameters from "random", "orbax:DIR" or "hf:DIR", sharded over the mesh."""
-    kind, _, place = where.partition(":")
-    if where == "random":
+    if place == "random":
         return initial(context.job, seed_of(context.job), context.mesh).jit()()
-    if kind == "orbax":
-        return checkpoint.load_params(place, context.job.model, context.mesh)
-    if kind == "hf":
-        return hf.load(place, context.job.model, context.mesh)
-    raise UserError(f"config.init is {where!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage")
+    advice = f"config.init is {place!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage"
+    return load_params(find_checkpoint(place, advice), context.job.model, context.mesh)
 
 
 def seed_of(job: JobConfig) -> int:
@@ -169,32 +157,58 @@ def seed_of(job: JobConfig) -> int:
     return seed
 
 
-def answered_test(context: RunContext, name: str, where: str, blind: bool = False) -> list[Prediction]:
-    """The test records answered greedily, written as they come to `test/NAME.jsonl` and never asked twice."""
-    config = context.job.evaluation
-    assert config is not None
-    begun = time.monotonic()
-    samples = first_per_task(context.samples(config.source), config.limit)
+def predict_test(context: RunContext, evaluation: EvaluationConfig, model: TrainedModel) -> list[Prediction]:
+    """Greedy answers to the test records, kept in `test/NAME.jsonl` as they come; only what it lacks is answered."""
+    started = time.monotonic()
+    samples = first_per_task(context.samples(evaluation.source), evaluation.limit)
+    generate = context.functions["test/generate"]
 
-    def predict(missing: Sequence[Sample]) -> Iterator[Prediction]:
-        return answers(context, config, weights(context, where), missing, blind) if missing else iter(())
+    def predict_samples(missing: Sequence[Sample]) -> Iterator[Prediction]:
+        if not missing:
+            return iter(())
+        loaded = context.loaded_model(load_weights(context, model.place), model.blind)
+        bad = BadRecords(context.job.max_bad)
+        return predict(loaded, missing, lambda rows: generate, evaluation.batch, bad, evaluation.rows)
 
-    found = predict_on_all_processes(context.workdir / "test" / f"{name}.jsonl", samples, predict, print)
-    print(f"test of {name}: {len(found)} records in {time.monotonic() - begun:.0f} s", flush=True)
-    return found
+    path = context.workdir / "test" / f"{model.name}.jsonl"
+    predictions = predict_on_all_processes(path, samples, predict_samples, print)
+    print(f"test of {model.name}: {len(predictions)} records in {time.monotonic() - started:.0f} s", flush=True)
+    return predictions
+
+
+def refresh_results(context: RunContext, predictions: Mapping[str, Sequence[Prediction]]) -> str:
+    """Writes `scores.json` and `report.html` with the models tested so far; returns the closing tables, on the primary
+    process alone."""
+    job = context.job
+    if not multihost.is_primary() or job.evaluation is None:
+        return ""
+    train = [sample for source in training_sources(job) for sample in context.samples(source)]
+    samples = first_per_task(context.samples(job.evaluation.source), job.evaluation.limit)
+    comparison = compare_models(predictions, context.lexicon, fitted_baselines(train, samples))
+    planned = ("SFT", "GRPO") if job.grpo else ("SFT",)
+    write_results(
+        context.workdir,
+        comparison,
+        title=f"Test of {context.workdir.resolve().name}",
+        asked=len(samples),
+        awaited=[name for name in planned if name not in predictions],
+        curves=training_curves(context.workdir),
+    )
+    return closing_tables(comparison)
 
 
 def training_sources(job: JobConfig) -> tuple[SourceConfig, ...]:
-    """What the first stage learns its answers from; nothing where it is a checkpoint."""
+    """The training data of the first stage; nothing where it is a checkpoint."""
     return job.init.sources if isinstance(job.init, SftConfig) else ()
 
 
-def export(context: RunContext, where: str) -> None:
-    """The last model as a Hugging Face folder."""
+def export(context: RunContext, model: TrainedModel) -> None:
+    """The model as a Hugging Face folder, unless it is there already."""
     folder = context.workdir / "hf"
     if not folder.exists():
         job = context.job
-        export_model(folder, job.model, weights(context, where), context.root / job.tokenizer, job.image)
+        params = load_weights(context, model.place)
+        export_model(folder, job.model, params, context.root / job.tokenizer, job.image)
 
 
 def _flat(tree, prefix: str = "") -> dict[str, object]:

@@ -1,6 +1,5 @@
 """What all stages of a job share: mesh, programs, tokenizer, the pipelines bound to them."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ from chestx_jax.data import pipeline
 from chestx_jax.data.mixture import SourceConfig, read_source
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
-from chestx_jax.inference.loaded_model import allowed_ids
+from chestx_jax.inference.loaded_model import LoadedModel, completion_vocabulary
 from chestx_jax.programs.job import Program, programs
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.sharding import make_mesh
-from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.tokens.tokenizer import SpecialIds, load_tokenizer, special_ids, token_bytes
 
 
@@ -99,17 +97,9 @@ class RunContext:
             part,
         )
 
-    def prompts_once(
-        self,
-        samples: Sequence[Sample],
-        count: int,
-        rows: RowsConfig,
-        blind: bool,
-        local_rows: Sequence[int] | None = None,
-    ) -> Iterator[pipeline.PromptBatch]:
-        """Every sample once, in order: the rows `local_rows` of each batch of `count`, or all of them."""
-        bad = pipeline.BadRecords(self.job.max_bad)
-        return pipeline.prompts_once(samples, self._encoder(blind), count, rows, bad, local_rows)
+    def loaded_model(self, params: Any, blind: bool = False) -> LoadedModel:
+        """Parameters of the job's model, ready to answer."""
+        return LoadedModel(self.job.model, params, self.mesh, self._encoder(blind), self.vocabulary)
 
     def tables(self):
         """The lexicon's automaton over this vocabulary, on every device."""
@@ -156,8 +146,6 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
             f"the tokenizer in {root / job.tokenizer} has {size} tokens and the model {job.model.vocab_size}: "
             "set config.model.vocab_size to at least that"
         )
-    allowed = allowed_ids(tokenizer, special, job.model.vocab_size)
-    words = Vocabulary(allowed=allowed, stop_ids=np.array([special.im_end, special.pad], np.int32))
     found = programs(job, mesh)
     return RunContext(
         job=job,
@@ -168,12 +156,6 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
         functions={name: program.jit() for name, program in found.items()},
         tokenizer=tokenizer,
         special=special,
-        vocabulary=sharding.put(words, sharding.replicated(mesh)),
+        vocabulary=completion_vocabulary(tokenizer, special, job.model.vocab_size, mesh),
         lexicon=lexicon.load(),
     )
-
-
-def on_devices(context: RunContext, number: int):
-    """A step number as a replicated array."""
-    value = jnp.int32(number)
-    return jax.device_put(value, sharding.replicated(context.mesh))

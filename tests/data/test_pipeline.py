@@ -15,7 +15,7 @@ from PIL import Image
 
 from chestx_jax.data.mixture import Source, SourceConfig, draw, read_source
 from chestx_jax.data.packing import PackedBatches, fits
-from chestx_jax.data.pipeline import BadRecords, Encoder, prompt_batches, prompts_once, supervised_batches
+from chestx_jax.data.pipeline import BadRecords, Encoder, prompt_batches, supervised_batches
 from chestx_jax.data.reward_targets import reward_targets
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
@@ -257,34 +257,6 @@ def test_processes_share_the_stream(samples, encoder):
     one, other = (next(supervised(samples, encoder, shard=(number, 2))) for number in range(2))
     with pytest.raises(AssertionError):
         same(one, other)
-
-
-def test_every_record_once_in_order(broken, encoder):
-    """The last batch is filled up; a bad record leaves a gap that is filled up too."""
-    batches = list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0)))
-    assert [asked.prompts.index.tolist() for asked in batches] == [[0, 1, 3, -1], [4, 5, 6, -1], [8, 9, 10, -1]]
-    for asked in batches:
-        assert all(broken[n] == s for n, s in zip(asked.prompts.index, asked.samples, strict=True) if n >= 0)
-
-
-def test_shares_of_a_batch_make_the_whole_in_step(broken, encoder):
-    """Two processes that make two rows each: as many batches as alone, the same rows, in either all that is its own."""
-    whole = list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0)))
-    shares = [list(prompts_once(broken, encoder, 4, ROWS, BadRecords(1.0), own)) for own in ((0, 2), (1, 3))]
-    for alone, *parts in zip(whole, *shares, strict=True):
-        rows = {
-            n: ids
-            for part in parts
-            for n, ids in zip(part.prompts.index.tolist(), part.prompts.tokens.ids, strict=True)
-        }
-        expected = dict(zip(alone.prompts.index.tolist(), alone.prompts.tokens.ids, strict=True))
-        assert rows.keys() - {-1} == expected.keys() - {-1}
-        assert all(np.array_equal(rows[n], ids) for n, ids in expected.items() if n >= 0)
-        assert all(len(part.samples) == 2 for part in parts)
-    lost = [replace(sample, images=("/nowhere/film.png",)) for sample in broken[:2]]
-    (empty,) = prompts_once(lost, encoder, 4, ROWS, BadRecords(1.0), (0, 1))  # the others wait for it
-    assert empty.prompts.index.tolist() == [-1, -1]
-    assert list(prompts_once(lost, encoder, 4, ROWS, BadRecords(1.0))) == []
 
 
 def test_draws_follow_the_weights():

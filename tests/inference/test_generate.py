@@ -1,4 +1,4 @@
-"""Asking a model: the same tokens as transformers from PNG and DICOM, files that resume, one sentence for bad input."""
+"""Questions to a loaded model: the same tokens as transformers from PNG and DICOM, streamed text, question files."""
 
 import json
 import os
@@ -13,8 +13,9 @@ from PIL import Image
 
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
-from chestx_jax.inference import generate
+from chestx_jax.inference.generate import Question, answer_question, encode_question
 from chestx_jax.inference.loaded_model import allowed_ids, load_model
+from chestx_jax.inference.question_files import answer_file, read_questions
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -30,7 +31,7 @@ GREEDY = SamplingConfig(temperature=0.0, length=12, group=1)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A complete tiny checkpoint that looks at films in their own shape."""
-    base = tmp_path_factory.mktemp("asked")
+    base = tmp_path_factory.mktemp("checkpoint")
     train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, base / "tokenizer", 295)
     config = tiny("qwen2_5_vl")
     params = jax.jit(init, static_argnums=0)(config, jax.random.key(4))
@@ -40,7 +41,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def held(folder):
+def model(folder):
     return load_model(f"hf:{folder}", make_mesh(MeshConfig(1, 1, 2), jax.devices()[:2]), "float32")
 
 
@@ -97,59 +98,51 @@ def test_films_cut_into_other_patches_are_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("a.png",), ("a.png", "b.png")])
-def test_same_tokens_as_transformers(folder, held, films, names):
+def test_same_tokens_as_transformers(folder, model, films, names):
     paths = tuple(str(films / name) for name in names)
-    (spoken,) = generate.answer(held, [generate.prepare(held, generate.Question("Is it clear?", paths))], GREEDY, 0)
-    assert spoken["ids"] == theirs(folder, paths, "Is it clear?", GREEDY.length)
+    answer = answer_question(model, Question("Is it clear?", paths), GREEDY, 0)
+    assert answer["ids"] == theirs(folder, paths, "Is it clear?", GREEDY.length)
 
 
-def test_real_films_give_the_same_tokens_as_transformers(folder, held, shared_data, tmp_path):
+def test_real_films_give_the_same_tokens_as_transformers(folder, model, shared_data, tmp_path):
     """As they lie, and once more as DICOM, which is windowed over its own range."""
     pytest.importorskip("pydicom", exc_type=ImportError)
-
     path = sorted((shared_data / "cxr" / "images" / "nih").iterdir())[0]
     film = np.asarray(Image.open(path).convert("L")).copy()
     film[0, :2] = 0, 255
     Image.fromarray(film).save(tmp_path / "film.png")
     write_dicom(tmp_path / "film.dcm", film, bits=8)
-    for asked, known in ((path, path), (tmp_path / "film.dcm", tmp_path / "film.png")):
-        (spoken,) = generate.answer(
-            held, [generate.prepare(held, generate.Question("Is it clear?", (str(asked),)))], GREEDY, 0
-        )
-        assert spoken["ids"] == theirs(folder, [str(known)], "Is it clear?", GREEDY.length)
+    for ours, reference in ((path, path), (tmp_path / "film.dcm", tmp_path / "film.png")):
+        answer = answer_question(model, Question("Is it clear?", (str(ours),)), GREEDY, 0)
+        assert answer["ids"] == theirs(folder, [str(reference)], "Is it clear?", GREEDY.length)
 
 
-def test_dicom_is_the_same_film(held, films):
-    png, dicom = (
-        generate.prepare(held, generate.Question("Is it clear?", (str(films / name),))) for name in ("a.png", "a.dcm")
-    )
+def test_dicom_is_the_same_film(model, films):
+    png, dicom = (encode_question(model, Question("", (str(films / name),))) for name in ("a.png", "a.dcm"))
     np.testing.assert_array_equal(png.images[0][0], dicom.images[0][0])
 
 
-def test_text_is_shown_as_it_grows(held, films):
+def test_text_is_written_as_it_grows(model, films):
     written = []
-    example = generate.prepare(held, generate.Question("Is it clear?", (str(films / "a.png"),)))
-    (spoken,) = generate.answer(held, [example], GREEDY, 0, generate.shown(held, written.append))
+    answer = answer_question(model, Question("Is it clear?", (str(films / "a.png"),)), GREEDY, 0, written.append)
     jax.effects_barrier()
-    shown = "".join(written)
+    text = "".join(written)
     assert len(written) > 1
-    assert spoken["text"].startswith(shown)
-    assert spoken["text"].removeprefix(shown).strip("�") == ""
+    assert answer["text"].startswith(text)
+    assert answer["text"].removeprefix(text).strip("\ufffd") == ""
 
 
-def test_files_are_answered_in_order_and_resumed(held, films, tmp_path):
-    questions = [
-        generate.Question(f"Question {n}?", (str(films / ("gone.png" if n == 2 else "a.png")),)) for n in range(5)
-    ]
+def test_files_are_answered_in_order_and_resumed(model, films, tmp_path):
+    questions = [Question(f"Question {n}?", (str(films / ("gone.png" if n == 2 else "a.png")),)) for n in range(5)]
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
-    assert generate.answer_file(held, questions, whole, GREEDY, 0, batch=2) == (5, 1)
+    assert answer_file(model, questions, whole, GREEDY, 0, batch=2) == (5, 1)
     lines = [json.loads(line) for line in whole.read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(5))
     assert "gone.png" in lines[2]["error"]
     assert all("text" in line for line in lines if line["index"] != 2)
     content = whole.read_bytes().splitlines(keepends=True)
     cut.write_bytes(b"".join(content[:2]) + content[2][:10])
-    assert generate.answer_file(held, questions, cut, GREEDY, 0, batch=2) == (3, 1)
+    assert answer_file(model, questions, cut, GREEDY, 0, batch=2) == (3, 1)
     again = [json.loads(line) for line in cut.read_text().splitlines()]
     drop = lambda line: {key: value for key, value in line.items() if key != "tokens_per_second"}  # noqa: E731
     assert list(map(drop, again)) == list(map(drop, lines))
@@ -162,12 +155,12 @@ def test_questions_are_read_with_their_films(tmp_path):
         {"question": "B?", "image_path": ["a", "b"], "reasoning": False},
     ]
     path.write_text("\n".join(map(json.dumps, records)))
-    first, second = generate.read_questions(path)
-    assert first == generate.Question("A?", (str(tmp_path / "a.png"),), True)
-    assert second == generate.Question("B?", (str(tmp_path / "a"), str(tmp_path / "b")), False)
+    first, second = read_questions(path)
+    assert first == Question("A?", (str(tmp_path / "a.png"),), True)
+    assert second == Question("B?", (str(tmp_path / "a"), str(tmp_path / "b")), False)
     path.write_text('{"image_path": "a.png"}')
     with pytest.raises(UserError, match='record 0: "question"'):
-        generate.read_questions(path)
+        read_questions(path)
 
 
 def run(*arguments):
@@ -175,14 +168,14 @@ def run(*arguments):
     return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ))
 
 
-def test_the_command_prints_json_and_refuses_in_one_sentence(folder, held, films):
-    asked = [f"--model=hf:{folder}", "--question=Is it clear?", "--length=12"]
-    done = run(*asked, f"--image={films / 'a.dcm'}", "--json")
+def test_the_command_prints_json_and_refuses_in_one_sentence(folder, model, films):
+    question = [f"--model=hf:{folder}", "--question=Is it clear?", "--length=12"]
+    done = run(*question, f"--image={films / 'a.dcm'}", "--json")
     assert done.returncode == 0, done.stderr
-    spoken = json.loads(done.stdout)
-    assert (spoken["tokens"], spoken["finished"]) == (len(spoken["ids"]), len(spoken["ids"]) < 12)
+    answer = json.loads(done.stdout)
+    assert (answer["tokens"], answer["finished"]) == (len(answer["ids"]), len(answer["ids"]) < 12)
     for arguments, complaint in {
-        (*asked, f"--image={films / 'gone.png'}"): "gone.png cannot be opened",
+        (*question, f"--image={films / 'gone.png'}"): "gone.png cannot be opened",
         (f"--model=hf:{folder}",): "either --question",
         ("--model=hf:nowhere", "--question=A?"): "is no folder",
     }.items():

@@ -1,13 +1,7 @@
-"""A checkpoint through the evaluation door: predictions, scores and page, resumed, on several processes."""
+"""Batched prediction: every sample once, in order; a job's test and the evaluation of its checkpoint agree."""
 
-import errno
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,159 +10,99 @@ from PIL import Image
 
 from chestx_jax.checkpoint import save_params
 from chestx_jax.config import to_dict
-from chestx_jax.data.reader import read_samples
-from chestx_jax.data.schema import Sample
+from chestx_jax.data.mixture import SourceConfig
+from chestx_jax.data.pipeline import BadRecords
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
-from chestx_jax.eval.evaluate import evaluate
-from chestx_jax.eval.judges.ratescore import rated, scores
-from chestx_jax.eval.predictions.accuracy import outcomes
-from chestx_jax.eval.predictions.records import Prediction, from_sample, read_predictions
-from chestx_jax.eval.report.tables import task_rows
-from chestx_jax.eval.statistics.breakdown import by_label, calibration
-from chestx_jax.eval.statistics.scores import evaluate_predictions
-from chestx_jax.export import export_model
-from chestx_jax.inference.loaded_model import training_run
-from chestx_jax.inference.multihost import missing_mask
-from chestx_jax.inference.predict import answer_probability, name_of
-from chestx_jax.lexicon import load
+from chestx_jax.inference import answers
+from chestx_jax.inference.answers import answer_probability
+from chestx_jax.inference.evaluate import checkpoint_predict
+from chestx_jax.inference.predict import predict
 from chestx_jax.model.qwen_vl import init
-from chestx_jax.recipes import JobConfig
+from chestx_jax.recipes import EvaluationConfig, JobConfig
+from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.tokens.tokenizer import train_tokenizer
-from configs import eval as eval_config
-from configs import rl
-from tests.helpers import processes
-from tests.helpers.paths import ROOT
+from chestx_jax.training.job import TrainedModel, predict_test
+from chestx_jax.training.run_context import make_context
+from chestx_jax.types import Rollout
 from tests.helpers.tiny_models import tiny
 
-YES_NO = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
+COUNT, UNREADABLE = 7, (2, 6)
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    """What training leaves: a tiny checkpoint with random weights as its stage `sft`, and the same in `hf`."""
-    base = tmp_path_factory.mktemp("run")
-    train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, base / "data" / "tokenizer", 295)
-    config = tiny("qwen2_vl")
-    params = jax.jit(init, static_argnums=0)(config, jax.random.key(4))
-    spec = ImageSpec(height=112, width=112)
-    job = to_dict(JobConfig(init="random", model=config, image=spec, tokenizer="tokenizer"))
-    (base / "config.json").write_text(json.dumps(job))
-    save_params(base / "sft" / "params", params, to_dict(config))
-    export_model(base / "hf", config, params, base / "data" / "tokenizer", spec)
-    return base
+def context(tmp_path_factory):
+    """A job whose stage `sft` has left a random tiny model, and its test records, of which some films are broken."""
+    workdir = tmp_path_factory.mktemp("run")
+    data = workdir / "data"
+    train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, data / "tokenizer", 295)
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(COUNT):
+        Image.fromarray(rng.integers(0, 256, (56, 56), np.uint8)).save(data / f"{number}.png")
+        question = "Is there edema? " * (1 + number % 3) + "Options:\nA) Yes\nB) No"
+        records.append({"item_id": f"s{number}", "question": question, "answer": "A", "image_path": [f"{number}.png"]})
+    for number in UNREADABLE:
+        (data / f"{number}.png").write_bytes(b"no film")
+    (data / "test.jsonl").write_text("\n".join(map(json.dumps, records)))
+    model = tiny("qwen2_vl")
+    job = JobConfig(
+        init="random",
+        evaluation=EvaluationConfig(SourceConfig("test.jsonl"), RowsConfig(384, 2, 64), batch=4, length=8),
+        model=model,
+        image=ImageSpec(height=56, width=56),
+        mesh=MeshConfig(data=4, tensor=2),
+        tokenizer="tokenizer",
+        max_bad=1.0,
+    )
+    (workdir / "config.json").write_text(json.dumps(to_dict(job)))
+    save_params(workdir / "sft" / "params", jax.jit(init, static_argnums=0)(model, jax.random.key(4)), to_dict(model))
+    return make_context(job, workdir)
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    """A file of five questions, each about a film of its own, one of which cannot be read."""
-    base = tmp_path_factory.mktemp("asked")
-    found = []
-    for number in range(5):
-        Image.fromarray(np.full((112, 112), 40 * number, np.uint8)).save(base / f"{number}.png")
-        record = {"item_id": f"s{number}", "task": "binary", "question": YES_NO, "answer": "A"}
-        evidence = {"reason_steps": ["There is edema."], "original_report": "Pulmonary edema."}
-        found.append(record | evidence | {"image_path": [f"{number}.png"]})
-    (base / "3.png").write_bytes(b"no film")
-    (base / "test.jsonl").write_text("\n".join(map(json.dumps, found)))
-    return base / "test.jsonl"
+def test_every_readable_sample_once_in_order(context):
+    """The last batch and the gaps of unreadable films are filled up; what is generated goes to the right sample."""
+    samples = context.samples(context.job.evaluation.source)
+    batches = []
+
+    def generate(params, prompts, vocabulary, step):
+        batches.append(prompts.index.tolist())
+        ids = np.array(prompts.index)[:, None] + 10
+        logprobs, length = np.zeros(ids.shape, np.float32), np.ones(len(ids), np.int32)
+        return Rollout(ids=ids, length=length, logprobs=logprobs, finished=prompts.index % 2 == 0)
+
+    model, log = context.loaded_model(None), []
+    bad = BadRecords(1.0, log.append)
+    predictions = list(predict(model, samples, lambda rows: generate, 4, bad, context.job.evaluation.rows))
+    assert batches == [[0, 1, 3, -1], [4, 5, -1, -1]]
+    assert [int(p.sample_id[1:]) for p in predictions] == [0, 1, 3, 4, 5]
+    assert [p.pred for p in predictions] == [model.encoder.tokenizer.decode([n + 10]) for n in (0, 1, 3, 4, 5)]
+    assert [p.truncated for p in predictions] == [False, True, True, False, True]
+    assert [line.split(" skipped")[0] for line in log] == ["record s2", "record s6"]
+    lost = [samples[number] for number in UNREADABLE]
+    assert list(predict(model, lost, lambda rows: generate, 4, BadRecords(1.0))) == []
+    assert len(batches) == 2  # nothing is generated where no film can be read
+    small = RowsConfig(length=16, image_slots=1, patches=64)  # no sample fits
+    assert list(predict(model, samples, lambda rows: generate, 4, BadRecords(1.0), small)) == []
+    with pytest.raises(UserError, match="more than the allowed share"):
+        list(predict(model, lost, lambda rows: generate, 4, BadRecords(0.0)))
 
 
-def test_a_checkpoint_through_the_door_alone_and_on_two_processes(workdir, asked, tmp_path):
-    command = [sys.executable, "-m", "chestx_jax.evaluate", "--config=configs/eval.py"]
-    command += [f"--config.files=('{asked}',)", "--config.batch=2", "--config.length=8"]
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    environment = os.environ | {"XLA_FLAGS": ""}
-    single = [*command, f"--model=hf:{workdir / 'hf'}", f"--out={alone}"]
-    done = subprocess.run(single, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 3, done.stderr  # one is left out
-    assert "s3: left out" in done.stdout
-    first = read_predictions(alone / "predictions.jsonl")
-    assert [p.sample_id for p in first] == ["s0", "s1", "s2", "s4"]
-    assert all(p.truncated and p.tokens == 8 for p in first)
-    assert (alone / "report.html").read_text().startswith("<!doctype html>")
-    scores = json.loads((alone / "scores.json").read_text())
-    (name,) = scores["models"]
-    assert scores["run"].items() >= {"asked": 5, "answered": {name: 4}, "complete": False}.items()
-
-    together.mkdir()  # two processes go on where another was killed; the checkpoint needs no word on its tokenizer
-    written = (alone / "predictions.jsonl").read_text().splitlines()
-    lines = [json.loads(line) | {"model": f"{workdir.name}/sft"} for line in written]
-    (together / "predictions.jsonl").write_text(json.dumps(lines[0]) + "\n" + json.dumps(lines[1])[:20])
-    joined = [*command, f"--model=orbax:{workdir / 'sft' / 'params'}", f"--out={together}", "--distributed"]
-    processes.run(joined, (3, 0), cwd=ROOT)
-    same = [replace(p, probability=None, model="") for p in read_predictions(together / "predictions.jsonl")]
-    assert same == [replace(p, probability=None, model="") for p in first]
-    again = json.loads((together / "scores.json").read_text())
-    ((again_name, model),) = again["models"].items()
-    assert model["tasks"] == scores["models"][name]["tasks"]
-    assert again["run"].items() >= {"asked": 5, "answered": {again_name: 4}, "complete": False}.items()
-
-
-def test_a_full_disk_ends_with_a_table_and_is_gone_on_from(asked, tmp_path):
-    config = EvalConfig(files=(str(asked),))
-    samples = read_samples(asked)
-
-    def fills(missing):
-        yield from_sample(missing[0], "<answer> A </answer>")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    said: list[str] = []
-    with pytest.raises(OSError, match="No space"):
-        evaluate(config, samples, "m", fills, tmp_path, load(), said.append)
-    assert any("binary" in text and "100.0" in text for text in said)
-    assert any("1 of 5 samples answered (interrupted" in text for text in said)
-    handed: list[str] = []
-
-    def rest(missing):
-        handed.extend(sample.id for sample in missing)
-        return (from_sample(sample, "<answer> B </answer>") for sample in missing)
-
-    document = evaluate(config, samples, "m", rest, tmp_path, load(), said.append)
-    assert handed == [sample.id for sample in samples[1:]]
-    assert document["run"]["complete"]
-
-
-def test_the_run_that_a_checkpoint_comes_from(workdir, tmp_path):
-    run = training_run(workdir / "sft" / "params")
-    assert run is not None
-    assert run.tokenizer == workdir / "data" / "tokenizer"
-    assert (run.image.height, run.image.width) == (112, 112)
-    assert training_run(tmp_path / "sft" / "params") is None
-    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl"}')  # somebody else's
-    assert training_run(tmp_path / "sft" / "params") is None
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
-        training_run(tmp_path / "sft" / "params")
-
-
-def test_who_is_asked():
-    samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in (0, 1, 2, 1)]
-    assert missing_mask(samples, samples[1:2]).tolist() == [False, True, False, True]
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        ("openai:org/m@http://h/v1", "org/m"),
-        ("hf:Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"),
-        ("orbax:runs/phantom/sft/params", "phantom/sft"),
-        ("orbax:/data/runs/phantom/grpo/params/", "phantom/grpo"),
-    ],
-)
-def test_what_tables_call_a_model(model, name):
-    assert name_of(model) == name
-
-
-def test_the_phantom_preset_asks_what_the_phantom_job_tests():
-    config, job = (get_config("phantom") for get_config in (eval_config.get_config, rl.get_config))
-    assert "--workdir=runs/phantom" in (ROOT / "README.md").read_text()
-    data = Path("runs/phantom/data")  # where a job without a data root keeps its data
-    assert job.data_root == ""
-    assert [Path(file) for file in config.files] == [data / job.evaluation.source.path]
-    assert Path(config.train) in [data / source["path"] for source in job.init.sources]
-    assert config.length >= job.evaluation.length
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_job_s_test_and_evaluation_predict_the_same(context, blind, monkeypatch):
+    """Same texts and probabilities, though one computes at fixed shapes on a mesh and the other at the batch's bucket.
+    A random model writes no answer tags, so the probability compared is that of the whole text."""
+    monkeypatch.setattr(answers, "answer_probability", lambda pieces, logprobs_L: float(np.exp(logprobs_L.sum())))
+    place = f"orbax:{context.workdir / 'sft' / 'params'}"
+    tested = predict_test(context, context.job.evaluation, TrainedModel(f"blind {blind}", place, blind))
+    config = EvalConfig(batch=3, length=8, blind=blind)
+    evaluated = list(checkpoint_predict(config, place, print)(context.samples(context.job.evaluation.source)))
+    assert len(tested) == COUNT - len(UNREADABLE)
+    assert len({p.probability for p in tested}) > 1
+    assert [replace(p, probability=None) for p in tested] == [replace(p, probability=None) for p in evaluated]
+    np.testing.assert_allclose([p.probability for p in tested], [p.probability for p in evaluated], rtol=1e-3)
 
 
 def test_the_answer_s_probability_is_that_of_its_tokens():
@@ -177,77 +111,3 @@ def test_the_answer_s_probability_is_that_of_its_tokens():
     assert answer_probability(pieces, logprobs) == pytest.approx(0.5 * 0.4)  # " </" carries the blank before the tag
     assert answer_probability(["A"], logprobs[:1]) is None
     assert answer_probability(["<answer>", "</answer>"], logprobs[:2]) is None
-
-
-def prediction(task, question, gold, text, probability=None):
-    return Prediction("x", task, "phantom", question, gold, text, probability=probability)
-
-
-def test_labels_and_calibration():
-    found = [
-        prediction("binary", YES_NO, "A", "<answer>A</answer>", 0.9),
-        prediction("binary", YES_NO, "B", "<answer>A</answer>", 0.6),
-        prediction("binary", YES_NO, "B", "I'm sorry, I cannot tell."),
-        prediction("anomaly", "Which findings?", "Edema, Fracture", "<answer>Edema, Pneumonia</answer>"),
-    ]
-    rows = by_label(found, outcomes(found))
-    assert rows["Edema"] == {
-        "asked": 3, "sensitivity": 1.0, "specificity": 0.0, "named": 1, "recall": 1.0, "precision": 1.0,
-    }  # fmt: skip
-    assert (rows["Fracture"]["recall"], rows["Fracture"]["precision"]) == (0.0, None)
-    known = calibration(found, outcomes(found))
-    assert known["n"] == 2
-    assert known["brier"] == pytest.approx((0.1**2 + 0.6**2) / 2)
-    assert known["expected_error"] == pytest.approx((0.1 + 0.6) / 2)
-    assert calibration(found[2:], outcomes(found[2:])) is None
-
-
-class Scorer:
-    """Stands for the package: the share of the gold's words that the answer has."""
-
-    def __init__(self, use_gpu=True):
-        if use_gpu:
-            raise AssertionError("Torch not compiled with CUDA enabled")
-
-    def compute_score(self, given, gold):
-        return [len(set(a.split()) & set(b.split())) / len(b.split()) for a, b in zip(given, gold, strict=True)]
-
-
-OPEN_ANSWERS = [
-    prediction("anomaly", "Which findings?", "pleural effusion", "<answer> effusion </answer>"),
-    prediction("binary", YES_NO, "A", "<answer> A </answer>"),
-    prediction("anomaly", "Which findings?", "edema", ""),
-    prediction("anomaly", "Which findings?", "edema", "There is edema"),
-]
-
-
-def test_ratescore_scores_open_answers_only():
-    assert scores(OPEN_ANSWERS, Scorer(use_gpu=False)) == [0.5, None, 0.0, 1.0]
-
-
-def package(monkeypatch, scorer):
-    """Puts `scorer` where the package is imported from; None: not installed."""
-    monkeypatch.setitem(sys.modules, "RaTEScore", scorer and SimpleNamespace(RaTEScore=scorer))
-
-
-def test_ratescore_is_in_the_tables_where_it_is_installed(monkeypatch):
-    package(monkeypatch, Scorer)
-    found = evaluate_predictions(OPEN_ANSWERS, load(), ratescores=rated(OPEN_ANSWERS, pytest.fail))
-    assert found.mean("anomaly", "ratescore") == 0.5
-    assert found.mean("binary", "ratescore") is None
-    assert "RaTEScore" in task_rows({"model": found})[0]
-    package(monkeypatch, None)
-    without = evaluate_predictions(OPEN_ANSWERS, load(), ratescores=rated(OPEN_ANSWERS, pytest.fail))
-    assert "RaTEScore" not in task_rows({"model": without})[0]
-    assert "label F1" in task_rows({"model": without})[0]
-
-
-def test_ratescore_without_its_weights_is_said_and_left_out(monkeypatch):
-    def lost(use_gpu):
-        raise OSError("no such weights\nmore")
-
-    said: list[str] = []
-    package(monkeypatch, lost)
-    assert rated(OPEN_ANSWERS, said.append) == [None] * 4
-    assert "no such weights" in said[0]
-    assert rated(OPEN_ANSWERS[1:2], pytest.fail) == [None]  # nothing open: the package is not even loaded

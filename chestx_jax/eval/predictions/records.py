@@ -51,7 +51,14 @@ class Prediction:
     model: str = ""
 
 
-def from_sample(sample: Sample, pred: str, *, truncated: bool = False, tokens: int | None = None) -> Prediction:
+def from_sample(
+    sample: Sample,
+    pred: str,
+    *,
+    truncated: bool = False,
+    tokens: int | None = None,
+    probability: float | None = None,
+) -> Prediction:
     """The prediction `pred` for a `data.schema.Sample`."""
     return Prediction(
         sample_id=sample.id,
@@ -66,6 +73,7 @@ def from_sample(sample: Sample, pred: str, *, truncated: bool = False, tokens: i
         truncated=truncated,
         drawn=sample.drawn,
         tokens=tokens,
+        probability=probability,
     )
 
 

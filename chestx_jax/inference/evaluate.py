@@ -1,0 +1,65 @@
+"""A named model evaluated on records: a checkpoint on the devices of all processes, or an endpoint."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+
+from chestx_jax import multihost
+from chestx_jax.data.pipeline import BadRecords
+from chestx_jax.endpoint.client import parse_model
+from chestx_jax.eval.config import EvalConfig
+from chestx_jax.eval.evaluate import evaluate, read_eval_samples
+from chestx_jax.eval.predictions.resume import Predict
+from chestx_jax.inference import remote
+from chestx_jax.inference.answers import compile_on_demand, greedy
+from chestx_jax.inference.loaded_model import load_model
+from chestx_jax.inference.multihost import coordinate, participate
+from chestx_jax.inference.predict import predict
+from chestx_jax.lexicon import load
+from chestx_jax.sharding import MeshConfig, make_mesh
+
+
+def evaluate_model(config: EvalConfig, place: str, out: Path) -> int:
+    """Evaluates the model at `place` into the folder `out`; returns the exit status, 3 where samples were left out."""
+    primary = multihost.is_primary()
+    log: Callable[[str], None] = print if primary else lambda text: None
+    samples = read_eval_samples(config, log)
+    if place.startswith("openai:"):
+        if not primary:
+            return 0  # one process is enough for an endpoint
+        predict_samples = endpoint_predict(config, place, out, log)
+    else:
+        predict_samples = checkpoint_predict(config, place, log)
+        if not primary:
+            participate(samples, predict_samples)
+            return 0
+        predict_samples = coordinate(samples, predict_samples)
+    name = model_name(place) + (" without films" if config.blind else "")
+    document = evaluate(config, samples, name, predict_samples, out, load(), print)
+    return 0 if document["run"]["complete"] else 3
+
+
+def checkpoint_predict(config: EvalConfig, place: str, log: Callable[[str], None]) -> Predict:
+    """Predictions of a checkpoint: its weights are split over a process's devices, samples over the processes."""
+    mesh = make_mesh(MeshConfig(data=jax.process_count(), fsdp=1, tensor=-1))
+    model = load_model(place, mesh, config.dtype, config.tokenizer, config.image_size, config.blind)
+    generate_for = compile_on_demand(model, config.batch, greedy(config.length))
+    return lambda samples: predict(model, samples, generate_for, config.batch, BadRecords(1.0, log=log))
+
+
+def endpoint_predict(config: EvalConfig, place: str, out: Path, log: Callable[[str], None]) -> Predict:
+    """Predictions of an OpenAI-compatible endpoint, whose replies are cached in `out`."""
+    endpoint = parse_model(
+        place, out / "cache", workers=config.workers, timeout=config.timeout, attempts=config.attempts
+    )
+    return partial(remote.predict, endpoint, log=log, length=config.length, blind=config.blind)
+
+
+def model_name(place: str) -> str:
+    """What tables call a model: an endpoint's model, a hub name, else the run and stage that its folder is in."""
+    kind, _, rest = place.partition(":")
+    if kind == "openai":
+        return rest.partition("@")[0]
+    return "/".join([part for part in Path(rest).parts if part not in ("params", "/", "..", ".")][-2:])

@@ -1,0 +1,60 @@
+"""Checkpoints by the place that flags and configs name: `hf:FOLDER`, `hf:OWNER/NAME[@REVISION]` or `orbax:FOLDER`."""
+
+from collections.abc import Container
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+
+from chestx_jax import checkpoint
+from chestx_jax.config import to_dataclass
+from chestx_jax.errors import UserError
+from chestx_jax.files import read_json
+from chestx_jax.model import hf
+from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.hf.hub import resolve
+
+SIDECAR_FOLDER = "companions"  # tokenizer and settings beside converted Orbax parameters
+
+
+class Place(NamedTuple):
+    """A form of checkpoint ("hf" or "orbax"; to write also "adapter") and its folder."""
+
+    kind: str
+    folder: Path
+
+
+def parse_place(place: str, kinds: Container[str], advice: str) -> Place:
+    """A place written KIND:FOLDER. Raises UserError with `advice` for any other text."""
+    kind, _, folder = place.partition(":")
+    if kind not in kinds or not folder:
+        raise UserError(advice)
+    return Place(kind, Path(folder))
+
+
+def find_checkpoint(place: str, advice: str) -> Place:
+    """The checkpoint to read at `place`; a model on the Hugging Face hub is fetched into its cache.
+
+    Raises UserError: with `advice` where the place is spelled otherwise, or naming what the hub refuses.
+    """
+    kind, folder = parse_place(place, ("hf", "orbax"), advice)
+    return Place(kind, resolve(place.removeprefix("hf:")) if kind == "hf" else folder)
+
+
+def model_config(source: Place) -> ModelConfig:
+    """The model's configuration, from config.json or from the model.json beside Orbax parameters."""
+    if source.kind == "hf":
+        return hf.read_config(source.folder)
+    path = source.folder / "model.json"
+    return to_dataclass(ModelConfig, read_json(path, "give a folder that training or conversion wrote"), str(path))
+
+
+def load_params(source: Place, config: ModelConfig, mesh: Mesh) -> Any:
+    """The checkpoint's parameters, sharded over the mesh. Raises UserError where they are not those of `config`."""
+    load = hf.load if source.kind == "hf" else checkpoint.load_params
+    return load(source.folder, config, mesh)
+
+
+def sidecar_folder(source: Place) -> Path:
+    """Where the tokenizer and the image settings of a checkpoint are, if it has any."""
+    return source.folder if source.kind == "hf" else source.folder / SIDECAR_FOLDER
