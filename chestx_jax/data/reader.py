@@ -6,25 +6,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from chestx_jax.data.fields import FieldError
 from chestx_jax.data.image_roots import ImageRoots, parse_image_root
-from chestx_jax.data.schema import FieldError, Sample, sample_from_record
+from chestx_jax.data.schema import Sample, sample_from_record
 from chestx_jax.errors import UserError
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One record that cannot be used: where, which field, what is wrong and how to mend it."""
+    """One record that cannot be used: where, which field, what is wrong and how to fix it."""
 
     path: str
     index: int  # record number from 0; the line number less one in JSONL without blank lines
     id: str  # the record's item_id where it has one
     field: str
     text: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         name = f" ({self.id})" if self.id else ""
-        return f"{self.path}: record {self.index}{name}, field {self.field}: {self.text}; {self.mend}."
+        return f"{self.path}: record {self.index}{name}, field {self.field}: {self.text}; {self.fix}."
 
 
 def read_samples(
@@ -113,7 +114,7 @@ def _json_list(path: Path, text: str) -> Iterator[tuple[int, Any]]:
         records = json.loads(text)
     except json.JSONDecodeError as problem:
         raise UserError(
-            f"{path}, line {problem.lineno}: not JSON ({problem.msg}); mend or write the file again."
+            f"{path}, line {problem.lineno}: not JSON ({problem.msg}); fix or write the file again."
         ) from None
     except RecursionError:
         raise UserError(f"{path} is nested too deeply to be read; it should hold a list of flat records.") from None
@@ -153,7 +154,7 @@ def _scan(path, image_root, require_images, check_images, keep_broken: bool = Fa
             yield replace(sample, images=images, id=sample.id or f"{path.stem}-{index}")
         except FieldError as problem:
             name = str(record.get("item_id", "")) if isinstance(record, dict) else ""
-            yield Problem(str(path), index, name, problem.field, problem.problem, problem.mend)
+            yield Problem(str(path), index, name, problem.field, problem.problem, problem.fix)
 
 
 def _resolve(image: str, roots: ImageRoots, check: bool) -> str:
@@ -167,5 +168,5 @@ def _resolve(image: str, roots: ImageRoots, check: bool) -> str:
         if moved.is_file():
             return str(moved)
     raise FieldError(
-        "image_path", f"{image} does not exist (looked for {path})", "set the source's image root, or mend the path"
+        "image_path", f"{image} does not exist (looked for {path})", "set the source's image root, or fix the path"
     )

@@ -2,16 +2,16 @@
 
 A record is a JSON object with the release's fields: `question`, `answer`, `image_path` (list), `reason_steps` or
 `process`, `original_report` or `original_report_1/_2`, `item_id`, `dataset_name`, and optionally our own `task` and
-`drawn`. The variants differ in spelling only; what a field means is decided here, once.
+`drawn`. The variants differ in spelling only (see `data.fields`).
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chestx_jax.data.fields import FieldError, as_record, bare_answer, reports_of, steps_of, text_of
 from chestx_jax.types import LABELS, TASKS
 
 
@@ -55,18 +55,8 @@ def parse_drawn(text: str) -> Drawn:
     return Drawn(label, side, change)
 
 
-class FieldError(Exception):
-    """A field of one record is missing or malformed. The reader turns it into a UserError that names file and index."""
-
-    def __init__(self, field: str, problem: str, mend: str):
-        super().__init__(problem)
-        self.field, self.problem, self.mend = field, problem, mend
-
-
 _OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.+?)\s*$", re.MULTILINE)
 _INSTRUCTION = re.compile(r"\s*Let's think step by step\.[^\n]*\s*\Z")
-_ANSWER_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])|\n+")
 
 
 def options(question: str) -> dict[str, str]:
@@ -81,12 +71,11 @@ def sample_from_record(record: Any, source: str, *, require_images: bool = True)
     `require_images` is False (stored predictions). `source` is used where the record has no `dataset_name`.
     Raises FieldError for the first bad field.
     """
-    if not isinstance(record, Mapping):
-        raise FieldError("(whole record)", "is not a JSON object", "write each record as {...}")
-    question = _INSTRUCTION.sub("", _text(record, "question")).strip()
+    record = as_record(record)
+    question = _INSTRUCTION.sub("", text_of(record, "question", strict=True)).strip()
     if not question:
         raise FieldError("question", "is empty", "write the question there")
-    task = _task(record, question)
+    task = task_of(record, question, strict=True)
     images = _images(record, require_images)
     if task == "temporal" and len(images) == 1:
         raise FieldError("image_path", "has one film for a temporal question", "list the reference film, then the new")
@@ -97,7 +86,7 @@ def sample_from_record(record: Any, source: str, *, require_images: bool = True)
         answer=_answer(record, question),
         images=images,
         steps=steps_of(record),
-        reports=_reports(record),
+        reports=reports_of(record, strict=True),
         source=str(record.get("dataset_name") or source),
         drawn=_drawn(record),
     )
@@ -147,62 +136,17 @@ def infer_task(question: str) -> str:
     return "single"
 
 
-def steps_of(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Reference reasoning: `reason_steps` (list, text, JSON text or {"reason_steps": …}), else the field `process`."""
-    for field in ("reason_steps", "process"):
-        try:
-            steps = _steps(record.get(field), field)
-        except RecursionError:
-            raise FieldError(field, "is nested too deeply to be read", "write a list of sentences") from None
-        if steps:
-            return steps
-    return ()
-
-
-def _steps(value: Any, field: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, Mapping):
-        return _steps(value.get("reason_steps", value.get("process")), field)
-    if isinstance(value, str):
-        unfenced = re.sub(r"\A\s*```(?:json)?|```\s*\Z", "", value).strip()
-        if unfenced[:1] in ("{", "["):
-            try:
-                return _steps(json.loads(unfenced), field)
-            except json.JSONDecodeError:
-                return _sentences(unfenced)
-        return _sentences(unfenced)
-    if isinstance(value, Sequence) and all(isinstance(step, str) for step in value):
-        return tuple(text for step in value if (text := _without_think(step)))
-    raise FieldError(field, f"holds {type(value).__name__} where reasoning is expected", "write a list of sentences")
-
-
-def _sentences(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in _SENTENCE_END.split(_without_think(text)) if part.strip())
-
-
-def _without_think(text: str) -> str:
-    return re.sub(r"</?think>|<answer>.*", "", text, flags=re.DOTALL).strip()
-
-
-def _text(record: Mapping[str, Any], field: str) -> str:
-    value = record.get(field)
-    if value is None:
-        raise FieldError(field, "is missing", "add it to the record")
-    if not isinstance(value, str):
-        raise FieldError(field, f"holds {type(value).__name__} instead of text", "write it as a string")
-    return value
-
-
-def _task(record: Mapping[str, Any], question: str) -> str:
+def task_of(record: Mapping[str, Any], question: str, strict: bool = False) -> str:
+    """The task family a record names, else the one its question belongs to. Raises FieldError where strict and the
+    name is unknown."""
     task = record.get("task")
-    if task is None:
-        return infer_task(question)
-    if task not in TASKS:
+    if task in TASKS:
+        return task
+    if strict and task is not None:
         raise FieldError(
             "task", f"{task!r} is no task family", f"write one of {', '.join(TASKS)}, or leave the field out"
         )
-    return task
+    return infer_task(question)
 
 
 def _answer(record: Mapping[str, Any], question: str) -> str:
@@ -213,8 +157,7 @@ def _answer(record: Mapping[str, Any], question: str) -> str:
         raise FieldError(
             "answer", "is missing or empty", "write the gold letter, or the label list of an open question"
         )
-    blocks = _ANSWER_BLOCK.findall(value)
-    text = (blocks[-1] if blocks else value).strip()
+    text = bare_answer(value)
     listed = options(question)
     if not listed:
         return text
@@ -245,19 +188,6 @@ def _images(record: Mapping[str, Any], require_images: bool) -> tuple[str, ...]:
     if not isinstance(paths, Sequence) or not all(isinstance(path, str) and path for path in paths):
         raise FieldError("image_path", "is missing or no list of paths", "list the films; [] says a record has none")
     return tuple(paths)
-
-
-def _reports(record: Mapping[str, Any]) -> tuple[str, ...]:
-    pairs = (("original_report_1", "original_report_2"), ("original_report1", "original_report2"))
-    for fields in (*pairs, ("original_report",)):
-        texts = [record[field] for field in fields if record.get(field)]
-        if not all(isinstance(text, str) for text in texts):
-            raise FieldError(fields[0], "is not text", "write the report as a string")
-        if texts:
-            if len(texts) != len(fields):
-                raise FieldError(fields[-1], "is missing beside its pair", "a temporal record needs both reports")
-            return tuple(texts)
-    return ()
 
 
 def _drawn(record: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.schema import FieldError
+from chestx_jax.data.fields import FieldError
 from chestx_jax.endpoint.client import Endpoint
 from chestx_jax.errors import UserError
 from chestx_jax.eval.commands import shown, tell

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.schema import FieldError
+from chestx_jax.data.fields import FieldError, text_of
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.official import FAMILIES, family_of, official
 from chestx_jax.eval.answers.parsing import Verdict, strict
-from chestx_jax.eval.predictions.records import raw_records, text_of
+from chestx_jax.eval.predictions.records import raw_records
 from chestx_jax.eval.statistics.intervals import share_interval
 
 RULES = ("official", "strict")
@@ -25,7 +25,7 @@ def verdict(record: Any, rule: str, family: str, echo_stripped: bool = False) ->
         pred, answer = record.get("pred", ""), record.get("answer", "")
         return official(pred, answer, record.get("question", ""), family, echo_stripped)
     try:
-        pred, answer, question = (text_of(record.get(field), field) for field in ("pred", "answer", "question"))
+        pred, answer, question = (text_of(record, field) for field in ("pred", "answer", "question"))
     except FieldError as error:
         return Verdict(None, False, False, f"field {error.field} {error.problem}")
     return strict(pred, answer, question)

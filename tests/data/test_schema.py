@@ -6,16 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax.data.fields import FieldError, steps_of
 from chestx_jax.data.schema import (
     Drawn,
-    FieldError,
     Sample,
     infer_task,
     options,
     parse_drawn,
     record_from_sample,
     sample_from_record,
-    steps_of,
 )
 from chestx_jax.types import LABELS
 

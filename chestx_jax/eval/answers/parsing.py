@@ -7,10 +7,10 @@ here is pure and total: any text is accounted for, an answer that cannot be read
 import re
 from dataclasses import dataclass
 
+from chestx_jax.data.fields import ANSWER_BLOCK, bare_answer
 from chestx_jax.data.schema import options
 from chestx_jax.types import label_names
 
-_BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
 _OPEN = re.compile(r"<answer>((?:(?!<answer>).)*)\Z", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?(?:think|answer)>|<\|[a-z_]+\|>", re.IGNORECASE)
 _ECHO = re.compile(r"\A\s*(?:system\s*\n.*?\n)?user\s*\n.*?\nassistant\s*\n", re.DOTALL)
@@ -50,15 +50,9 @@ def strip_echo(text: str) -> str:
     return text[turns[0].end() :] if turns else text
 
 
-def bare_answer(answer: str) -> str:
-    """Gold answer without its `<answer>` tags."""
-    blocks = _BLOCK.findall(answer)
-    return (blocks[-1] if blocks else answer).strip()
-
-
 def answer_text(text: str) -> str | None:
     """What stands in the answer block: the last closed one, else after an unclosed tag; None without a block."""
-    blocks = _BLOCK.findall(text)
+    blocks = ANSWER_BLOCK.findall(text)
     if blocks:
         return blocks[-1].strip()
     tail = _OPEN.search(text)
@@ -70,7 +64,7 @@ def reasoning_text(text: str) -> str:
     own = strip_echo(text)
     blocks = re.findall(r"<think>(.*?)(?:</think>|\Z)", own, re.DOTALL | re.IGNORECASE)
     body = "\n".join(blocks) if blocks else own
-    body = _BLOCK.sub(" ", body)
+    body = ANSWER_BLOCK.sub(" ", body)
     return _TAG.sub(" ", re.sub(r"<answer>.*\Z", " ", body, flags=re.DOTALL | re.IGNORECASE)).strip()
 
 

@@ -4,7 +4,8 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chestx_jax.eval.answers.parsing import answer_text, bare_answer, strip_echo
+from chestx_jax.data.fields import bare_answer
+from chestx_jax.eval.answers.parsing import answer_text, strip_echo
 from chestx_jax.eval.predictions.records import Prediction
 
 

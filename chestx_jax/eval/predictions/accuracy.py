@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chestx_jax.eval.answers.parsing import Verdict, bare_answer, label_set, strict
+from chestx_jax.data.fields import bare_answer
+from chestx_jax.eval.answers.parsing import Verdict, label_set, strict
 from chestx_jax.eval.predictions.records import Prediction
 
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chestx_jax.data.fields import FieldError, as_record, bare_answer, reports_of, steps_of, strings, text_of
 from chestx_jax.data.reader import read_records
-from chestx_jax.data.schema import FieldError, Sample, infer_task, steps_of
+from chestx_jax.data.schema import Sample, task_of
 from chestx_jax.errors import UserError
-from chestx_jax.eval.answers.parsing import bare_answer
 from chestx_jax.files import append_json_lines, drop_torn_line
-from chestx_jax.types import TASKS
 
 CENTRES = ("rsna", "siim", "openi", "mimic", "chexpert")
 
@@ -119,20 +118,17 @@ def from_record(record: Mapping[str, Any], index: int = 0, file: str = "") -> Pr
     Raises:
       FieldError: the first field that cannot be read, named.
     """
-    if not isinstance(record, Mapping):
-        raise FieldError(
-            "(whole record)", f"is {type(record).__name__}, not a JSON object", "write each record as {...}"
-        )
-    question = text_of(record.get("question"), "question")
+    record = as_record(record)
+    question = text_of(record, "question")
     drawn, tokens, probability = record.get("drawn"), record.get("tokens"), record.get("probability")
     return Prediction(
         sample_id=str(record.get("item_id") or f"{file or 'record'}-{index}"),
-        task=record["task"] if record.get("task") in TASKS else infer_task(question),
+        task=task_of(record, question),
         source=_source(record, file),
         question=question,
-        answer=bare_answer(text_of(record.get("answer"), "answer")),
-        pred=text_of(record.get("pred"), "pred"),
-        reports=_reports(record),
+        answer=bare_answer(text_of(record, "answer")),
+        pred=text_of(record, "pred"),
+        reports=reports_of(record),
         steps=steps_of(record),
         images=strings(record.get("image_path")),
         truncated=record.get("truncated") is True,
@@ -149,38 +145,6 @@ def _source(record: Mapping[str, Any], file: str) -> str:
     if isinstance(named, str) and named and "classification" not in named.lower():
         return named
     return next((centre for centre in CENTRES if centre in f"{record.get('item_id', '')} {file}".lower()), file)
-
-
-def text_of(value: Any, field: str) -> str:
-    """A text field; a list of texts (some of the release's files have it) is joined, None is empty."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
-    raise FieldError(field, f"holds {type(value).__name__} instead of text", "write it as a string")
-
-
-def strings(value: Any) -> tuple[str, ...]:
-    """A string or a list of strings as a tuple of the strings it holds; anything else is left out."""
-    if isinstance(value, str):
-        return (value,) if value.strip() else ()
-    if isinstance(value, (list, tuple)):
-        return tuple(item for item in value if isinstance(item, str) and item.strip())
-    return ()
-
-
-def _reports(record: Mapping[str, Any]) -> tuple[str, ...]:
-    for names in (
-        ("original_report_1", "original_report_2"),
-        ("original_report1", "original_report2"),
-        ("original_report",),
-    ):
-        found = tuple(text for name in names for text in strings(record.get(name)))
-        if found:
-            return found
-    return ()
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:
@@ -211,7 +175,7 @@ def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]
         try:
             predictions.append(from_record(record, index, Path(path).stem))
         except FieldError as error:
-            problems.append(f"{path}, record {index}, field {error.field}: {error.problem}; {error.mend}.")
+            problems.append(f"{path}, record {index}, field {error.field}: {error.problem}; {error.fix}.")
     return predictions, problems
 
 

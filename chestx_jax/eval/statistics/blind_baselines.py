@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chestx_jax.data.fields import bare_answer
 from chestx_jax.data.schema import options
-from chestx_jax.eval.answers.parsing import bare_answer, label_set
+from chestx_jax.eval.answers.parsing import label_set
 from chestx_jax.eval.predictions.accuracy import set_f1
 from chestx_jax.types import label_names
 

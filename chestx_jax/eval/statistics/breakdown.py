@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from chestx_jax.data.fields import bare_answer
 from chestx_jax.data.schema import options
-from chestx_jax.eval.answers.parsing import bare_answer, label_set
+from chestx_jax.eval.answers.parsing import label_set
 from chestx_jax.eval.predictions.accuracy import Outcome
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.types import LABELS

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax.data.fields import FieldError
 from chestx_jax.data.reader import find_problems, read_samples
-from chestx_jax.data.schema import FieldError, Sample
+from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.official import official
 from chestx_jax.eval.predictions.records import (
