@@ -1,20 +1,16 @@
 """Predictions of a chat endpoint: films as data URLs, the released prompt, failures left to a rerun."""
 
-import base64
-import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from chestx_jax.data.schema import Sample
 from chestx_jax.endpoint.client import Endpoint, Refused, Reply, ask, each, until_down
 from chestx_jax.errors import UserError
 from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.tokens.chat import INSTRUCTION
-from chestx_jax.tokens.films import load_image
+from chestx_jax.tokens.data_urls import data_url, jpeg_url
 
 MAX_BYTES = 4_000_000  # of a film sent as it is; a larger one is sent as JPEG of at most 2,048 pixels
 
@@ -54,17 +50,13 @@ def film_url(path: str) -> str:
     """
     formats = {b"\x89PNG": "png", b"\xff\xd8\xff\xe0": "jpeg", b"\xff\xd8\xff\xe1": "jpeg"}
     try:
-        data = Path(path).read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}); set --image_root or fix the record's image_path") from error
-    kind = formats.get(data[:4], "")
-    if not kind or len(data) > MAX_BYTES:
-        film = Image.fromarray(load_image(path))
-        film.thumbnail((2048, 2048))
-        out = io.BytesIO()
-        film.save(out, "JPEG", quality=90)
-        kind, data = "jpeg", out.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    kind = formats.get(content[:4])
+    if kind and len(content) <= MAX_BYTES:
+        return data_url(kind, content)
+    return jpeg_url(path, 2048, quality=90)
 
 
 def _answer(endpoint: Endpoint, length: int, blind: bool, sample: Sample) -> Reply:

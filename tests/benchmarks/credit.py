@@ -21,8 +21,8 @@ from chestx_jax import sharding
 from chestx_jax.config import to_dataclass
 from chestx_jax.eval.report.tables import aligned
 from chestx_jax.recipes import JobConfig
-from chestx_jax.training import job as jobs
 from chestx_jax.training.run_context import make_context
+from chestx_jax.training.weights import load_weights
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import completion_stats
 
@@ -52,7 +52,7 @@ def gradients(workdir: Path, batches: int):
     """Gradients [W, parameters] of each batch in turn."""
     job = to_dataclass(JobConfig, json.loads((workdir / "config.json").read_text()))
     setting, stage = make_context(job, workdir), job.grpo
-    params = jobs.weights(setting, f"orbax:{workdir}/sft/params")
+    params = load_weights(setting, f"orbax:{workdir}/sft/params")
     data, tables, words = setting.prompt_batches(stage), setting.tables(), setting.vocabulary
     rollout_at = setting.programs["grpo/rollout"].in_shardings[1]
     reference_at = setting.programs["grpo/score"].in_shardings[1]

@@ -24,7 +24,7 @@ from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.tokens.tokenizer import train_tokenizer
-from chestx_jax.training.job import TrainedModel, predict_test
+from chestx_jax.training.model_tests import TrainedModel, predict_test
 from chestx_jax.training.run_context import make_context
 from chestx_jax.types import Rollout
 from tests.helpers.tiny_models import tiny

@@ -1,13 +1,9 @@
 """Films small enough to travel inside a page: grey JPEG data URLs, each once, smaller if the sum is too large."""
 
-import base64
-import io
 from collections.abc import Iterable
 
-from PIL import Image
-
 from chestx_jax.errors import UserError
-from chestx_jax.tokens.films import load_image
+from chestx_jax.tokens.data_urls import jpeg_url
 
 BUDGET = 12_000_000  # bytes of data URLs a page may spend on films
 LADDER = ((168, 70), (168, 45), (112, 45), (84, 35), (56, 30))  # (longer side in pixels, JPEG quality)
@@ -36,10 +32,6 @@ def _total(paths: list[str], size: int, quality: int) -> int:
 def _data_url(path: str, size: int, quality: int) -> str:
     """Empty for a film that cannot be read: a page shows a note in its place."""
     try:
-        film = Image.fromarray(load_image(path)).convert("L")
+        return jpeg_url(path, size, "L", quality=quality, optimize=True)
     except UserError:
         return ""
-    film.thumbnail((size, size))
-    out = io.BytesIO()
-    film.save(out, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
