@@ -10,7 +10,7 @@ from chestx_jax.types import RewardTargets
 
 def reward_targets(language: Lexicon, samples: Sequence[Sample], slots: int) -> RewardTargets:
     """Findings of reports and steps (at most `slots` each), gold letters, labels and tasks of N samples, as numpy."""
-    return lexicon.reference(
+    return lexicon.reward_targets(
         language,
         [sample.reports for sample in samples],
         [sample.steps for sample in samples],

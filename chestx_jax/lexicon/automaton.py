@@ -1,48 +1,32 @@
-"""The phrase automaton over lexemes, as a trie with failure links (Aho and Corasick, 1975) and self-loops on fillers."""  # noqa: E501
+"""The phrase automaton over lexemes: a trie with failure links (Aho and Corasick, 1975) and self-loops on fillers."""
 
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from jaxtyping import Bool, Int16
 
 from chestx_jax.lexicon.lexicon import Lexicon, Record
 
 
 @dataclass(frozen=True, eq=False)
 class Automaton:
-    """`next[state, lexeme]`; a word that interrupts a phrase (a filler) leaves the state where it is.
+    """Transition tables of the automaton.
 
-    `hit[state, lexeme]` is the state whose record and depth count after reading the word: the next state, or, for an
-    interrupting filler, the state it alone leads to. `records[state]` is None where no phrase ends.
+    A filler that interrupts a phrase loops: the state stays, and what the filler means alone is read from `hit`.
     """
 
-    next: np.ndarray  # int16[states, lexemes]
-    hit: np.ndarray  # int16[states, lexemes]
-    loops: np.ndarray  # bool[states, lexemes]: the word was passed over
-    records: tuple[Record | None, ...]
-    depth: np.ndarray  # int16[states]: lexemes in the record's phrase
-
-
-def build(lexicon: Lexicon) -> Automaton:
-    """Compile the lexicon's phrases; cached by the lexicon's digest."""
-    return _build(_Key(lexicon))
-
-
-@dataclass(frozen=True)
-class _Key:
-    lexicon: Lexicon
-
-    def __hash__(self) -> int:
-        return hash(self.lexicon.digest)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.lexicon.digest == other.lexicon.digest
+    next: Int16[np.ndarray, "states lexemes"]
+    hit: Int16[np.ndarray, "states lexemes"]  # whose record counts after the word: the next state, or the filler's own
+    loops: Bool[np.ndarray, "states lexemes"]  # the word is passed over
+    records: tuple[Record | None, ...]  # of the phrase that ends in a state; None where none ends
+    depth: Int16[np.ndarray, " states"]  # lexemes of the record's phrase
 
 
 @cache
-def _build(key: _Key) -> Automaton:
-    lexicon = key.lexicon
+def build(lexicon: Lexicon) -> Automaton:
+    """The automaton of a lexicon's phrases; built once a lexicon."""
     children: list[dict[int, int]] = [{}]
     records: list[Record | None] = [None]
     depth = [0]
@@ -56,29 +40,30 @@ def _build(key: _Key) -> Automaton:
                 depth.append(0)
             state = children[state][lexeme]
         records[state], depth[state] = record, len(phrase)
-    width = max(lexicon.lexemes.values()) + 1
-    table = np.zeros((len(children), width), np.int16)
+    lexemes = max(lexicon.lexemes.values()) + 1
+    next_state = np.zeros((len(children), lexemes), np.int16)
     for lexeme, child in children[0].items():
-        table[0, lexeme] = child
+        next_state[0, lexeme] = child
     failure = [0] * len(children)
     queue = deque(children[0].values())
     while queue:
         state = queue.popleft()
-        if records[state] is None:  # the longest phrase that ends here is a shorter one
+        if records[state] is None:  # the longest phrase that ends here is that of the failure link
             records[state], depth[state] = records[failure[state]], depth[failure[state]]
-        table[state] = table[failure[state]]
+        next_state[state] = next_state[failure[state]]
         for lexeme, child in children[state].items():
-            failure[child] = int(table[state, lexeme])
-            table[state, lexeme] = child
+            failure[child] = int(next_state[state, lexeme])
+            next_state[state, lexeme] = child
             queue.append(child)
-    hit = table.copy()
-    loops = np.zeros(table.shape, bool)
+    hit = next_state.copy()
+    loops = np.zeros(next_state.shape, bool)
     for filler in lexicon.fillers:
         for state in range(len(children)):
             if filler in children[state]:
                 continue
-            if children[state] and state:  # an unfinished phrase waits for its next word
-                hit[state, filler], table[state, filler], loops[state, filler] = table[0, filler], state, True
-            elif not table[state, filler]:
+            if children[state] and state:  # in the middle of a phrase: the filler is passed over
+                hit[state, filler], next_state[state, filler] = next_state[0, filler], state
                 loops[state, filler] = True
-    return Automaton(table, hit, loops, tuple(records), np.asarray(depth, np.int16))
+            elif not next_state[state, filler]:
+                loops[state, filler] = True
+    return Automaton(next_state, hit, loops, tuple(records), np.asarray(depth, np.int16))

@@ -1,7 +1,7 @@
-"""The lexicon as data: concepts, entities with predicates, cues; read from `lexicon.toml` and checked for clashes.
+"""The lexicon as data: concepts, entities with predicates, and cues, read from `lexicon.toml` and checked.
 
-A phrase is a sequence of lexemes; a lexeme is one or more spellings of a word ("opacity", "opacities"). Groups in a
-phrase, `(left|right|) base`, stand for each of their alternatives. Every phrase means one record.
+A phrase is a sequence of lexemes; a lexeme is a word in all its spellings ("opacity", "opacities"). A group in a
+phrase, `(left|right|) base`, stands for each of its alternatives. Every phrase has one record.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import Any
 from chestx_jax.errors import UserError
 from chestx_jax.types import LABELS
 
-# Roles of a phrase, as bits.
+# Roles of a phrase; `ROLE` gives each its bit.
 ROLES = (
     "negation_before",  # denies what follows it in its clause
     "negation_after",  # denies what precedes it
@@ -28,14 +28,14 @@ ROLES = (
     "verb",  # a finite verb: negation does not reach over it
     "list_break",  # after a comma, ends a negated list
     "conjunction",
-    "change_after",  # a statement of change about what precedes it ("has worsened")
-    "definition",  # hypothetical: nor does what precedes it
-    "lasting",  # hypothetical: words of observation end it only after a comma
+    "change_after",  # states a change of what precedes it ("has worsened")
+    "definition",  # hypothetical: what precedes it asserts nothing either
+    "lasting",  # hypothetical: an assertion ends it only after a comma
     "introduction",  # hypothetical: a denial after a comma ends it
     "assertion",  # words of observation: what follows is asserted again
-    "continues",  # a terminator that leaves what is supposed supposed
-    "unnamed",  # denies what was considered before
-    "conclusion",  # announces the option a text decides on
+    "continues",  # a terminator that does not end a hypothetical mode
+    "unnamed",  # denies the hypothetical findings before it without naming them
+    "conclusion",  # announces the option that the text decides on
 )
 ROLE = {name: 1 << index for index, name in enumerate(ROLES)}
 SIDES = ("", "left", "right", "both")
@@ -44,7 +44,7 @@ CHANGES = ("", "stable", "worsening", "improving")
 
 @dataclass(frozen=True)
 class Record:
-    """What a phrase means. Numbers are 0 where a field does not apply; concept, entity and predicate count from 1."""
+    """What a phrase means. Numbers count from 1; 0 where a field does not apply."""
 
     concept: int = 0
     inverse: bool = False  # the phrase asserts that the concept is absent
@@ -59,18 +59,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Concept:
-    """One finding. `parents`: what it is a kind of; `denies`: what its presence rules out."""
+    """One kind of finding."""
 
     name: str
-    parents: tuple[str, ...] = ()
-    denies: tuple[str, ...] = ()
-    general: bool = False  # a catch-all: read, but not counted as coverage
+    parents: tuple[str, ...] = ()  # concepts that it is a kind of
+    denies: tuple[str, ...] = ()  # concepts that its presence rules out
+    general: bool = False  # a catch-all: read, but never scored
     region: str = ""  # where it is looked for; "": everywhere
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lexicon:
-    """The whole lexicon with words numbered. Lexeme 0 is the unknown word, concept and other numbers count from 1."""
+    """The whole lexicon; equal where the TOML text is. Numbers count from 1; lexeme 0 is the unknown word."""
 
     concepts: tuple[Concept, ...]
     entities: tuple[str, ...]
@@ -81,7 +81,13 @@ class Lexicon:
     abbreviations: frozenset[str] = field(repr=False)  # spellings after which a full stop ends no sentence
     phrases: dict[tuple[int, ...], Record] = field(repr=False)
     pairs: dict[tuple[int, int], tuple[int, bool]] = field(repr=False)  # (entity, predicate) → (concept, present)
-    digest: str = ""
+    digest: str = ""  # SHA-256 of the TOML text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lexicon) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     def concept(self, name: str) -> int:
         """Number of a concept, from 1."""
@@ -89,11 +95,10 @@ class Lexicon:
 
 
 def expand(phrase: str) -> list[str]:
-    """The plain phrases a phrase with `(a|b|)` groups stands for."""
-    parts = [
-        part[1:-1].split("|") if part.startswith("(") else [part] for part in re.findall(r"\([^)]*\)|[^()]+", phrase)
-    ]
-    return [" ".join("".join(choice).split()) for choice in itertools.product(*parts)]
+    """The plain phrases that a phrase with `(a|b|)` groups stands for."""
+    parts = re.findall(r"\([^)]*\)|[^()]+", phrase)
+    alternatives = [part[1:-1].split("|") if part.startswith("(") else [part] for part in parts]
+    return [" ".join("".join(choice).split()) for choice in itertools.product(*alternatives)]
 
 
 def spellings(word: str) -> list[str]:
@@ -112,11 +117,11 @@ def load() -> Lexicon:
 
 
 def parse(text: str) -> Lexicon:
-    """A lexicon from TOML text. Raises UserError naming the entry that is wrong."""
+    """A lexicon from TOML text. Raises UserError, which names the wrong entry."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"The lexicon is not valid TOML ({error}): mend that line.") from error
+        raise UserError(f"The lexicon is not valid TOML ({error}): fix that line.") from error
     regions = {name: region for region, members in data.get("regions", {}).items() for name in members}
     concepts = tuple(
         Concept(
@@ -164,7 +169,7 @@ def parse(text: str) -> Lexicon:
 
 
 def _merge(phrase: str, one: Record, two: Record) -> Record:
-    """A phrase may play several parts ("left lung": an entity and a side), but no part twice."""
+    """One record of two: a phrase may have several meanings ("left lung": an entity and a side), but one a field."""
     merged = {}
     for name in ("concept", "entity", "predicate", "side", "site", "change"):
         values = {getattr(one, name), getattr(two, name)} - {0}
@@ -194,7 +199,7 @@ def _entries(data: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any], str]]:
 
 
 def _lexemes(data: dict[str, Any]) -> dict[str, int]:
-    """Spelling → lexeme. Nouns bring their plural along, aliases their forms."""
+    """Spelling → lexeme. Plurals of nouns and the forms of an alias share its lexeme."""
     explicit: dict[str, int] = {}
     nouns: dict[str, None] = {}
     for table, _, phrase in _entries(data):

@@ -1,20 +1,21 @@
-"""From words to findings: which matches count, what they attach to, and how far each cue reaches.
+"""From words to findings on the host: which matches count, what they attach to, and how far each cue reaches.
 
-The rules, for people; `rewards/scopes.py` computes the same with prefix maxima. Each is a walk from a mention to the
-left or right until a cue or a stop is met:
+Each rule is a walk from a mention to the left or right up to a cue or a stop; `rewards/scopes.py` computes the same in
+jit with running maxima.
 
-* A match gives way to a later-ending one that overlaps it ("pleural" to "pleural effusion").
+* A match is dropped if one that ends later overlaps it ("pleural" in "pleural effusion").
 * Clauses end at sentence bounds, semicolons and terminators ("but").
-* Negation before a mention reaches it unless the clause ends, a finite verb stands between, or a list breaks
-  ("no effusion, stable cardiomegaly"). Negation after reaches back to the nearest verb, negation or clause bound.
-* A predicate ("enlarged") speaks of the entity right behind it ("enlarged heart"), else of the last one before it in
+* A negation before a mention reaches it unless the clause ends, a finite verb lies between, or a list breaks ("no
+  effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound.
+* A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
   the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
 * Side, site and change come from the nearest cue before, else after, without a mention or conjunction in between.
-* A hypothetical cue ("look for") silences what follows it in its clause, a definition ("would appear as") also what
-  precedes it, until words of observation ("the image shows") give the text its voice back; after a lasting cue ("if")
-  they do so only behind a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
-* What a text considers and then denies without naming it again ("look for edema. None is seen.") is denied.
-* Headings, questions, listed options and foreign words assert nothing; the option a text concludes on does.
+* What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
+  nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
+  a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
+* A hypothetical finding that is later denied without being named ("look for edema. None is seen.") is denied.
+* Headings, questions, listed options and clauses with foreign words assert nothing; the option that the text concludes
+  on does.
 """
 
 from dataclasses import dataclass, replace
@@ -27,13 +28,13 @@ from chestx_jax.lexicon.words import Word
 
 _NOTHING = Record()
 HYPOTHETICAL, HEDGED, ASSERTED = 0, 1, 2
-# What a text is doing at a word: telling, observing, or one of three ways of supposing.
-TELLS, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
+# Modes of a text at a word: neutral, observing, or hypothetical in one of three ways.
+NEUTRAL, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one mention asserts. `first` and `last` are byte offsets (inclusive) of its words; see types.Findings."""
+    """One finding, in the codes of types.Findings. `first` and `last` (inclusive) are byte offsets of its words."""
 
     concept: int  # index into the lexicon's concepts
     polarity: int
@@ -48,11 +49,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Text:
+    """A text's words and, for each word, its match and clause."""
+
     words: list[Word]
     records: list[Record]  # of the matches that count; `Record()` elsewhere
     starts: list[int]  # content number of the match's first lexeme
-    breaks: list[bool]  # a clause begins with the word
-    voices: list[tuple[int, bool]]  # what the text is doing, and whether a comma stood since it began
+    breaks: list[bool]  # the word begins a clause
+    modes: list[tuple[int, bool]]  # the mode, and whether a comma followed since it began
 
     def has(self, i: int, *roles: str) -> bool:
         return any(self.records[i].roles & ROLE[role] for role in roles)
@@ -65,55 +68,58 @@ class _Text:
         return bool(self.records[i].concept or self.records[i].predicate)
 
 
-def findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[Finding]:
-    """The findings of a text's words (as `words.words` gives them), in order, those that assert nothing included."""
-    text = _select(automaton, words)
-    result: list[Finding] = []
-    considered: list[bool] = []  # what is supposed here may be denied later on
-    ends: list[int] = []
+def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[Finding]:
+    """The findings of a text's words (from `words.read_words`), in order, hypothetical ones included."""
+    text = _select_matches(automaton, words)
+    findings: dict[int, Finding] = {}  # by the last word of the mention
+    deniable: set[int] = set()  # hypothetical ones that may be denied later in the text
     step = -1
     for i, word in enumerate(words):
         step += word.boundary
-        record = text.records[i]
-        at = i  # the word whose negation and hedges count
-        if record.concept:
-            concept, present, negated = record.concept, not record.inverse, _negation_before(text, i)
-        elif record.predicate:
-            entity = _entity_of(text, i)
-            pair = lexicon.pairs.get((entity, record.predicate))
-            if pair is None:
-                continue
-            concept, present, negated = *pair, _predicate_negated(text, i)
-        elif record.entity:
-            at = _shared_predicate(text, i)
-            pair = lexicon.pairs.get((record.entity, text.records[at].predicate)) if at >= 0 else None
-            if pair is None:
-                continue
-            concept, present, negated = *pair, _predicate_negated(text, at)
-        else:
+        claim = _claim(lexicon, text, i)
+        if claim is None:
             continue
-        negated = negated or _follows(text, at, "negation_after")
-        hedged = _before(text, at, "hedge_before") or _follows(text, at, "hedge_after")
-        silent = _silenced(text, i, _negation_of(text, i) if at == i else -1)
-        considered.append(silent and not _mute(text, i))
-        certainty = HYPOTHETICAL if silent else HEDGED if hedged else ASSERTED
+        concept, present, cue_word, negated = claim
+        negated = negated or _follows(text, cue_word, "negation_after")
+        hedged = _before(text, cue_word, "hedge_before") or _follows(text, cue_word, "hedge_after")
+        non_assertive = _non_assertive(text, i, _negation_of(text, i) if cue_word == i else -1)
+        if non_assertive and not _muted(text, i):
+            deniable.add(i)
         begin = next(k for k in range(i + 1) if words[k].content >= text.starts[i])
-        result.append(
-            Finding(
-                concept - 1, int(present != negated), certainty,
-                _attribute(text, i, "side"), _attribute(text, i, "site"), _change(text, i), step,
-                words[begin].first, word.last,
-            )
+        findings[i] = Finding(
+            concept - 1, int(present != negated), HYPOTHETICAL if non_assertive else HEDGED if hedged else ASSERTED,
+            _attribute(text, i, "side"), _attribute(text, i, "site"), _change(text, i), step,
+            words[begin].first, word.last,
         )  # fmt: skip
-        ends.append(i)
-    spoken = {i: bool(finding.polarity) for i, finding in zip(ends, result, strict=True) if finding.certainty}
+    asserted = {i: bool(finding.polarity) for i, finding in findings.items() if finding.certainty}
     return [
-        replace(finding, polarity=0, certainty=ASSERTED) if maybe and _denied_later(text, i, spoken) else finding
-        for i, finding, maybe in zip(ends, result, considered, strict=True)
+        replace(finding, polarity=0, certainty=ASSERTED)
+        if i in deniable and _denied_later(text, i, asserted)
+        else finding
+        for i, finding in findings.items()
     ]
 
 
-def _select(automaton: Automaton, words: list[Word]) -> _Text:
+def _claim(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool] | None:
+    """What a mention that ends at word i claims: concept, presence, the word whose cues count, and its negation before.
+
+    None where word i ends no mention, or an entity and predicate that say nothing together.
+    """
+    record = text.records[i]
+    if record.concept:
+        return record.concept, not record.inverse, i, _before(text, i, "negation_before")
+    if record.predicate:
+        predicate_word, entity = i, _entity_of(text, i)
+    elif record.entity:
+        predicate_word, entity = _shared_predicate(text, i), record.entity
+    else:
+        return None
+    predicate = text.records[predicate_word].predicate if predicate_word >= 0 else 0
+    pair = lexicon.pairs.get((entity, predicate))
+    return None if pair is None else (*pair, predicate_word, _predicate_negated(text, predicate_word))
+
+
+def _select_matches(automaton: Automaton, words: list[Word]) -> _Text:
     records, starts = [], []
     for i, word in enumerate(words):
         record = automaton.records[word.state]
@@ -124,22 +130,22 @@ def _select(automaton: Automaton, words: list[Word]) -> _Text:
     text = _Text(words, records, starts, [], [])
     for i, word in enumerate(words):
         text.breaks.append(word.boundary or bool(word.gap & SEMICOLON) or text.has(i, "terminator"))
-        text.voices.append(_voice(text, i))
+        text.modes.append(_mode(text, i))
     return text
 
 
-def _voice(text: _Text, i: int) -> tuple[int, bool]:
-    """What the text is doing at word i, given what it did before."""
-    voice, comma = text.voices[-1] if i else (TELLS, False)
+def _mode(text: _Text, i: int) -> tuple[int, bool]:
+    """The mode at word i, given that of the word before, and whether a comma followed since it began."""
+    mode, comma = text.modes[-1] if i else (NEUTRAL, False)
     if text.breaks[i] and not (text.has(i, "continues") and not text.words[i].boundary):
-        voice, comma = TELLS, False
+        mode, comma = NEUTRAL, False
     comma = comma or bool(text.words[i].gap & COMMA)
     if text.has(i, "hypothetical"):
         lasting = text.has(i, "definition", "lasting")
         return (DEFINES if lasting else INTRODUCES if text.has(i, "introduction") else SUPPOSES), False
-    if text.has(i, "assertion") and (voice != DEFINES or comma):
+    if text.has(i, "assertion") and (mode != DEFINES or comma):
         return OBSERVES, comma
-    return voice, comma
+    return mode, comma
 
 
 def _covered(automaton: Automaton, words: list[Word], i: int) -> bool:
@@ -160,7 +166,7 @@ def _stops_before(text: _Text, j: int) -> bool:
 
 
 def _before(text: _Text, i: int, role: str) -> bool:
-    """A cue at or before word i, with no stop after the cue."""
+    """Whether a cue at or before word i reaches it: no stop follows the cue."""
     for j in range(i, -1, -1):
         if text.has(j, role):
             return True
@@ -169,12 +175,8 @@ def _before(text: _Text, i: int, role: str) -> bool:
     return False
 
 
-def _negation_before(text: _Text, i: int) -> bool:
-    return _before(text, i, "negation_before")
-
-
 def _predicate_negated(text: _Text, i: int) -> bool:
-    """A negation counts for a predicate only if no other mention or entity stands in between ("is not enlarged")."""
+    """Whether a negation reaches the predicate with no mention or entity in between ("is not enlarged")."""
     if not _before(text, i, "negation_before"):
         return False
     for j in range(i - 1, -1, -1):
@@ -186,7 +188,7 @@ def _predicate_negated(text: _Text, i: int) -> bool:
 
 
 def _follows(text: _Text, i: int, role: str) -> bool:
-    """A cue after word i that reaches back to it."""
+    """Whether a cue after word i reaches back to it."""
     for j in range(i + 1, len(text.words)):
         if text.breaks[j]:
             return False
@@ -198,7 +200,7 @@ def _follows(text: _Text, i: int, role: str) -> bool:
 
 
 def _entity_of(text: _Text, i: int) -> int:
-    """The entity a predicate speaks of; 0 if none."""
+    """The entity that a predicate applies to; 0 if none."""
     ahead = _next_entity(text, i)
     if ahead >= 0 and text.starts[ahead] == text.words[i].content + 1:
         return text.records[ahead].entity
@@ -222,26 +224,26 @@ def _next_entity(text: _Text, i: int) -> int:
 
 
 def _attributive(text: _Text, i: int) -> bool:
-    """Whether a predicate stands right before its entity."""
+    """Whether an entity follows the predicate immediately."""
     ahead = _next_entity(text, i)
     return ahead >= 0 and text.starts[ahead] == text.words[i].content + 1
 
 
 def _shared_predicate(text: _Text, i: int) -> int:
-    """The predicate that an entity shares with its neighbours in a row; -1 if it has its own or none."""
+    """The word of the predicate that an entity shares with its neighbours in a row; -1 if it has its own or none."""
     following = _next_entity(text, i)
     for j in range(i + 1, len(text.words)):
         if text.breaks[j]:
             break
         if text.records[j].predicate and not _attributive(text, j):
-            own = following < 0 or following > j
+            alone = following < 0 or following > j
             verb_between = any(text.has(k, "verb") for k in range(i + 1, max(following, i + 1)))
-            return -1 if own or verb_between else j
+            return -1 if alone or verb_between else j
     return _carried_predicate(text, i)
 
 
 def _carried_predicate(text: _Text, i: int) -> int:
-    """ "Normal heart size and mediastinal contours": the predicate before the row's first entity."""
+    """The predicate before a row's first entity ("normal heart size and mediastinal contours"); -1 if none."""
     seen_entity = False
     for j in range(i - 1, -1, -1):
         if text.breaks[j + 1] or text.has(j + 1, "verb"):
@@ -253,32 +255,32 @@ def _carried_predicate(text: _Text, i: int) -> int:
 
 
 def _negation_of(text: _Text, i: int) -> int:
-    """Where the negation stands that reaches word i from the left; -1 if none does."""
-    if not _negation_before(text, i):
+    """The word of the negation that reaches word i from the left; -1 if none does."""
+    if not _before(text, i, "negation_before"):
         return -1
     return next(j for j in range(i, -1, -1) if text.has(j, "negation_before"))
 
 
-def _silenced(text: _Text, i: int, negation: int) -> bool:
-    """Whether the mention at word i asserts nothing; `negation` is where the negation stands that reaches it, or -1.
+def _non_assertive(text: _Text, i: int, negation: int) -> bool:
+    """Whether the mention at word i asserts nothing; `negation` is the word of the negation that reaches it, or -1.
 
-    What is denied stays denied whatever follows ("no opacity that would suggest"); only what precedes the negation
-    silences it ("there should be no opacity").
+    A denial asserts whatever follows it ("no opacity that would suggest"); only the mode before the negation counts
+    ("there should be no opacity").
     """
-    if _mute(text, i, negation):
+    if _muted(text, i, negation):
         return True
-    voice, comma = text.voices[i if negation < 0 else negation]
+    mode, comma = text.modes[i if negation < 0 else negation]
     if negation >= 0:
-        return voice in (SUPPOSES, DEFINES) or (voice == INTRODUCES and not comma)
-    if voice in (SUPPOSES, INTRODUCES):
+        return mode in (SUPPOSES, DEFINES) or (mode == INTRODUCES and not comma)
+    if mode in (SUPPOSES, INTRODUCES):
         return not _observed_ahead(text, i, comma)
-    if voice == TELLS:
+    if mode == NEUTRAL:
         return _defined_ahead(text, i)
-    return voice != OBSERVES
+    return mode != OBSERVES
 
 
 def _observed_ahead(text: _Text, i: int, comma: bool) -> bool:
-    """Whether a conclusion, a denial, or behind a comma an observation follows in the clause, first."""
+    """Whether a conclusion, a denial, or (if `comma`) an observation follows in the clause before another cue."""
     for j in range(i + 1, len(text.words)):
         if text.breaks[j] or text.has(j, "hypothetical"):
             return False
@@ -288,7 +290,7 @@ def _observed_ahead(text: _Text, i: int, comma: bool) -> bool:
 
 
 def _defined_ahead(text: _Text, i: int) -> bool:
-    """Whether a definition follows in the clause, before any words of observation."""
+    """Whether a definition follows in the clause before any words of observation."""
     for j in range(i + 1, len(text.words)):
         if text.breaks[j] or text.has(j, "assertion"):
             return False
@@ -297,42 +299,43 @@ def _defined_ahead(text: _Text, i: int) -> bool:
     return False
 
 
-def _denied_later(text: _Text, i: int, spoken: dict[int, bool]) -> bool:
-    """Whether what is considered at word i is denied later without its name, before anything else is told.
+def _denied_later(text: _Text, i: int, asserted: dict[int, bool]) -> bool:
+    """Whether the hypothetical finding at word i is denied later without being named.
 
-    "Not seen" reaches back to the sentence before, past nothing told; "this rules out the option" to the two
-    sentences before, past what is denied on the way.
+    `asserted`: polarity of the asserted findings by their last word. "Not seen" denies what the sentence before or the
+    same one supposes, if no finding is asserted in between; "this rules out the option" also that of two sentences
+    before, if no present finding is.
     """
     sentences, near = 0, True
     for j in range(i + 1, len(text.words)):
         sentences += text.words[j].boundary
-        near = near and j not in spoken and sentences < 2
-        if spoken.get(j) or sentences > 2:
+        near = near and j not in asserted and sentences < 2
+        if asserted.get(j) or sentences > 2:
             return False
-        voice, comma = text.voices[j]
-        told = voice in (TELLS, OBSERVES) or (comma and voice != DEFINES)
-        if told and (text.has(j, "unnamed") or (near and text.has(j, "negation_after"))):
+        mode, comma = text.modes[j]
+        assertive = mode in (NEUTRAL, OBSERVES) or (comma and mode != DEFINES)
+        if assertive and (text.has(j, "unnamed") or (near and text.has(j, "negation_after"))):
             return True
     return False
 
 
-def _mute(text: _Text, i: int, negation: int = -1) -> bool:
-    """Headings, questions, and clauses with a foreign word or a listed option before the negation, else anywhere."""
+def _muted(text: _Text, i: int, negation: int = -1) -> bool:
+    """Whether word i is in a heading, a question, or a clause with a muting word (before the negation, where given)."""
     start = i
     while not text.breaks[start] and start > 0:
         start -= 1
     end = i + 1
     while end < len(text.words) and not text.breaks[end]:
         end += 1
-    if any(_silent(text, j) for j in range(start, end if negation < 0 else negation + 1)):
+    if any(_mutes(text, j) for j in range(start, end if negation < 0 else negation + 1)):
         return True
     while end < len(text.words) and not text.words[end].boundary:
         end += 1
-    return _heads(text, i) or (end < len(text.words) and bool(text.words[end].gap & QUESTION))
+    return _is_heading(text, i) or (end < len(text.words) and bool(text.words[end].gap & QUESTION))
 
 
-def _heads(text: _Text, i: int) -> bool:
-    """Whether a mention only names what the text behind a colon is about ("Effusion: the angles are sharp.")."""
+def _is_heading(text: _Text, i: int) -> bool:
+    """Whether a mention only names the subject of what follows a colon ("Effusion: the angles are sharp.")."""
     for j in range(i, -1, -1):
         if text.has(j, "verb", "negation_before", "assertion"):
             return False
@@ -343,16 +346,15 @@ def _heads(text: _Text, i: int) -> bool:
         if word.gap & COLON:
             if word.boundary:
                 return True
-            rest = range(j, len(text.words))
-            stop = next((k for k in rest if k > j and text.words[k].boundary), len(text.words))
+            stop = next((k for k in range(j + 1, len(text.words)) if text.words[k].boundary), len(text.words))
             return any(text.mention(k) for k in range(j, stop))
         if word.boundary or text.has(j, "verb", "negation_before", "assertion"):
             return False
     return False
 
 
-def _silent(text: _Text, j: int) -> bool:
-    """A foreign word, or the first word of a listed option ("A) …" at the start of a sentence) that no one chose."""
+def _mutes(text: _Text, j: int) -> bool:
+    """Whether word j is foreign or begins a listed option ("A) …" at the start of a sentence) that was not chosen."""
     word = text.words[j]
     if j + 1 == len(text.words):
         return False

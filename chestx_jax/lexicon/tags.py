@@ -1,8 +1,8 @@
-"""The tag automaton: which zone of `<think> … </think><answer> … </answer>` a byte stands in, and whether it is clean.
+"""The tag automaton: the zone of `<think> … </think><answer> … </answer>` that each byte is in, and cleanness.
 
 A state is (zone, letters of a tag read so far, clean). Tags are matched without regard to case. A tag out of order
-breaks the text for good; anything but white space outside the blocks makes it unclean, and so do bytes in the answer
-that no letter or label needs.
+puts the rest of the text in the zone BROKEN. A text is unclean if it holds anything but white space outside the
+blocks, or bytes in the answer block that no option letter or label needs.
 """
 
 from functools import cache
@@ -28,17 +28,17 @@ State = tuple[int, bytes, bool]
 
 @cache
 def states() -> tuple[State, ...]:
-    """Every state; the first is the start of a text."""
+    """All states, indexed by state number; number 0 is the start of a text."""
     return tuple((zone, prefix, clean) for clean in (True, False) for zone in range(8) for prefix in _PREFIXES)
 
 
 def zone_of(state: int) -> int:
-    """Zone of a state number."""
+    """Zone of a state, given by number."""
     return state // len(_PREFIXES) % 8
 
 
 def is_clean(state: int) -> bool:
-    """Whether all bytes so far were allowed where they stand, a half tag at the end included."""
+    """Whether every byte so far was allowed in its zone, counting an unfinished tag at the end as text."""
     zone, prefix, clean = states()[state]
     return clean and (not prefix or zone in _INSIDE)
 
@@ -70,21 +70,21 @@ def number(state: State) -> int:
 
 
 @cache
-def follow(state: int, byte: int) -> int:
+def _next_state(state: int, byte: int) -> int:
     """`step` on state numbers."""
     return number(step(states()[state], byte))
 
 
-def run(data: bytes) -> list[int]:
-    """State numbers after each byte of a text, the start state first: `len(data) + 1` of them."""
+def scan_states(data: bytes) -> list[int]:
+    """State numbers before the first and after each byte of a text, `len(data) + 1` of them."""
     numbers = [0]
     for byte in data:
-        numbers.append(follow(numbers[-1], byte))
+        numbers.append(_next_state(numbers[-1], byte))
     return numbers
 
 
-def summary(data: bytes) -> bytes:
-    """A shorter string with the same effect as bytes that hold no part of a tag."""
+def shortened(data: bytes) -> bytes:
+    """A string of at most one byte with the same effect on a state as `data`, which must hold no part of a tag."""
     kinds = set(data)
     if kinds <= _WHITE:
         return data[:1]

@@ -1,14 +1,16 @@
-"""The lexicon and a tokenizer's vocabulary, composed into integer tables that a jitted scan over token ids can follow.
+"""The lexicon composed with a tokenizer's vocabulary: integer tables that a jitted scan over token ids follows.
 
 Three automata read the same bytes: words (a trie over folded bytes), phrases (over words) and tags. A token is a
-string of bytes, so its effect on an automaton is known beforehand: the tables hold, for each token, the word letters
-before its first separator (`head`), the separators' flags (`marks`), where the letters after its last separator lead
-(`tail`), and its row of the tag automaton. Scanning tokens is then exactly scanning bytes, one step a token; how a
-text was split into tokens makes no difference.
+string of bytes, so its effect on each automaton is known ahead: the tables hold, for each token, the letters before
+its first separator (`head`), the separators' flags and the trie state after the letters behind its last separator
+(`rest`), and its class for the tag automaton. Scanning tokens is then scanning bytes, one step a token; how a text was
+split into tokens makes no difference.
 
-A token with whole words between two separators is cut into several parts, each scanned in turn; common byte-level
-BPE vocabularies have next to none, and these few are read as two rows of the tables (see `_without_rare_parts`).
+A token with whole words between two separators has several parts, scanned in turn; common byte-level BPE vocabularies
+have very few, and those are read as two rows of the tables (see `_without_rare_parts`).
 """
+
+from functools import cache, reduce
 
 import numpy as np
 from flax import struct
@@ -25,30 +27,30 @@ OUT, DEAD, FOREIGN, ROOT, _NUMBER = range(5)  # trie states: between words, unkn
 NO_HEAD, FOREIGN_HEAD, DEAD_HEAD = range(3)  # columns of the trie; the others follow
 TRIE_BITS = 15
 HEAD_BITS = 16
-_Part = tuple[bytes, int, bytes, int]
-LOOP = 1 << 14  # in `phrase_next`: the word was passed over
+LOOP = 1 << 14  # in `phrase_next`: the word is passed over
+_Part = tuple[bytes, int, bytes, int]  # letters of the head, separator flags, letters of the tail, capital bits
 
 
 @struct.dataclass
 class Relations:
-    """How the C concepts of a lexicon bear on each other."""
+    """Relations between the C concepts of a lexicon."""
 
     is_a: Bool[np.ndarray, "C C"]  # is_a[a, b]: a is a kind of b (or b itself)
     denies: Bool[np.ndarray, "C C"]  # the presence of a rules out b
-    counted: Bool[np.ndarray, " C"]  # False for catch-alls, which no reward counts
-    region: Int[np.ndarray, " C"]  # where a concept is looked for, from 1; 0: everywhere
+    counted: Bool[np.ndarray, " C"]  # False for catch-alls, which no reward scores
+    region: Int[np.ndarray, " C"]  # number of the region it is looked for in, from 1; 0: everywhere
 
 
 @struct.dataclass
 class Tables(Relations):
-    """Everything the jitted extraction and verification read; a pytree of arrays (a few MB), an argument of the jit.
+    """All tables of the jitted extraction and verification: a pytree of int32, int16 and bool arrays, a few MB.
 
-    V tokens (one more row, the empty token, at the end; R more in `head`, `rest` and `tag_class`: the halves of tokens
-    that hold a whole word), K parts of a token, W words, X lexemes. The last axis of `head`
-    and `rest` is the reading: 0 between words, 1 inside one (they differ for tokens that begin in mid-character).
+    V tokens, the last row being an empty one; R more rows in `head`, `rest` and `tag_class`, the halves of tokens that
+    hold a whole word; K parts of a token, W words, X lexemes. The last axis of `head` and `rest` is where the token
+    begins: 0 between words, 1 inside one (they differ for tokens that begin in the middle of a character).
     """
 
-    split: Int[np.ndarray, " V"]  # row of a token's first half, the second follows it; 0: it is not halved
+    split: Int[np.ndarray, " V"]  # row of a token's first half, followed by the second; 0: not halved
     head: Int[np.ndarray, "V+R K 2"]  # column of the part's leading letters in `trie`, capital bits of head and tail
     rest: Int[np.ndarray, "V+R K 2"]  # trie state after the trailing letters (OUT: none), flags of the separators
     tag_class: Int[np.ndarray, " V+R"]
@@ -62,12 +64,15 @@ class Tables(Relations):
     word_class: Int[np.ndarray, " W"]
     phrase_row: Int[np.ndarray, " states"]
     phrase_next: Int[np.ndarray, "rows X"]
-    record: Int[np.ndarray, "states 2"]  # packed meanings, see `pack_record`
+    record: Int[np.ndarray, "states 2"]  # packed records, see `pack_record`
     pairs: Int[np.ndarray, "entities predicates"]  # 2 · concept + present; 0: none
 
 
 def pack_record(record: Record | None, depth: int) -> tuple[int, int]:
-    """A record as two integers: concept, entity, predicate, inverse, label; and side, site, change, depth, roles."""
+    """A record as two integers: concept, entity, predicate, inverse, label; and side, site, change, depth, roles.
+
+    `depth`: lexemes of the record's phrase.
+    """
     if record is None:
         return 0, 0
     one = record.concept | record.entity << 9 | record.predicate << 15 | record.inverse << 21 | record.label << 22
@@ -75,15 +80,16 @@ def pack_record(record: Record | None, depth: int) -> tuple[int, int]:
     return one, two
 
 
-def tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
-    """Compile the tables for a vocabulary, given as the bytes of every id (b"" for special tokens).
+def compile_tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
+    """The tables of a vocabulary, given as the bytes of every token id (b"" for special tokens).
 
-    Tags are read as text, so they need no ids of their own. Raises UserError for an empty vocabulary.
+    Tags are read as text, so they need no ids of their own. Raises UserError for an empty vocabulary and for a lexicon
+    that exceeds the tables' bit fields.
     """
     if not any(token_bytes):
         raise UserError("The vocabulary holds no token with bytes: pass token_bytes(tokenizer).")
-    words = _Words(lexicon)
-    head, rest, base, cells, split = _vocabulary(words, [*token_bytes, b""])
+    trie = _WordTrie(lexicon)
+    head, rest, base, cells, split = _token_parts(trie, [*token_bytes, b""])
     halves = [data for token in np.flatnonzero(split) for data in (token_bytes[token], b"")]
     tag_class, tag_next = _tag_classes([*token_bytes, b"", *halves])
     machine = automaton.build(lexicon)
@@ -93,34 +99,34 @@ def tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
         split=split, head=head, rest=rest, tag_class=tag_class, tag_next=tag_next,
         tag_zone=np.asarray([zone for zone, _, _ in states], np.int32),
         tag_clean=np.asarray([tags.is_clean(state) for state in range(len(states))]),
-        trie_base=base, trie=cells, word_of=words.word_of, lexeme=words.lexeme, word_class=words.word_class,
+        trie_base=base, trie=cells, word_of=trie.word_of, lexeme=trie.lexeme, word_class=trie.word_class,
         phrase_row=row, phrase_next=phrase_next,
-        record=np.asarray([pack_record(r, int(d)) for r, d in zip(machine.records, machine.depth, strict=True)], np.int32),  # noqa: E501
-        pairs=_pairs(lexicon), **relations(lexicon),
+        record=np.asarray(list(map(pack_record, machine.records, machine.depth.tolist())), np.int32),
+        pairs=_pairs(lexicon), **vars(relations(lexicon)),
     )  # fmt: skip
 
 
-class _Words:
-    """The byte trie of all spellings, with a loop for numbers."""
+class _WordTrie:
+    """The byte trie of all spellings, with a self-loop for numbers."""
 
     def __init__(self, lexicon: Lexicon) -> None:
-        spellings = {word.encode(): lexeme for word, lexeme in lexicon.lexemes.items()}
+        lexeme_of = {word.encode(): lexeme for word, lexeme in lexicon.lexemes.items()}
         glue = {b"and", b"or", b"option", b"options"}
         extra = {bytes([97 + letter]) for letter in range(26)} | {b"think", b"answer"} | glue
         for word in extra | {word.encode() for word in lexicon.abbreviations}:
-            spellings.setdefault(word, 0)
+            lexeme_of.setdefault(word, 0)
         self.children: list[dict[int, int]] = [{}, {}, {}, {alphabet.DIGIT: _NUMBER}, {alphabet.DIGIT: _NUMBER}]
         exact = {word.encode() for label in LABELS for word in label.lower().split()}
-        lexeme, classes, accept = [0, 0], [0, NUMBER], {_NUMBER: 1}
-        for word, number in sorted(spellings.items()):
+        lexemes, classes, accepts = [0, 0], [0, NUMBER], {_NUMBER: 1}
+        for word, lexeme in sorted(lexeme_of.items()):
             state = ROOT
             for byte in word:
                 if byte not in self.children[state]:
                     self.children[state][byte] = len(self.children)
                     self.children.append({})
                 state = self.children[state][byte]
-            accept[state] = len(lexeme)
-            lexeme.append(number)
+            accepts[state] = len(lexemes)
+            lexemes.append(lexeme)
             single = len(word) == 1
             classes.append(
                 SHORT * (single or word.decode() in lexicon.abbreviations)
@@ -130,12 +136,12 @@ class _Words:
                 | (word[0] - 96 if single else 0) << LETTER_SHIFT
             )
         self.word_of = np.zeros(len(self.children), np.int32)
-        for state, number in accept.items():
+        for state, number in accepts.items():
             self.word_of[state] = number
-        self.lexeme, self.word_class = np.asarray(lexeme, np.int32), np.asarray(classes, np.int32)
+        self.lexeme, self.word_class = np.asarray(lexemes, np.int32), np.asarray(classes, np.int32)
 
     def walk(self, letters: bytes) -> int:
-        """The state after folded letters from the root."""
+        """The state that folded letters lead to from the root."""
         state = ROOT
         for byte in letters:
             state = self.children[state].get(byte, DEAD)
@@ -143,7 +149,7 @@ class _Words:
 
 
 def _parts(data: bytes, inside: bool) -> list[_Part]:
-    """A token as (head letters, separator flags, tail letters, capitals), cut where a whole word stands inside."""
+    """The parts of a token: one, and one more for each whole word between two of its separators."""
     runs = [
         (bytes([alphabet.DIGIT]) if words.is_number(letters) and letters else letters, flags, offset)
         for letters, flags, offset in alphabet.split(data, inside)
@@ -161,11 +167,11 @@ def _parts(data: bytes, inside: bool) -> list[_Part]:
         parts.append((head, runs[k][1], tail, capitals | (2 * capital(offset) if tail else 0)))
         head, capitals = b"", 0
         k += 2
-    return parts if parts else [(head, 0, b"", capitals)]
+    return parts or [(head, 0, b"", capitals)]
 
 
-def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, ...]:
-    """`head`, `rest` of every token, the trie composed along the heads (`trie_base`, `trie`), and `split`."""
+def _token_parts(trie: _WordTrie, token_bytes: list[bytes]) -> tuple[np.ndarray, ...]:
+    """`head`, `rest`, `trie_base`, `trie` (the trie composed along all heads) and `split` of `Tables`."""
     readings = []
     for data in token_bytes:
         between = _parts(data, False)
@@ -183,20 +189,20 @@ def _vocabulary(trie: _Words, token_bytes: list[bytes]) -> tuple[np.ndarray, ...
         for reading, parts in enumerate(pair):
             for k, (letters, flags, tail, capitals) in enumerate(parts):
                 if letters:
-                    found = FOREIGN_HEAD if alphabet.FOREIGN in letters else column.get(letters, DEAD_HEAD)
+                    head_column = FOREIGN_HEAD if alphabet.FOREIGN in letters else column.get(letters, DEAD_HEAD)
                 else:
-                    found = NO_HEAD
-                head[token, k, reading] = found | capitals << HEAD_BITS
+                    head_column = NO_HEAD
+                head[token, k, reading] = head_column | capitals << HEAD_BITS
                 rest[token, k, reading] = (trie.walk(tail) if tail else OUT) | flags << TRIE_BITS
     return head, rest, *_pack(steps, column), split
 
 
-def _without_rare_parts(trie: _Words, readings: list[tuple[list[_Part], list[_Part]]]) -> tuple[list, np.ndarray]:
-    """Readings of one part where few tokens have more ("</s>", an emoji with blank lines), and rows of their halves.
+def _without_rare_parts(trie: _WordTrie, readings: list[tuple[list[_Part], list[_Part]]]) -> tuple[list, np.ndarray]:
+    """Readings of one part a token where few tokens have more ("</s>", an emoji with blank lines), and `split`.
 
-    Every part beyond the first doubles the scan, so where fewer than one token in a thousand has more, their words in
-    the middle are read as separators; the halves of those with two parts follow the last token, for the scan to read
-    in two steps instead while a text has not too many of them.
+    Each part beyond the first doubles the scan. Where fewer than one token in a thousand has several, the words in
+    their middle are read as separators; the halves of those with two parts are appended to the readings, and the scan
+    reads these in two steps as long as a text has few of them.
     """
     split = np.zeros(len(readings), np.int32)
     many = [parts for pair in readings for parts in pair if len(parts) > 1]
@@ -219,24 +225,24 @@ def _without_rare_parts(trie: _Words, readings: list[tuple[list[_Part], list[_Pa
     return [*joined, *halves], split
 
 
-def _compose(trie: _Words, heads: set[bytes]) -> list[dict[bytes, int]]:
-    """For each trie state, the letter strings of the vocabulary that lead on from it, and where to."""
+def _compose(trie: _WordTrie, heads: set[bytes]) -> list[dict[bytes, int]]:
+    """For each trie state, the heads of the vocabulary that lead from it to another state: letters → next state."""
     rows: list[dict[bytes, int]] = [{} for _ in trie.children]
     for start in range(ROOT, len(trie.children)):
         frontier = [(start, b"")]
         while frontier:
-            state, read = frontier.pop()
+            state, prefix = frontier.pop()
             for byte, child in trie.children[state].items():
-                text = read + bytes([byte])
-                if text in heads:
-                    rows[start][text] = child
-                if child != state and len(text) < 40:
-                    frontier.append((child, text))
+                letters = prefix + bytes([byte])
+                if letters in heads:
+                    rows[start][letters] = child
+                if child != state and len(letters) < 40:
+                    frontier.append((child, letters))
     return rows
 
 
 def _pack(steps: list[dict[bytes, int]], column: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The sparse step table by row displacement: cell `base[s] + c` holds `s << 15 | next`, else another state's."""
+    """The sparse table of steps by row displacement: cell `base[s] + c` holds `s << 15 | next` or another state's."""
     rows = [{column[letters]: child for letters, child in row.items()} for row in steps]
     size = 2 * (sum(map(len, rows)) + len(column)) + 8192
     used, cells = np.zeros(size, bool), np.zeros(size, np.int32)
@@ -245,22 +251,22 @@ def _pack(steps: list[dict[bytes, int]], column: dict[bytes, int]) -> tuple[np.n
     for state in sorted(range(len(rows)), key=lambda state: -len(rows[state])):
         if not rows[state]:
             continue
-        wanted = np.asarray(sorted(rows[state]), np.int64)
-        if len(wanted) == 1:  # the many rows of one fill the holes from the left
+        columns = np.asarray(sorted(rows[state]), np.int64)
+        if len(columns) == 1:  # the many rows of one column fill the free cells from the left
             start += int(np.argmin(used[start:]))
-        offset = _place(used, wanted, max(start - int(wanted[0]), 0) if len(wanted) == 1 else 0)
-        used[wanted + offset] = True
-        cells[wanted + offset] = [state << TRIE_BITS | rows[state][int(c)] for c in wanted]
+        offset = _first_fit(used, columns, max(start - int(columns[0]), 0) if len(columns) == 1 else 0)
+        used[columns + offset] = True
+        cells[columns + offset] = [state << TRIE_BITS | rows[state][int(c)] for c in columns]
         base[state] = offset
     return base, cells[: int(np.flatnonzero(used)[-1]) + DEAD_HEAD + len(column) + 2]
 
 
-def _place(used: np.ndarray, wanted: np.ndarray, start: int) -> int:
-    """The first offset from `start` at which none of the wanted cells is used."""
+def _first_fit(used: np.ndarray, columns: np.ndarray, start: int) -> int:
+    """The first offset from `start` at which the cells of all columns are free."""
     block = 4096
     while True:
         taken = np.zeros(block, bool)
-        for column in wanted:
+        for column in columns:
             cells = used[start + column : start + column + block]
             taken[: len(cells)] |= cells
         free = np.flatnonzero(~taken)
@@ -270,51 +276,44 @@ def _place(used: np.ndarray, wanted: np.ndarray, start: int) -> int:
 
 
 def _tag_classes(token_bytes: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens by what they do to the tag automaton: class of each token, and next state by class and state."""
+    """`tag_class` and `tag_next` of `Tables`: tokens with the same effect on the tag automaton share a class."""
     states = tags.states()
     inner = {tag[start:end] for tag in tags.TAGS for start in range(len(tag)) for end in range(start + 1, len(tag) + 1)}
-    step = {}
+    step = cache(tags.step)
 
     def row(data: bytes) -> bytes:
-        result = []
-        for state in states:
-            for byte in data:
-                key = state, byte
-                if key not in step:
-                    step[key] = tags.step(state, byte)
-                state = step[key]
-            result.append(tags.number(state))
-        return np.asarray(result, np.int16).tobytes()
+        """Next state of every state, as int16 bytes."""
+        return np.asarray([tags.number(reduce(step, data, state)) for state in states], np.int16).tobytes()
 
-    kinds: dict[bytes, int] = {}
-    classes: dict[bytes, int] = {}
+    class_of_bytes: dict[bytes, int] = {}
+    class_of_row: dict[bytes, int] = {}
     tag_class = np.zeros(len(token_bytes), np.int32)
     for token, data in enumerate(token_bytes):
         lowered = data.lower()
-        plain = lowered not in inner and not any(byte in b"<>/" for byte in lowered)
-        kind = lowered if not plain else tags.summary(lowered)
-        if kind not in kinds:
-            kinds[kind] = classes.setdefault(row(kind), len(classes))
-        tag_class[token] = kinds[kind]
-    return tag_class, np.stack([np.frombuffer(key, np.int16) for key in classes]).astype(np.int16)
+        has_tag_part = lowered in inner or any(byte in b"<>/" for byte in lowered)
+        key = lowered if has_tag_part else tags.shortened(lowered)
+        if key not in class_of_bytes:
+            class_of_bytes[key] = class_of_row.setdefault(row(key), len(class_of_row))
+        tag_class[token] = class_of_bytes[key]
+    return tag_class, np.stack([np.frombuffer(row, np.int16) for row in class_of_row])
 
 
 def _compact(machine: automaton.Automaton) -> tuple[np.ndarray, np.ndarray]:
     """The phrase table with equal rows shared: row of each state, and next states with the LOOP bit."""
-    merged = machine.next.astype(np.int16) | (machine.loops * LOOP).astype(np.int16)
-    rows, inverse = np.unique(merged, axis=0, return_inverse=True)
+    next_and_loop = machine.next.astype(np.int16) | (machine.loops * LOOP).astype(np.int16)
+    rows, inverse = np.unique(next_and_loop, axis=0, return_inverse=True)
     return inverse.reshape(-1).astype(np.int32), rows.astype(np.int16)
 
 
 def _pairs(lexicon: Lexicon) -> np.ndarray:
-    result = np.zeros((len(lexicon.entities) + 1, len(lexicon.predicates) + 1), np.int32)
+    pairs = np.zeros((len(lexicon.entities) + 1, len(lexicon.predicates) + 1), np.int32)
     for (entity, predicate), (concept, present) in lexicon.pairs.items():
-        result[entity, predicate] = 2 * concept + present
-    return result
+        pairs[entity, predicate] = 2 * concept + present
+    return pairs
 
 
-def relations(lexicon: Lexicon) -> dict[str, np.ndarray]:
-    """`is_a` (transitive, reflexive), `denies` (closed under is_a), `counted` and `region` of the concepts."""
+def relations(lexicon: Lexicon) -> Relations:
+    """The concepts' relations, closed: `is_a` is transitive and reflexive, `denies` covers every kind of a concept."""
     count = len(lexicon.concepts)
     is_a = np.eye(count, dtype=bool)
     denies = np.zeros((count, count), bool)
@@ -327,9 +326,9 @@ def relations(lexicon: Lexicon) -> dict[str, np.ndarray]:
         is_a = is_a @ is_a
     denies = denies @ is_a.T | denies  # what rules out an opacity rules out edema
     regions = ["", *dict.fromkeys(concept.region for concept in lexicon.concepts if concept.region)]
-    return {
-        "is_a": is_a,
-        "denies": denies,
-        "counted": np.asarray([not concept.general for concept in lexicon.concepts]),
-        "region": np.asarray([regions.index(concept.region) for concept in lexicon.concepts], np.int32),
-    }
+    return Relations(
+        is_a=is_a,
+        denies=denies,
+        counted=np.asarray([not concept.general for concept in lexicon.concepts]),
+        region=np.asarray([regions.index(concept.region) for concept in lexicon.concepts], np.int32),
+    )

@@ -1,6 +1,6 @@
-"""Text as words with what the lexicon makes of them: the plain reading that the jitted one must equal.
+"""Text as words with their phrase states: the host twin of `rewards/scan.py`, which must compute the same.
 
-The jitted twin is `rewards/scan.py`; whoever changes a rule here changes it there.
+A rule changed here must be changed there.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,12 @@ from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import Lexicon
 
 PHRASE_BREAKS = COMMA | SEMICOLON | COLON | BRACKET
-ENTRY_BREAKS = COMMA | SEMICOLON | NEWLINE  # what separates the labels of an open answer
-END = b"\xff"  # the word that closes every text, so that the last gap is read too
+END = b"\xff"  # the word appended to every text, so that the last gap is read too
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word in its place. Offsets are bytes of the UTF-8 text; `last` is inclusive."""
+    """One word of a text. `first` and `last` (inclusive) are byte offsets in the UTF-8 text."""
 
     text: bytes  # folded
     gap: int  # flags of the separators before it
@@ -37,25 +36,26 @@ class Word:
     first: int
     last: int
     zone: int  # tags.BEFORE … of its first byte
-    boundary: bool  # a sentence begins with it
+    boundary: bool  # it begins a sentence
     state: int  # automaton state whose record counts here
-    passed: bool  # it interrupts a phrase without breaking it, or means nothing
-    content: int  # number of lexemes that were not passed over, so far
+    passed: bool  # it interrupts a phrase without breaking it, or is no lexeme of any phrase
+    content: int  # number of lexemes so far that were not passed over
 
 
 def is_number(word: bytes) -> bool:
-    """Digits only."""
+    """Whether a folded word is digits only."""
     return set(word) == {alphabet.DIGIT}
 
 
 def begins_sentence(
     gap: int, previous: bytes, previous_first: bool, previous_short: bool, word: bytes, upper: bool
 ) -> bool:
-    """Whether a sentence ends in a gap.
+    """Whether a sentence begins with `word`, which follows `previous` behind a gap.
 
-    `previous_first`: the word before the gap began its sentence (a list number, "1. The"); `previous_short`: it is an
-    abbreviation or a single letter ("e.g.", "Dr."). A line end divides sentences only before a capital, a list mark
-    or a blank line: reports are often wrapped.
+    `gap` holds the flags of the separators; `upper`: the word begins with a capital; `previous_first`: the word before
+    the gap began its sentence (a list number, "1. The"); `previous_short`: it is an abbreviation or a single letter
+    ("e.g.", "Dr."). A line end divides sentences only before a capital, a list mark or a blank line, because reports
+    are often wrapped.
     """
     if gap & (QUESTION | BLANK_LINE):
         return True
@@ -68,10 +68,10 @@ def begins_sentence(
     return not (is_number(previous) and previous_first)
 
 
-def words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word]:
+def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word]:
     """The words of a text in order, and an `END` word after them."""
-    zones = tags.run(data)
-    found: list[Word] = []
+    tag_states = tags.scan_states(data)
+    words: list[Word] = []
     gap, state, content = 0, 0, 0
     previous, previous_first, zone = b"", False, tags.BEFORE
     runs = [*alphabet.split(data), (b"", alphabet.NEWLINE, len(data)), (END, 0, len(data))]
@@ -79,18 +79,18 @@ def words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word]:
         if not run:
             gap = alphabet.join_gap(gap, marks)
             continue
-        if gap & LESS and run in (b"think", b"answer"):  # a tag's name is no word; the gap goes on
+        if gap & LESS and run in (b"think", b"answer"):  # a tag's name is not a word: the gap continues past it
             continue
-        here = tags.zone_of(zones[min(offset + 1, len(data))])
+        word_zone = tags.zone_of(tag_states[min(offset + 1, len(data))])
         upper = offset < len(data) and 65 <= data[offset] <= 90
         short = (len(previous) == 1 and previous.isalpha()) or previous.decode("latin1") in lexicon.abbreviations
-        boundary = not found or here != zone or begins_sentence(gap, previous, previous_first, short, run, upper)
+        boundary = not words or word_zone != zone or begins_sentence(gap, previous, previous_first, short, run, upper)
         if boundary or gap & PHRASE_BREAKS:
-            state, content = 0, content + 1  # a skipped number: nothing is adjacent across punctuation
+            state, content = 0, content + 1  # skipping a number keeps words across punctuation from being adjacent
         lexeme = 0 if alphabet.FOREIGN in run else lexicon.lexemes.get(run.decode("latin1"), 0)
         passed = bool(automaton.loops[state, lexeme])
         content += not passed
         hit, state = int(automaton.hit[state, lexeme]), int(automaton.next[state, lexeme])
-        found.append(Word(run, gap, upper, offset, offset + len(run) - 1, here, boundary, hit, passed, content))
-        gap, previous, previous_first, zone = 0, run, boundary, here
-    return found
+        words.append(Word(run, gap, upper, offset, offset + len(run) - 1, word_zone, boundary, hit, passed, content))
+        gap, previous, previous_first, zone = 0, run, boundary, word_zone
+    return words

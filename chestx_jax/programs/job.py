@@ -324,10 +324,10 @@ def reading_shapes(model: ModelConfig, stage: GrpoConfig):
     tokenizer they are those of a vocabulary of single bytes, the rest being special tokens."""
     words = [bytes([i]) for i in range(256)] + [b""] * (model.vocab_size - 256)
     known = lexicon.load()
-    one = lexicon.reference(known, [("",)], [()], ["A"], ["binary"], stage.rewards.slots)
+    one = lexicon.reward_targets(known, [("",)], [()], ["A"], ["binary"], stage.rewards.slots)
     count = lambda leaf: jax.ShapeDtypeStruct((stage.prompts, *leaf.shape[1:]), leaf.dtype)  # noqa: E731
     shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
-    return jax.tree.map(shape, lexicon.tables(known, words[: model.vocab_size])), jax.tree.map(count, one)
+    return jax.tree.map(shape, lexicon.compile_tables(known, words[: model.vocab_size])), jax.tree.map(count, one)
 
 
 def batch_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Batch:

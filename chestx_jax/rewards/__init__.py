@@ -1,1 +1,1 @@
-"""Rewards from sampled token ids, in jit: `combine.score(config, tables, completion, reference) -> Scores`."""
+"""Rewards from sampled token ids, in jit: `reward.score(config, tables, completion, targets) -> Scores`."""

@@ -1,4 +1,4 @@
-"""`python -m chestx_jax.rewards --text … --report …`: each step with its findings, verdict and why."""
+"""`python -m chestx_jax.rewards --text … --report …`: each step with its findings, their verdicts and the reasons."""
 
 import argparse
 import sys

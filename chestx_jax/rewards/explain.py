@@ -1,7 +1,4 @@
-"""Why a reasoning scores as it does: each sentence with its findings, their verdicts and the evidence, as plain data.
-
-The same `Step` records feed the console, JSON and the HTML pages.
-"""
+"""Why a reasoning scores as it does: each sentence with its findings, their verdicts and the evidence as data."""
 
 import json
 from collections.abc import Sequence
@@ -9,18 +6,20 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from chestx_jax.lexicon.extract import extract, rows
+from chestx_jax.lexicon.extract import extract, pad_findings
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, Lexicon
 from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.lexicon.token_tables import Relations, relations
+from chestx_jax.lexicon.token_tables import relations
 from chestx_jax.rewards import verify
 
-CORRECT, PARTIAL, WRONG, UNSCORED = "correct", "partial", "wrong", "not scored"
-_COLOURS = {CORRECT: "32", PARTIAL: "33", WRONG: "31", UNSCORED: "90"}
+SUPPORTED, PARTLY_SUPPORTED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = (
+    "supported", "partly supported", "contradicted", "unsupported", "not scored",
+)  # fmt: skip
+_COLOURS = {SUPPORTED: "32", PARTLY_SUPPORTED: "33", CONTRADICTED: "31", UNSUPPORTED: "35", NOT_SCORED: "90"}
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedFinding:
     """One finding with its verdict. `start` and `end` are byte offsets in the sentence's text (end exclusive)."""
 
     concept: str
@@ -39,25 +38,30 @@ class Step:
     """One sentence of the reasoning."""
 
     text: str
-    findings: tuple[Judged, ...]
+    findings: tuple[JudgedFinding, ...]
     score: float | None  # mean correctness of its scored findings
 
 
 def explain(lexicon: Lexicon, text: str, reports: Sequence[str], *, think_only: bool = False) -> list[Step]:
-    """Judge each sentence of a text by the reports (none: nothing can be verified and every claim is unscored)."""
+    """Judge each sentence of a text by the reports; without a report no claim is scored.
+
+    `think_only`: see `lexicon.extract.extract`.
+    """
     data = text.encode("utf-8", "surrogatepass")
     claims = extract(lexicon, text, think_only=think_only)
     evidence = [(finding, report) for report in reports for finding in extract(lexicon, report)]
-    correct = _verdicts(lexicon, claims, [finding for finding, _ in evidence])
+    correct, opposed = _compare(lexicon, claims, [finding for finding, _ in evidence])
     steps = []
-    for number in sorted({claim.step for claim in claims}):
-        mine = [place for place, claim in enumerate(claims) if claim.step == number]
-        start, end = _sentence(data, claims[mine[0]].first, claims[mine[-1]].last)
-        judged = tuple(
-            _judge(lexicon, data, start, claims[place], correct[place], evidence, bool(reports)) for place in mine
-        )
-        scored = [correct[place] for place in mine if claims[place].certainty and reports]
-        steps.append(Step(data[start:end].decode(errors="replace"), judged, float(np.mean(scored)) if scored else None))
+    for step in sorted({claim.step for claim in claims}):
+        indices = [index for index, claim in enumerate(claims) if claim.step == step]
+        start, end = _sentence(data, claims[indices[0]].first, claims[indices[-1]].last)
+        judged = []
+        for index in indices:
+            verdict, why = _verdict(lexicon, claims[index], correct[index], opposed[index], evidence, bool(reports))
+            judged.append(_judged(lexicon, data, start, claims[index], verdict, why))
+        scored = [correct[index] for index in indices if claims[index].certainty and reports]
+        score = float(np.mean(scored)) if scored else None
+        steps.append(Step(data[start:end].decode(errors="replace"), tuple(judged), score))
     return steps
 
 
@@ -73,61 +77,69 @@ def as_text(steps: Sequence[Step], colour: bool) -> str:
         score = "   –" if step.score is None else f"{step.score:4.2f}"
         lines.append(f"{number:2d} [{score}] {_marked(step, colour)}")
         for finding in step.findings:
-            detail = ", ".join(filter(None, (finding.says, finding.side, finding.change)))
-            lines.append(
-                _paint(
-                    f"      {finding.concept} ({detail}): {finding.verdict} – {finding.why}", finding.verdict, colour
-                )
-            )
+            details = ", ".join(filter(None, (finding.says, finding.side, finding.change)))
+            line = f"      {finding.concept} ({details}): {finding.verdict} – {finding.why}"
+            lines.append(_paint(line, finding.verdict, colour))
     return "\n".join(lines)
 
 
-def _verdicts(lexicon: Lexicon, claims: list[Finding], evidence: list[Finding]) -> np.ndarray:
-    tables = Relations(**relations(lexicon))
-    pair = rows([claims], max(len(claims), 1)), rows([evidence], max(len(evidence), 1))
-    return np.asarray(verify.verify(tables, *pair).correct)[0]
+def _compare(lexicon: Lexicon, claims: list[Finding], evidence: list[Finding]) -> tuple[np.ndarray, np.ndarray]:
+    """Correctness of each claim, and whether the evidence states its opposite."""
+    tables = relations(lexicon)
+    claims_1xM, evidence_1xR = (pad_findings([findings], max(len(findings), 1)) for findings in (claims, evidence))
+    opposites = claims_1xM.replace(polarity=1 - claims_1xM.polarity)  # type: ignore[attr-defined]
+    correct = verify.verify(tables, claims_1xM, evidence_1xR).correct
+    return np.asarray(correct)[0], np.asarray(verify.is_stated(tables, opposites, evidence_1xR))[0]
 
 
-def _judge(
-    lexicon: Lexicon, data: bytes, start: int, claim: Finding, correct: float, evidence: list, has_report: bool
-) -> Judged:
-    concept = lexicon.concepts[claim.concept]
+def _verdict(
+    lexicon: Lexicon, claim: Finding, correct: float, opposed: bool, evidence: list, has_report: bool
+) -> tuple[str, str]:
+    """The verdict on a claim and the reason for it."""
     if not claim.certainty:
-        verdict, why = UNSCORED, "it supposes, defines or asks; it asserts nothing"
-    elif concept.general:
-        verdict, why = UNSCORED, "too general to be right or wrong"
-    elif not has_report:
-        verdict, why = UNSCORED, "there is no report to compare with"
-    else:
-        verdict = CORRECT if correct > 0.99 else PARTIAL if correct > 0 else WRONG
-        why = _why(lexicon, claim, correct, evidence)
+        return NOT_SCORED, "a supposition, definition or question asserts nothing"
+    if lexicon.concepts[claim.concept].general:
+        return NOT_SCORED, "too general to be right or wrong"
+    if not has_report:
+        return NOT_SCORED, "there is no report to compare with"
+    why = _reason(lexicon, claim, correct, evidence)
+    if correct > 0:
+        return SUPPORTED if correct > 0.99 else PARTLY_SUPPORTED, why
+    return CONTRADICTED if opposed or not claim.polarity else UNSUPPORTED, why
+
+
+def _judged(lexicon: Lexicon, data: bytes, start: int, claim: Finding, verdict: str, why: str) -> JudgedFinding:
     hedge = "possibly " if claim.certainty == 1 else ""
-    return Judged(
-        concept.name, data[claim.first : claim.last + 1].decode(errors="replace"), claim.first - start,
-        claim.last + 1 - start, hedge + ("present" if claim.polarity else "absent"), SIDES[claim.side],
-        CHANGES[claim.change], verdict, why,
-    )  # fmt: skip
+    return JudgedFinding(
+        concept=lexicon.concepts[claim.concept].name,
+        words=data[claim.first : claim.last + 1].decode(errors="replace"),
+        start=claim.first - start,
+        end=claim.last + 1 - start,
+        says=hedge + ("present" if claim.polarity else "absent"),
+        side=SIDES[claim.side],
+        change=CHANGES[claim.change],
+        verdict=verdict,
+        why=why,
+    )
 
 
-def _why(lexicon: Lexicon, claim: Finding, correct: float, evidence: list[tuple[Finding, str]]) -> str:
-    table = relations(lexicon)
-    is_a, denies = table["is_a"], table["denies"]
+def _reason(lexicon: Lexicon, claim: Finding, correct: float, evidence: list[tuple[Finding, str]]) -> str:
+    """The sentence of the report that bears on the claim, or what its silence means."""
+    concepts = relations(lexicon)
+    bears_on = concepts.is_a | concepts.is_a.T | concepts.denies | concepts.denies.T
     for finding, report in evidence:
-        related = is_a[finding.concept, claim.concept] or is_a[claim.concept, finding.concept]
-        if finding.certainty and (
-            related or denies[finding.concept, claim.concept] or denies[claim.concept, finding.concept]
-        ):
-            words = report.encode()
-            start, end = _sentence(words, finding.first, finding.last)
-            quoted = words[start:end].decode(errors="replace")
+        if finding.certainty and bears_on[finding.concept, claim.concept]:
+            data = report.encode()
+            start, end = _sentence(data, finding.first, finding.last)
+            quoted = data[start:end].decode(errors="replace")
             return f"the report says: “{quoted}”" + (" (one of the two hedges)" if 0 < correct < 0.99 else "")
     if claim.polarity:
         return "the report does not mention it"
-    return "the report does not mention it, which means it is normal" if correct else "the report does not bear it out"
+    return "the report does not mention it, which means normal" if correct else "the report does not support it"
 
 
 def _sentence(data: bytes, first: int, last: int) -> tuple[int, int]:
-    """A sentence around two offsets, as far as full stops before spaces and line ends tell."""
+    """Start and end of the sentence around two offsets, by full stops before spaces, line ends and tags."""
     start, end = first, last + 1
     while start > 0 and not (
         data[start - 1 : start] in (b"\n", b">") or data[start - 2 : start] in (b". ", b"? ", b"! ")
@@ -143,14 +155,15 @@ def _sentence(data: bytes, first: int, last: int) -> tuple[int, int]:
 
 
 def _marked(step: Step, colour: bool) -> str:
-    data, pieces, at = step.text.encode(), [], 0
-    for finding in sorted(step.findings, key=lambda item: item.start):
-        if finding.start < at:
+    """The sentence with its findings in the colours of their verdicts; of overlapping ones the first."""
+    data, pieces, position = step.text.encode(), [], 0
+    for finding in sorted(step.findings, key=lambda finding: finding.start):
+        if finding.start < position:
             continue
-        pieces.append(data[at : finding.start].decode(errors="replace"))
+        pieces.append(data[position : finding.start].decode(errors="replace"))
         pieces.append(_paint(data[finding.start : finding.end].decode(errors="replace"), finding.verdict, colour))
-        at = finding.end
-    return "".join([*pieces, data[at:].decode(errors="replace")])
+        position = finding.end
+    return "".join([*pieces, data[position:].decode(errors="replace")])
 
 
 def _paint(text: str, verdict: str, colour: bool) -> str:

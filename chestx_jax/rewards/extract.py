@@ -14,9 +14,10 @@ from chestx_jax.types import Findings
 def extract(
     tables: Tables, ids: Int[Array, "B L"], length: Int[Array, " B"], *, slots: int = 64, think_only: bool = True
 ) -> Findings:
-    """What each completion asserts, as `lexicon.extract` reads it; `first` and `last` are tokens.
+    """The findings of B completions in M = `slots` slots, int32[B, M], equal to those of `lexicon.extract`.
 
-    `think_only`: read the think block alone (training), else a text without one whole, less its answer block (judging).
+    `first` and `last` are token positions. `think_only` (training): findings of a closed think block alone. Otherwise
+    (judging) a text without such a block is read whole, less its answer block.
     """
-    words = scan.words(tables, ids, length)
-    return scopes.findings(tables, words, scopes.matches(tables, words), slots, think_only)
+    words = scan.read_words(tables, ids, length)
+    return scopes.read_findings(tables, words, scopes.select_matches(tables, words), slots, think_only)

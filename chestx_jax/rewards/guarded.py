@@ -1,8 +1,11 @@
-"""The guarded process reward of any selection of a reasoning's claims, and from it what each step contributes.
+"""The guarded process reward of any selection of a reasoning's claims, and from it the contribution of each step.
 
-Guards are factors in [0, 1] or weights, so that text which games a plain term earns less than honest work does. All
-relations between claims and evidence are found once; a selection of claims is then a product with a mask, so that the
-reward of the text without each of its steps costs little more than the reward itself.
+Guards are factors in [0, 1] or weights that lower the reward of text which games a plain term. The relations between
+claims and evidence are computed once and a selection of claims is a mask over them, so that the rewards of the text
+without each of its steps cost little more than the reward itself.
+
+Shapes: B texts, M claims, K selections of a text's claims, R targets (findings that a reasoning should state), Q
+findings of the report.
 """
 
 from dataclasses import dataclass
@@ -19,92 +22,96 @@ from chestx_jax.types import Findings
 
 @dataclass(frozen=True)
 class Guards:
-    """How strongly the reward is guarded. A guard is off at the value in brackets."""
+    """Strength of each guard. A guard is off at the value in brackets."""
 
-    trivial: float = 0.1  # weight of denials nobody asked for [1]
-    coverage: float = 0.6  # share at stake for unstated present findings [0]
-    repeats: float = 2.0  # free mentions of a claim [inf]
-    words_per_claim: float = 2.2  # below it, text is a list of keywords [0]
-    words: float = 12.0  # below it, text is no reasoning [0]
-    alarms: float = 2.0  # free wrong "present" claims; more of them is guessing [inf]
-    padding: float = 0.25  # least share of effective sentences [0]
-    contradictions: bool = True
+    trivial: float = 0.1  # weight of denials that neither report nor reference mentions [1]
+    coverage: float = 0.6  # share of the reward lost if no present finding of the report is stated [0]
+    repeats: float = 2.0  # mentions of a claim without loss [inf]
+    words_per_claim: float = 2.2  # fewer lose reward, as a list of keywords [0]
+    words: float = 12.0  # fewer in all lose reward, as no reasoning [0]
+    alarms: float = 2.0  # false positives without loss; more lose reward, as guesses [inf]
+    padding: float = 0.25  # a smaller share of effective sentences loses reward [0]
+    contradictions: bool = True  # contradicting claims both count as wrong [False]
 
 
 @struct.dataclass
-class Relation:
-    """What the reward needs to know of B texts with M claims each, whichever of them are selected."""
+class ClaimRelations:
+    """Everything that the reward reads of B texts with M claims each, whichever claims are selected."""
 
     correct: Float[Array, "B M"]
     scored: Bool[Array, "B M"]
-    alarm: Bool[Array, "B M"]  # says that something is there
-    trivial: Bool[Array, "B M"]  # a denial that neither the report nor the reference speaks of
+    positive: Bool[Array, "B M"]  # a scored claim of presence; a false positive where it is wrong
+    trivial: Bool[Array, "B M"]  # a denial that neither the report nor the reference mentions
     first_useful: Bool[Array, "B M"]  # the first useful claim of its sentence
-    alike: Bool[Array, "B M M"]  # same concept and polarity
-    clash: Bool[Array, "B M M"]  # one contradicts the other
-    recalls: Bool[Array, "B R M"]  # the claim states the wanted finding
-    wanted: Float[Array, "B R"]  # weights of the wanted findings
-    covers: Bool[Array, "B Q M"]  # the claim states the report's finding
-    present: Float[Array, "B Q"]  # weights of the report's present findings
+    same_claim: Bool[Array, "B M M"]  # same concept and polarity
+    contradiction: Bool[Array, "B M M"]  # one denies the other
+    states_target: Bool[Array, "B R M"]  # the claim states the target
+    target_weight: Float[Array, "B R"]
+    states_report: Bool[Array, "B Q M"]  # the claim states the report's finding
+    present_weight: Float[Array, "B Q"]  # of the report's present findings; 0 for others
 
 
-def relation(
+def relate_claims(
     tables: Relations,
     claims: Findings,
     verdicts: Verdicts,
     report: Findings,
-    goal: Findings,
+    targets: Findings,
     two_films: Bool[Array, " B"],
-) -> Relation:
-    """The relations between the claims, the report and the goal (what a reasoning should state)."""
-    found = verify.scored(tables, report) & (report.polarity == 1) & (report.concept != verify.NO_FINDING)
-    asked_for = verify.stated(tables, claims, goal)
-    useful = verdicts.scored & (verdicts.correct > 0) & (verdicts.explicit | asked_for)
-    return Relation(
+) -> ClaimRelations:
+    """The relations of the claims [B, M] to each other, to the report [B, Q] and to the targets [B, R]."""
+    present = verify.is_scored(tables, report) & (report.polarity == 1) & (report.concept != verify.NO_FINDING)
+    in_targets = verify.is_stated(tables, claims, targets)
+    useful = verdicts.scored & (verdicts.correct > 0) & (verdicts.explicit | in_targets)
+    return ClaimRelations(
         correct=verdicts.correct,
         scored=verdicts.scored,
-        alarm=verdicts.scored & (claims.polarity == 1),
-        trivial=(claims.polarity == 0) & ~verdicts.explicit & ~asked_for,
+        positive=verdicts.scored & (claims.polarity == 1),
+        trivial=(claims.polarity == 0) & ~verdicts.explicit & ~in_targets,
         first_useful=_first_of_step(claims, useful),
-        alike=verify.alike(claims, verdicts.scored),
-        clash=verify.clashes(tables, claims, two_films),
-        recalls=verify.states(tables, goal, claims),
-        wanted=verify.share(goal, verify.scored(tables, goal)),
-        covers=verify.states(tables, report, claims),
-        present=verify.share(report, found),
+        same_claim=verify.same_claim(claims, verdicts.scored),
+        contradiction=verify.contradictions(tables, claims, two_films),
+        states_target=verify.stated_by(tables, targets, claims),
+        target_weight=verify.distinct_weight(targets, verify.is_scored(tables, targets)),
+        states_report=verify.stated_by(tables, report, claims),
+        present_weight=verify.distinct_weight(report, present),
     )
 
 
-def reward(
-    pairs: Relation,
-    kept: Float[Array, "B M K"],
-    words: Float[Array, "B K"],
-    sentences: Float[Array, "B K"],
+def guarded_reward(
+    relations: ClaimRelations,
+    selected_BxMxK: Float[Array, "B M K"],
+    words_BxK: Float[Array, "B K"],
+    sentences_BxK: Float[Array, "B K"],
     mix: tuple[float, float, float],
     guards: Guards,
 ) -> Float[Array, "B K"]:
-    """The reward of K selections of each text's claims: the mix (factuality, completeness, effectiveness; weights need
-    not sum to 1) with guarded factuality, times the guards' factors. `words` and `sentences` count the think block."""
-    kept = jnp.where(pairs.scored[..., None], kept, 0.0)
-    correct = jnp.broadcast_to(pairs.correct[..., None], kept.shape)
+    """The reward, in [0, 1], of K selections (0 or 1) of each text's claims.
+
+    The mean by `mix` of factuality, completeness and effectiveness, times the factor of each guard. `words_BxK` and
+    `sentences_BxK` count the think block.
+    """
+    selected = jnp.where(relations.scored[..., None], selected_BxMxK, 0.0)
+    correct = jnp.broadcast_to(relations.correct[..., None], selected.shape)
     if guards.contradictions:
-        correct = jnp.where(_reached(pairs.clash, kept), 0.0, correct)
-    once = kept / jnp.maximum(_count(pairs.alike, kept), 1.0)  # a claim counts once, however often it is made
-    weight = once * jnp.where(pairs.trivial[..., None] & (correct > 0), guards.trivial, 1.0)
+        correct = jnp.where(_any_selected(relations.contradiction, selected), 0.0, correct)
+    once = selected / jnp.maximum(_count_selected(relations.same_claim, selected), 1.0)  # repeats share one claim
+    weight = once * jnp.where(relations.trivial[..., None] & (correct > 0), guards.trivial, 1.0)
     factual = ratio((weight * correct).sum(1), weight.sum(1))
-    complete = _share(pairs.recalls, pairs.wanted, kept, 0.0)
-    effective = jnp.minimum(ratio(jnp.where(pairs.first_useful[..., None], kept, 0.0).sum(1), sentences), 1.0)
+    complete = _stated_share(relations.states_target, relations.target_weight, selected, 0.0)
+    useful = jnp.where(relations.first_useful[..., None], selected, 0.0).sum(1)
+    effective = jnp.minimum(ratio(useful, sentences_BxK), 1.0)
     mixed = mix[0] * factual + mix[1] * complete + mix[2] * effective
 
-    claimed = jnp.maximum(kept.sum(1), 1.0)
-    spare = words / claimed - 1.2
-    alarms = jnp.where(pairs.alarm[..., None] & (correct == 0), once, 0.0).sum(1)
+    claims = jnp.maximum(selected.sum(1), 1.0)
+    spare_words = words_BxK / claims - 1.2
+    false_positives = jnp.where(relations.positive[..., None] & (correct == 0), once, 0.0).sum(1)
     factors = (
-        1.0 - guards.coverage * (1.0 - _share(pairs.covers, pairs.present, kept, 1.0)),
-        jnp.minimum(ratio(once.sum(1) * guards.repeats, kept.sum(1)), 1.0),
-        jnp.clip(spare / max(guards.words_per_claim - 1.2, 1e-6), 0.0, 1.0),
-        jnp.minimum(words / max(guards.words, 1e-6), 1.0),
-        jnp.minimum(guards.alarms / jnp.maximum(alarms, 1e-6), 1.0),
+        1.0 - guards.coverage * (1.0 - _stated_share(relations.states_report, relations.present_weight, selected, 1.0)),
+        jnp.minimum(ratio(once.sum(1) * guards.repeats, selected.sum(1)), 1.0),
+        jnp.clip(spare_words / max(guards.words_per_claim - 1.2, 1e-6), 0.0, 1.0),
+        jnp.minimum(words_BxK / max(guards.words, 1e-6), 1.0),
+        jnp.minimum(guards.alarms / jnp.maximum(false_positives, 1e-6), 1.0),
         jnp.minimum(effective / max(guards.padding, 1e-6), 1.0),
     )
     for factor in factors:
@@ -112,54 +119,58 @@ def reward(
     return (mixed / max(sum(mix), 1e-6)).astype(jnp.float32)
 
 
-def contributions(
-    pairs: Relation,
-    step: Int[Array, "B M"],
-    step_words: Int[Array, "B M"],
-    words: Int[Array, " B"],
-    sentences: Int[Array, " B"],
+def step_contributions(
+    relations: ClaimRelations,
+    step_BxM: Int[Array, "B M"],
+    step_words_BxM: Int[Array, "B M"],
+    words_B: Int[Array, " B"],
+    sentences_B: Int[Array, " B"],
     mix: tuple[float, float, float],
     guards: Guards,
 ) -> Float[Array, "B M"]:
-    """What the reward would lose without each claim's sentence (`step_words` long); below 0, the sentence costs.
+    """The reward less that of the text without each claim's sentence (`step_words_BxM` long); below 0, it costs.
 
-    A difference reward (Wolpert and Tumer 2001, "Optimal payoff functions for members of collectives"): unlike the mean
-    truth of a sentence it says what saying nothing instead would have earned, so an uncertain finding is not worth less
-    than silence because surer ones stand beside it.
+    A difference reward (Wolpert and Tumer 2001, "Optimal payoff functions for members of collectives"). Compared with
+    the mean truth of a sentence it measures against saying nothing instead, so an uncertain finding is not worth less
+    than silence because surer ones are beside it.
     """
-    others = (step[:, :, None] != step[:, None]).astype(jnp.float32)
-    all_words, all_sentences = words.astype(jnp.float32)[:, None], sentences.astype(jnp.float32)[:, None]
-    whole = reward(pairs, jnp.ones_like(others[..., :1]), all_words, all_sentences, mix, guards)
-    left = all_words - step_words.astype(jnp.float32)
-    rest = reward(pairs, others, left, jnp.broadcast_to(all_sentences - 1.0, left.shape), mix, guards)
-    return jnp.where(pairs.scored, whole - rest, 0.0)
+    other_steps_BxMxM = (step_BxM[:, :, None] != step_BxM[:, None]).astype(jnp.float32)
+    words, sentences = words_B.astype(jnp.float32)[:, None], sentences_B.astype(jnp.float32)[:, None]
+    everything = jnp.ones_like(other_steps_BxMxM[..., :1])
+    reward = guarded_reward(relations, everything, words, sentences, mix, guards)
+    words_left = words - step_words_BxM.astype(jnp.float32)
+    sentences_left = jnp.broadcast_to(sentences - 1.0, words_left.shape)
+    reward_without = guarded_reward(relations, other_steps_BxMxM, words_left, sentences_left, mix, guards)
+    return jnp.where(relations.scored, reward - reward_without, 0.0)
 
 
-def ratio(top: Float[Array, "..."], bottom: Float[Array, "..."]) -> Float[Array, "..."]:
-    """top / bottom in fp32, 0 where bottom is not above 0."""
-    return jnp.where(bottom > 0, top / jnp.where(bottom > 0, bottom, 1.0), 0.0).astype(jnp.float32)
+def ratio(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Float[Array, "..."]:
+    """numerator / denominator in fp32; 0 where the denominator is not above 0."""
+    quotient = jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1.0), 0.0)
+    return quotient.astype(jnp.float32)
 
 
-def _first_of_step(claims: Findings, marked: Bool[Array, "B M"]) -> Bool[Array, "B M"]:
-    """The first marked claim of each sentence that has one."""
-    same = (claims.step[:, :, None] == claims.step[:, None]) & marked[:, None] & marked[:, :, None]
-    before = jnp.tril(jnp.ones((marked.shape[1], marked.shape[1]), bool), -1)
-    return marked & ~(same & before[None]).any(2)
+def _first_of_step(claims: Findings, useful_BxM: Bool[Array, "B M"]) -> Bool[Array, "B M"]:
+    """The first useful claim of each sentence that has one."""
+    same_step = claims.step[:, :, None] == claims.step[:, None]
+    both_useful = same_step & useful_BxM[:, None] & useful_BxM[:, :, None]
+    earlier_MxM = jnp.tril(jnp.ones((useful_BxM.shape[1], useful_BxM.shape[1]), bool), -1)
+    return useful_BxM & ~(both_useful & earlier_MxM[None]).any(2)
 
 
-def _count(pairs: Bool[Array, "B X M"], kept: Float[Array, "B M K"]) -> Float[Array, "B X K"]:
-    """How many kept claims each of X things is paired with."""
-    return jnp.einsum("bxm,bmk->bxk", pairs.astype(jnp.float32), kept)
+def _count_selected(pairs: Bool[Array, "B X M"], selected: Float[Array, "B M K"]) -> Float[Array, "B X K"]:
+    """Number of selected claims that each of X findings is paired with."""
+    return jnp.einsum("bxm,bmk->bxk", pairs.astype(jnp.float32), selected)
 
 
-def _reached(pairs: Bool[Array, "B X M"], kept: Float[Array, "B M K"]) -> Bool[Array, "B X K"]:
-    return _count(pairs, kept) > 0
+def _any_selected(pairs: Bool[Array, "B X M"], selected: Float[Array, "B M K"]) -> Bool[Array, "B X K"]:
+    return _count_selected(pairs, selected) > 0
 
 
-def _share(
-    pairs: Bool[Array, "B X M"], weight: Float[Array, "B X"], kept: Float[Array, "B M K"], without: float
+def _stated_share(
+    pairs: Bool[Array, "B X M"], weight: Float[Array, "B X"], selected: Float[Array, "B M K"], default: float
 ) -> Float[Array, "B K"]:
-    """The weighted share of X things that a kept claim states; `without` where nothing has weight."""
-    whole = weight.sum(1)[:, None]
-    stated = jnp.where(_reached(pairs, kept), weight[..., None], 0.0).sum(1)
-    return jnp.where(whole > 0, ratio(stated, whole), without)
+    """The weighted share of X findings that a selected claim states; `default` where none has weight."""
+    total = weight.sum(1)[:, None]
+    stated = jnp.where(_any_selected(pairs, selected), weight[..., None], 0.0).sum(1)
+    return jnp.where(total > 0, ratio(stated, total), default)

@@ -1,14 +1,14 @@
-"""Format and outcome, in jit: is the completion well formed, and is its answer right. Nothing is matched by substring.
+"""Format and outcome, in jit: whether the completion is well formed, and whether its answer is right.
 
-The answer is read from the words of the answer block. Closed tasks: letters alone ("A", "A, C", "A and C") or letters
-with a bracket ("A) Yes"). Open task: label names between commas. Format asks that the answer can be read in one of
-these ways, so wherever it is 1 every careful reader finds the same answer.
+The answer is read from the words of the answer block, never by substring. Closed tasks: letters alone ("A", "A, C",
+"A and C") or letters with a bracket ("A) Yes"). Open task: label names between commas. Format requires an answer that
+can be read in one of these ways, so wherever it is 1 every careful reader finds the same answer.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, UInt
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
@@ -23,44 +23,44 @@ _ENTRY_BREAKS = a.COMMA | a.SEMICOLON | a.NEWLINE
 
 @struct.dataclass
 class Answer:
-    """What stands in the answer block of B completions, read both ways."""
+    """The answer blocks of B completions, read as letters and as labels."""
 
-    closed: Bool[Array, " B"]  # there is one answer block and it was closed
+    closed: Bool[Array, " B"]  # there is one answer block and it is closed
     well_formed: Bool[Array, " B"]  # think and answer blocks in order, nothing outside, legible bytes
     letters: UInt[Array, " B"]  # bit set of option letters; 0: not readable as letters
     labels: Bool[Array, "B 13"]
-    others: Float[Array, " B"]  # entries that name no label
+    others: Float[Array, " B"]  # number of words that belong to no label
     legible_labels: Bool[Array, " B"]  # the block is label names between commas and nothing else
 
 
-def read(tables: Tables, words: Words, found: Matches) -> Answer:
-    """Read the answer block."""
+def read_answer(tables: Tables, words: Words, matches: Matches) -> Answer:
+    """The answer blocks of B completions, from their words and phrase matches [T, B]."""
     steps = words.word.shape[0]
-    at = jnp.arange(steps)[:, None]
-    inside = words.word & (at < steps - 1) & ((words.zone == tags.ANSWER) | (words.zone == tags.ANSWER_ALONE))
+    step = jnp.arange(steps)[:, None]
+    inside = words.word & (step < steps - 1) & ((words.zone == tags.ANSWER) | (words.zone == tags.ANSWER_ALONE))
     kind = tables.word_class[words.number]
     letter = jnp.where(inside & words.upper, kind >> t.LETTER_SHIFT, 0)
     glue = inside & ~words.upper & ((kind & t.GLUE) != 0)
     count = inside.sum(0)
     first = jnp.argmax(inside, 0)
     final = steps - 1 - jnp.argmax(inside[::-1], 0)
-    ends = (jnp.take_along_axis(letter, jnp.stack([first, final]), 0) > 0).all(0)
-    listed = (~inside | (letter > 0) | glue).all(0) & ends & (count > 0)
-    previous_inside = jnp.concatenate([jnp.zeros_like(inside[:1]), _held(inside, words.word)[:-1]])
-    marked = jnp.where(previous_inside & words.word, words.marked, 0)
-    letters = jnp.where(listed, _bits(letter), _bits(marked))
+    letters_at_ends = (jnp.take_along_axis(letter, jnp.stack([first, final]), 0) > 0).all(0)
+    letters_alone = (~inside | (letter > 0) | glue).all(0) & letters_at_ends & (count > 0)
+    previous_inside = jnp.concatenate([jnp.zeros_like(inside[:1]), _carry_forward(inside, words.word)[:-1]])
+    bracketed = jnp.where(previous_inside & words.word, words.option_letter, 0)
+    letters = jnp.where(letters_alone, _letter_bits(letter), _letter_bits(bracketed))
 
-    label = found.concept
+    label = matches.concept
     is_label = inside & (label > 0) & (label <= len(LABELS)) & ~words.passed
-    named = is_label & (((found.record >> 21) & 1) == 0)
+    named = is_label & (((matches.record >> 21) & 1) == 0)
     labels = (named[:, None] & (label[:, None] == jnp.arange(1, len(LABELS) + 1)[None, :, None])).any(0).T
-    covered = jnp.where(named, found.depth, 0).sum(0)
-    begins = inside & ((at == first[None]) | ((words.gap & _ENTRY_BREAKS) != 0))
+    covered = jnp.where(named, matches.depth, 0).sum(0)
+    begins = inside & ((step == first[None]) | ((words.gap & _ENTRY_BREAKS) != 0))
     entries = begins.sum(0)
-    # the first word's gap reaches back into the think block, so of it only what stands behind the tag counts
-    signs = jnp.where(at == first[None], words.led, (words.gap & a.SIGNS) != 0)
+    # The first word's gap begins in the think block: only its signs behind the answer tag count.
+    signs = jnp.where(step == first[None], words.led, (words.gap & a.SIGNS) != 0)
     exact = (~inside | ((kind & t.EXACT) != 0)).all(0) & ~(inside & signs).any(0)
-    proper = (~named | (((found.record >> 22) & 1) == 1)).all(0)
+    proper = (~named | (((matches.record >> 22) & 1) == 1)).all(0)
     legible = exact & proper & (covered == count) & (entries == named.sum(0)) & (count > 0)
     zone, clean = tables.tag_zone[words.end], tables.tag_clean[words.end]
     return Answer(
@@ -73,50 +73,52 @@ def read(tables: Tables, words: Words, found: Matches) -> Answer:
     )
 
 
-def format_term(answer: Answer, reference: RewardTargets, completion: Completion, partial: bool) -> Float[Array, " B"]:
-    """1 if one think and one answer block stand in order with nothing outside and the answer is readable, else 0.
+def format_term(answer: Answer, targets: RewardTargets, completion: Completion, partial: bool) -> Float[Array, " B"]:
+    """1 for one think and one answer block in order, nothing outside, and a readable answer; else 0.
 
-    `partial`: half for blocks in order around an answer that cannot be read.
+    `partial`: 0.5 for such blocks with an answer that cannot be read.
     """
-    is_open = _is_open(reference, completion)
+    is_open = _is_open(targets, completion)
     readable = jnp.where(is_open, answer.legible_labels, answer.letters > 0)
     half = 0.5 if partial else 0.0
     return jnp.where(answer.well_formed, jnp.where(readable, 1.0, half), 0.0).astype(jnp.float32)
 
 
-def outcome(answer: Answer, reference: RewardTargets, completion: Completion, exact: bool) -> Float[Array, " B"]:
-    """Closed tasks: 1 if the letter set is the gold one. Open: F1 of the label sets, or 1 only for the same set."""
-    gold = jnp.asarray(reference.labels)[completion.prompt]
-    right = (answer.letters == jnp.asarray(reference.letters)[completion.prompt]) & (answer.letters > 0)
+def outcome_term(answer: Answer, targets: RewardTargets, completion: Completion, exact: bool) -> Float[Array, " B"]:
+    """Closed tasks: 1 for the gold letter set. Open task: F1 of the label sets, or 1 for the gold set if `exact`."""
+    gold = jnp.asarray(targets.labels)[completion.prompt]
+    right = (answer.letters == jnp.asarray(targets.letters)[completion.prompt]) & (answer.letters > 0)
     hits = (answer.labels & gold).sum(1).astype(jnp.float32)
     size = (answer.labels.sum(1) + gold.sum(1)).astype(jnp.float32) + answer.others
     f1 = 2.0 * hits / jnp.maximum(size, 1.0)
     same = (answer.labels == gold).all(1) & (answer.others == 0) & gold.any(1)
     by_labels = jnp.where(same, 1.0, 0.0) if exact else f1
-    value = jnp.where(_is_open(reference, completion), by_labels, right.astype(jnp.float32))
+    value = jnp.where(_is_open(targets, completion), by_labels, right.astype(jnp.float32))
     return jnp.where(answer.closed, value, 0.0).astype(jnp.float32)
 
 
-def _is_open(reference: RewardTargets, completion: Completion) -> Bool[Array, " B"]:
-    return jnp.asarray(reference.task)[completion.prompt] == TASKS.index("anomaly")
+def _is_open(targets: RewardTargets, completion: Completion) -> Bool[Array, " B"]:
+    return jnp.asarray(targets.task)[completion.prompt] == TASKS.index("anomaly")
 
 
-def _bits(letter: Array) -> UInt[Array, " B"]:
+def _letter_bits(letter: Int[Array, "T B"]) -> UInt[Array, " B"]:
+    """Bit set of the letters (numbers from 1; 0: none) of each text."""
     bits = jnp.where(letter > 0, jnp.uint32(1) << jnp.maximum(letter - 1, 0).astype(jnp.uint32), jnp.uint32(0))
     return jax.lax.reduce(bits, jnp.uint32(0), jax.lax.bitwise_or, (0,))
 
 
-def _held(value: Array, where: Array) -> Array:
-    """The value at the last step where `where` holds, running."""
+def _carry_forward(value: Array, where: Array) -> Array:
+    """At each step the value of the last step, up to it, at which `where` holds."""
 
-    def step(kept: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        kept = jnp.where(now[1], now[0], kept)
-        return kept, kept
+    def step(last: Array, value_and_where: tuple[Array, Array]) -> tuple[Array, Array]:
+        value, where = value_and_where
+        last = jnp.where(where, value, last)
+        return last, last
 
     return jax.lax.scan(step, jnp.zeros_like(value[0]), (value, where))[1]
 
 
 def _closing_gap_is_plain(words: Words) -> Bool[Array, " B"]:
-    """Nothing but white space, commas and the tag stands behind the last word of the answer."""
+    """Whether nothing but white space, commas and the tag follows the last word of the answer."""
     after = words.word & ((words.zone == tags.AFTER) | (words.zone == tags.AFTER_ALONE))
     return (~after | ((words.gap & a.SIGNS) == 0)).all(0)

@@ -1,7 +1,8 @@
-"""Process terms over the same findings: plain ones for evaluation, and the guarded reward for training.
+"""Process terms over findings: plain ones for evaluation, and the guarded reward for training.
 
-`factuality`, `completeness` and `effectiveness` follow the release's rules (RadRScore) without guards; `precision` and
-`recall` are the first two as the release's judge applies them, for evaluation. The reward is `guarded`'s.
+`factuality`, `completeness` and `effectiveness` are the terms of RadRScore by the release's rules, without guards;
+`precision` and `recall` are the first two as the release's judge applies them, for evaluation. The training reward is
+that of `guarded`.
 """
 
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.lexicon.token_tables import Relations
 from chestx_jax.rewards import guarded, verify
-from chestx_jax.rewards.guarded import Guards, Relation, ratio
+from chestx_jax.rewards.guarded import ClaimRelations, Guards, ratio
 from chestx_jax.rewards.verify import Verdicts
 from chestx_jax.types import TASKS, Findings, RewardTargets
 
@@ -23,62 +24,66 @@ def factuality(verdicts: Verdicts) -> Float[Array, " B"]:
 def precision(tables: Relations, claims: Findings, evidence: Findings, verdicts: Verdicts) -> Float[Array, " B"]:
     """Factuality as a reader of the whole reasoning judges it (evaluation only); 0 where nothing is claimed.
 
-    The mean over the sentences that claim something of the mean correctness of each one's distinct claims: the
-    release's judge takes its observations from the text statement by statement, and a statement made again is taken
-    again. Of a claim that only inference bears out (`verify.inferred`) half is granted: that judge calls an
-    unmentioned denial right beside a normal report, and doubts it where the report finds something there.
+    The mean over the sentences with claims of the mean correctness of each one's distinct claims: the release's judge
+    takes its observations statement by statement, and a repeated statement again. A claim that is only inferred
+    (`verify.is_inferred`) gets half its credit: that judge calls an unmentioned denial right beside a normal report,
+    and doubts it where the report finds something there.
     """
-    granted = verdicts.correct * jnp.where(verify.inferred(tables, claims, evidence, verdicts), 0.5, 1.0)
-    both = verdicts.scored[:, None] & verdicts.scored[:, :, None] & (claims.step[:, :, None] == claims.step[:, None])
-    same = both & verify.alike(claims, verdicts.scored)
-    share = ratio(verdicts.scored.astype(jnp.float32), same.sum(2).astype(jnp.float32))
-    weight = ratio(share, jnp.where(both, share[:, None], 0.0).sum(2))
-    return ratio((weight * granted).sum(1), weight.sum(1))
+    credit = verdicts.correct * jnp.where(verify.is_inferred(tables, claims, evidence, verdicts), 0.5, 1.0)
+    scored = verdicts.scored
+    same_step = scored[:, None] & scored[:, :, None] & (claims.step[:, :, None] == claims.step[:, None])
+    repeats = same_step & verify.same_claim(claims, scored)
+    distinct = ratio(scored.astype(jnp.float32), repeats.sum(2).astype(jnp.float32))
+    weight = ratio(distinct, jnp.where(same_step, distinct[:, None], 0.0).sum(2))
+    return ratio((weight * credit).sum(1), weight.sum(1))
 
 
-def completeness(tables: Relations, claims: Findings, wanted: Findings) -> Float[Array, " B"]:
-    """Share of the distinct reference findings that the claims state with the same polarity; 0 without any."""
-    weight = verify.share(wanted, verify.scored(tables, wanted))
-    return ratio(jnp.where(verify.stated(tables, wanted, claims), weight, 0.0).sum(1), weight.sum(1))
+def completeness(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
+    """Share of the distinct targets that the claims state with the same polarity; 0 without any target."""
+    weight = verify.distinct_weight(targets, verify.is_scored(tables, targets))
+    return ratio(jnp.where(verify.is_stated(tables, targets, claims), weight, 0.0).sum(1), weight.sum(1))
 
 
-def recall(tables: Relations, claims: Findings, wanted: Findings) -> Float[Array, " B"]:
+def recall(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
     """Completeness as a reader of the whole reasoning judges it (evaluation only): the mean of two shares.
 
-    The share of the distinct reference findings that the claims state, where either side's concepts that are weighed
-    ("look for edema") and never told count as denied; and the share of the reference's distinct concepts, told or
-    weighed, that the claims take up at all. The release's judge counts both as recalled, the second almost alone.
+    The share of the distinct targets that the claims state, after `resolve_hypotheses` on both sides; and the share of
+    the targets' distinct concepts, asserted or hypothetical, that the claims mention at all. The release's judge counts
+    both as recalled, the second almost alone.
     """
-    every, taken = (
-        found.replace(  # type: ignore[attr-defined]
-            polarity=jnp.ones_like(found.polarity),
-            side=jnp.zeros_like(found.side),
-            certainty=jnp.where(found.valid, 2, 0),
+    all_targets, all_claims = (
+        findings.replace(  # type: ignore[attr-defined]
+            polarity=jnp.ones_like(findings.polarity),
+            side=jnp.zeros_like(findings.side),
+            certainty=jnp.where(findings.valid, 2, 0),
         )
-        for found in (wanted, claims)
+        for findings in (targets, claims)
     )
-    told = completeness(tables, settled(tables, claims), settled(tables, wanted))
-    return 0.5 * (told + completeness(tables, taken, every))
+    stated = completeness(tables, resolve_hypotheses(tables, claims), resolve_hypotheses(tables, targets))
+    return 0.5 * (stated + completeness(tables, all_claims, all_targets))
 
 
-def settled(tables: Relations, findings: Findings) -> Findings:
-    """The findings with concepts that are weighed and never told, nor any kind of them, turned into denials."""
-    told = verify.related(tables, findings) & (jnp.asarray(findings.certainty) > 0)[:, None]
-    weighed = findings.valid & (jnp.asarray(findings.certainty) == 0) & ~told.any(2)
+def resolve_hypotheses(tables: Relations, findings: Findings) -> Findings:
+    """The findings with those hypothetical ones denied whose concept, and any related to it, is never asserted."""
+    asserted = verify.is_related(tables, findings) & (jnp.asarray(findings.certainty) > 0)[:, None]
+    unresolved = findings.valid & (jnp.asarray(findings.certainty) == 0) & ~asserted.any(2)
     return findings.replace(  # type: ignore[attr-defined]
-        polarity=jnp.where(weighed, 0, findings.polarity), certainty=jnp.where(weighed, 2, findings.certainty)
+        polarity=jnp.where(unresolved, 0, findings.polarity), certainty=jnp.where(unresolved, 2, findings.certainty)
     )
 
 
-def effectiveness(first: Bool[Array, "B M"], sentences: Int[Array, " B"]) -> Float[Array, " B"]:
-    """Share of sentences with at least one useful claim (correct, and stated by the report or the reference steps);
-    `first` marks one such claim a sentence."""
-    return jnp.minimum(ratio(first.sum(1).astype(jnp.float32), sentences.astype(jnp.float32)), 1.0)
+def effectiveness(first_useful_BxM: Bool[Array, "B M"], sentences_B: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Share of sentences with a useful claim: a correct one that the report or the reference steps state.
+
+    `first_useful_BxM` marks one useful claim of each sentence that has any.
+    """
+    useful_sentences = first_useful_BxM.sum(1).astype(jnp.float32)
+    return jnp.minimum(ratio(useful_sentences, sentences_B.astype(jnp.float32)), 1.0)
 
 
-def wanted(reference: RewardTargets, rows: Int[Array, " B"]) -> Findings:
-    """The findings a reasoning should state: of the reference steps, or of the report where there are none."""
-    steps, report = take(reference.steps, rows), take(reference.report, rows)
+def target_findings(targets: RewardTargets, prompt_B: Int[Array, " B"]) -> Findings:
+    """The findings that a reasoning should state: of the reference steps, or of the report where there are none."""
+    steps, report = gather_rows(targets.steps, prompt_B), gather_rows(targets.report, prompt_B)
     has_steps = steps.valid.any(1)
 
     def choose(one: Array, two: Array) -> Array:
@@ -87,47 +92,49 @@ def wanted(reference: RewardTargets, rows: Int[Array, " B"]) -> Findings:
     return Findings(**{name: choose(getattr(steps, name), getattr(report, name)) for name in vars(steps)})
 
 
-def take(findings: Findings, rows: Int[Array, " B"]) -> Findings:
-    """The findings of some rows, one a completion."""
-    return Findings(**{name: jnp.asarray(values)[rows] for name, values in vars(findings).items()})
+def gather_rows(findings: Findings, row_B: Int[Array, " B"]) -> Findings:
+    """The findings of the given rows, one row a completion."""
+    return Findings(**{name: jnp.asarray(values)[row_B] for name, values in vars(findings).items()})
 
 
 @struct.dataclass
-class Process:
-    """All process terms of B completions."""
+class ProcessTerms:
+    """All process terms of B completions, and what they rest on."""
 
     factuality: Float[Array, " B"]
     completeness: Float[Array, " B"]
     effectiveness: Float[Array, " B"]
     reward: Float[Array, " B"]  # the guarded mix
     verdicts: Verdicts
-    pairs: Relation  # of the claims and what they are judged by
+    relations: ClaimRelations
 
 
-def process(
+def process_terms(
     tables: Relations,
     claims: Findings,
-    reference: RewardTargets,
-    rows: Int[Array, " B"],
-    words: Int[Array, " B"],
-    sentences: Int[Array, " B"],
+    targets: RewardTargets,
+    prompt_B: Int[Array, " B"],
+    words_B: Int[Array, " B"],
+    sentences_B: Int[Array, " B"],
     mix: tuple[float, float, float],
     guards: Guards,
-) -> Process:
-    """Judge claims [B, M] by row `rows[b]` of the reference. `words`, `sentences`: of the think block."""
-    report, goal = take(reference.report, rows), wanted(reference, rows)
+) -> ProcessTerms:
+    """The process terms of claims [B, M] against the targets of each completion's prompt.
+
+    `words_B` and `sentences_B` count the think block; `mix` weighs factuality, completeness and effectiveness.
+    """
+    report, stated_targets = gather_rows(targets.report, prompt_B), target_findings(targets, prompt_B)
     verdicts = verify.verify(tables, claims, report)
-    two_films = jnp.asarray(reference.task)[rows] == TASKS.index("temporal")
-    pairs = guarded.relation(tables, claims, verdicts, report, goal, two_films)
-    whole = jnp.ones((*verdicts.scored.shape, 1), jnp.float32)
-    paid = guarded.reward(
-        pairs, whole, words.astype(jnp.float32)[:, None], sentences.astype(jnp.float32)[:, None], mix, guards
-    )
-    return Process(
-        factuality(verdicts),
-        completeness(tables, claims, goal),
-        effectiveness(pairs.first_useful, sentences),
-        paid[:, 0],
-        verdicts,
-        pairs,
+    two_films = jnp.asarray(targets.task)[prompt_B] == TASKS.index("temporal")
+    relations = guarded.relate_claims(tables, claims, verdicts, report, stated_targets, two_films)
+    everything = jnp.ones((*verdicts.scored.shape, 1), jnp.float32)
+    words, sentences = words_B.astype(jnp.float32)[:, None], sentences_B.astype(jnp.float32)[:, None]
+    reward = guarded.guarded_reward(relations, everything, words, sentences, mix, guards)
+    return ProcessTerms(
+        factuality=factuality(verdicts),
+        completeness=completeness(tables, claims, stated_targets),
+        effectiveness=effectiveness(relations.first_useful, sentences_B),
+        reward=reward[:, 0],
+        verdicts=verdicts,
+        relations=relations,
     )

@@ -1,4 +1,4 @@
-"""The reward: format, accuracy and process terms of sampled tokens, mixed. One pure function, one compile a shape."""
+"""The reward: the weighted mean of format, accuracy and process terms of sampled tokens, one pure function in jit."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,14 +12,16 @@ from chestx_jax.lexicon import tags
 from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.rewards import guarded, outcome, scan, scopes
 from chestx_jax.rewards.guarded import Guards
-from chestx_jax.rewards.process import process
+from chestx_jax.rewards.process import process_terms
 from chestx_jax.rewards.scan import Words
 from chestx_jax.types import Completion, Findings, RewardTargets, Scores
+
+_NEED_REPORT = ("factuality", "completeness", "effectiveness", "process")
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Weights and options of the reward. The sequence reward is the mean of its terms by weight."""
+    """Weights and options of the reward. The sequence reward is the weighted mean of its terms."""
 
     format: float = 1.0
     accuracy: float = 1.0
@@ -28,8 +30,8 @@ class RewardConfig:
     completeness: float = 0.0
     effectiveness: float = 0.0
     guards: Guards = field(default_factory=Guards)
-    credit: str = "sequence"  # "step": each step's score is paid to its own tokens as well
-    slots: int = 64  # findings of a completion; more are counted as overflow
+    credit: str = "sequence"  # "step": each step's contribution is also credited to its own tokens
+    slots: int = 64  # findings read of a completion; those beyond are counted as overflow
     partial_format: bool = False
     exact_labels: bool = False  # anomaly task: all or nothing instead of F1
 
@@ -50,93 +52,101 @@ class RewardConfig:
 
 
 @partial(jax.jit, static_argnums=0)
-def score(config: RewardConfig, tables: Tables, completion: Completion, reference: RewardTargets) -> Scores:
-    """Score B completions of L tokens against N prompts' references.
+def score(config: RewardConfig, tables: Tables, completion: Completion, targets: RewardTargets) -> Scores:
+    """Score B completions of L tokens against the targets of N prompts.
 
-    `sequence` is the weighted mean of the terms that apply (a sample without a report has no process term; its weight
-    goes to the others). `terms`: format, accuracy, factuality, completeness, effectiveness, process (the guarded mix),
-    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit, `credit` holds
-    what each step of the think block that claims something contributes to the process term, weighted, on the step's own
-    tokens. The process term stays in the sequence reward.
+    `sequence` is the weighted mean of the terms that apply: a sample without a report has no process term, whose weight
+    the others share. `terms`: format, accuracy, factuality, completeness, effectiveness, process (the guarded mix),
+    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit, `credit` holds the
+    weighted contribution to the process term of each step of the think block that has a scored claim, on the step's own
+    tokens; the process term stays in the sequence reward.
     """
-    words = scan.words(tables, completion.ids, completion.length)
-    found = scopes.matches(tables, words)
-    claims = scopes.findings(tables, words, found, config.slots, think_only=True)
-    claims = _in_memory(claims)
-    answer = outcome.read(tables, words, found)
-    thinking = words.word & (words.zone == tags.THINK)
+    words = scan.read_words(tables, completion.ids, completion.length)
+    matches = scopes.select_matches(tables, words)
+    claims = scopes.read_findings(tables, words, matches, config.slots, think_only=True)
+    claims = _materialise(claims)
+    answer = outcome.read_answer(tables, words, matches)
+    thinking_TxB = words.word & (words.zone == tags.THINK)
     mix = (config.factuality, config.completeness, config.effectiveness)
-    size = (thinking.sum(0), (thinking & words.boundary).sum(0))  # words and sentences
-    judged = process(tables, claims, reference, completion.prompt, *size, mix, config.guards)
+    words_B, sentences_B = thinking_TxB.sum(0), (thinking_TxB & words.boundary).sum(0)
+    process = process_terms(tables, claims, targets, completion.prompt, words_B, sentences_B, mix, config.guards)
     zone = tables.tag_zone[words.end]
-    thought = (zone == tags.BETWEEN) | (zone == tags.ANSWER) | (zone == tags.AFTER)
-    has_report = jnp.asarray(reference.has_report)[completion.prompt]
-    everywhere = jnp.ones_like(has_report)
+    think_closed_B = (zone == tags.BETWEEN) | (zone == tags.ANSWER) | (zone == tags.AFTER)
+    has_report_B = jnp.asarray(targets.has_report)[completion.prompt]
+    always_B = jnp.ones_like(has_report_B)
     terms = {
-        "format": outcome.format_term(answer, reference, completion, config.partial_format),
-        "accuracy": outcome.outcome(answer, reference, completion, config.exact_labels),
-        "factuality": jnp.where(thought, judged.factuality, 0.0),
-        "completeness": jnp.where(thought, judged.completeness, 0.0),
-        "effectiveness": jnp.where(thought, judged.effectiveness, 0.0),
-        "process": jnp.where(thought, judged.reward, 0.0),
-        "findings": judged.verdicts.scored.sum(1).astype(jnp.float32),
+        "format": outcome.format_term(answer, targets, completion, config.partial_format),
+        "accuracy": outcome.outcome_term(answer, targets, completion, config.exact_labels),
+        "factuality": jnp.where(think_closed_B, process.factuality, 0.0),
+        "completeness": jnp.where(think_closed_B, process.completeness, 0.0),
+        "effectiveness": jnp.where(think_closed_B, process.effectiveness, 0.0),
+        "process": jnp.where(think_closed_B, process.reward, 0.0),
+        "findings": process.verdicts.scored.sum(1).astype(jnp.float32),
         "overflow": claims.overflow.astype(jnp.float32),
     }
-    processed = ("factuality", "completeness", "effectiveness", "process")
-    masks = {name: has_report if name in processed else everywhere for name in terms}
-    paid = {"format": config.format, "accuracy": config.accuracy, "process": config.process}
-    weights = {name: jnp.where(masks[name], weight, 0.0) for name, weight in paid.items()}
-    whole = jnp.maximum(jnp.stack([*weights.values()]).sum(0), 1e-6)
-    sequence = jnp.stack([weights[name] * terms[name] for name in paid]).sum(0) / whole
+    masks = {name: has_report_B if name in _NEED_REPORT else always_B for name in terms}
+    term_weights = {"format": config.format, "accuracy": config.accuracy, "process": config.process}
+    weights = {name: jnp.where(masks[name], weight, 0.0) for name, weight in term_weights.items()}
+    total_weight = jnp.maximum(jnp.stack([*weights.values()]).sum(0), 1e-6)
+    sequence = jnp.stack([weights[name] * terms[name] for name in term_weights]).sum(0) / total_weight
     if config.credit == "step":
-        longs = jnp.take_along_axis(sentence_words(words, thinking), claims.step, 1)
-        value = guarded.contributions(judged.pairs, claims.step, longs, *size, mix, config.guards)
-        value, claiming = step_credit(words, claims.step, judged.verdicts.scored, value, completion.ids.shape[1])
+        step_words = jnp.take_along_axis(sentence_words(words, thinking_TxB), claims.step, 1)
+        value = guarded.step_contributions(
+            process.relations, claims.step, step_words, words_B, sentences_B, mix, config.guards
+        )
+        scored = process.verdicts.scored
+        value, has_claim = step_credit(words, claims.step, scored, value, completion.ids.shape[1])
         written = jnp.arange(completion.ids.shape[1])[None] < completion.length[:, None]
-        credited = claiming & written & (has_report & thought)[:, None]
-        credit = jnp.where(credited, value * (config.process / whole)[:, None], 0.0)
+        credited = has_claim & written & (has_report_B & think_closed_B)[:, None]
+        credit = jnp.where(credited, value * (config.process / total_weight)[:, None], 0.0)
     else:
         credit, credited = jnp.zeros(completion.ids.shape, jnp.float32), jnp.zeros(completion.ids.shape, bool)
     return Scores(sequence.astype(jnp.float32), credit, credited, terms, masks)
 
 
-def _in_memory(claims: Findings) -> Findings:
-    """The same findings, written out once.
+def _materialise(claims: Findings) -> Findings:
+    """The same findings, written to memory once.
 
     XLA for CPUs drops optimization barriers before it fuses, and then gathers every claim anew from the text's arrays
-    for each pair of claim and evidence, which takes three times as long as reading the text. A loop is not fused: this
+    for each pair of claim and evidence, which takes three times as long as reading the text. A loop is not fused; this
     one takes a single turn, which the compiler cannot know.
     """
 
     def turn(state: tuple[Array, Findings]) -> tuple[Array, Findings]:
-        count, held = state
-        return count + 1, jax.tree.map(lambda leaf: leaf | (count > 1).astype(leaf.dtype), held)
+        count, findings = state
+        return count + 1, jax.tree.map(lambda leaf: leaf | (count > 1).astype(leaf.dtype), findings)
 
-    once = (claims.overflow[:1].min() >= 0).astype(jnp.int32)
-    return jax.lax.while_loop(lambda state: state[0] < once, turn, (jnp.int32(0), claims))[1]
+    turns = (claims.overflow[:1].min() >= 0).astype(jnp.int32)
+    return jax.lax.while_loop(lambda state: state[0] < turns, turn, (jnp.int32(0), claims))[1]
 
 
-def sentence_words(words: Words, counts: Bool[Array, "T B"]) -> Int[Array, "B T"]:
-    """How many of the counted words each sentence has."""
-    sentence = jnp.maximum(scopes.totals(words.boundary.astype(jnp.int32)) - 1, 0).T
-    rows = jnp.broadcast_to(jnp.arange(sentence.shape[0])[:, None], sentence.shape)
-    return jnp.zeros(sentence.shape, jnp.int32).at[rows, sentence].add(counts.T.astype(jnp.int32))
+def sentence_words(words: Words, counted_TxB: Bool[Array, "T B"]) -> Int[Array, "B T"]:
+    """Number of counted words of each sentence, by sentence number."""
+    sentence = jnp.maximum(scopes.running_sum(words.boundary.astype(jnp.int32)) - 1, 0).T
+    row = jnp.broadcast_to(jnp.arange(sentence.shape[0])[:, None], sentence.shape)
+    return jnp.zeros(sentence.shape, jnp.int32).at[row, sentence].add(counted_TxB.T.astype(jnp.int32))
 
 
 def step_credit(
-    words: Words, step: Int[Array, "B M"], claims: Bool[Array, "B M"], value: Float[Array, "B M"], width: int
+    words: Words,
+    step_BxM: Int[Array, "B M"],
+    scored_BxM: Bool[Array, "B M"],
+    value_BxM: Float[Array, "B M"],
+    length: int,
 ) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
-    """Each claim's step value on all tokens of its sentence, and which tokens are of a sentence that claims something.
+    """Each claim's value on all tokens of its sentence, and which tokens belong to a sentence with a scored claim.
 
-    Claims of one sentence have one value.
+    The claims of one sentence must have one value. L = `length` tokens.
     """
-    rows = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
-    starts = jnp.zeros((words.word.shape[1], width), jnp.int32)
-    starts = starts.at[rows, jnp.where(words.boundary, words.first, width)].add(1, mode="drop")
-    sentence = scopes.totals(starts.T).T - 1
-    silent = jnp.float32(-jnp.inf)
-    values = jnp.full((sentence.shape[0], width + 2), silent)
-    at = jnp.arange(sentence.shape[0])[:, None]
-    values = values.at[at, jnp.where(claims, step, width + 2)].max(value, mode="drop")
-    credit = jnp.where(sentence >= 0, jnp.take_along_axis(values, jnp.clip(sentence, 0, width + 1), 1), silent)
-    return jnp.where(credit > silent, credit, 0.0), credit > silent
+    row = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
+    starts_BxL = jnp.zeros((words.word.shape[1], length), jnp.int32)
+    starts_BxL = starts_BxL.at[row, jnp.where(words.boundary, words.first, length)].add(1, mode="drop")
+    sentence_BxL = scopes.running_sum(starts_BxL.T).T - 1
+    no_claim = jnp.float32(-jnp.inf)
+    values = jnp.full((sentence_BxL.shape[0], length + 2), no_claim)
+    row = jnp.arange(sentence_BxL.shape[0])[:, None]
+    values = values.at[row, jnp.where(scored_BxM, step_BxM, length + 2)].max(value_BxM, mode="drop")
+    in_sentence = sentence_BxL >= 0
+    sentence_value = jnp.take_along_axis(values, jnp.clip(sentence_BxL, 0, length + 1), 1)
+    credit = jnp.where(in_sentence, sentence_value, no_claim)
+    return jnp.where(credit > no_claim, credit, 0.0), credit > no_claim

@@ -105,7 +105,7 @@ class RunContext:
         """The lexicon's automaton over this vocabulary, on every device."""
         known = token_bytes(self.tokenizer)
         padded = known + [b""] * (self.job.model.vocab_size - len(known))
-        tables = lexicon.tables(self.lexicon, padded)
+        tables = lexicon.compile_tables(self.lexicon, padded)
         return sharding.put(tables, sharding.replicated(self.mesh))
 
     def texts(self, ids_BxL: np.ndarray, length_B: np.ndarray) -> list[str]:

@@ -32,7 +32,7 @@ def main(count: int, file: Path | None) -> int:
     kept = [json.loads(line) for line in file.read_text().splitlines()] if file and file.exists() else []
     done = {entry["chunk"]: entry["differences"] for entry in kept if entry["version"] == mark}
     words = vocabulary(random.Random(7), [text(random.Random(seed)) for seed in range(2000)], 3000)
-    tables = lexicon.tables(lexicon.load(), words)
+    tables = lexicon.compile_tables(lexicon.load(), words)
     start = time.perf_counter()
     for chunk in range(-(-count // CHUNK)):
         if chunk in done:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from chestx_jax.eval.answers.parsing import reasoning_text
-from chestx_jax.lexicon import findings, load
-from chestx_jax.lexicon.extract import extract, rows
-from chestx_jax.lexicon.token_tables import Relations, relations
+from chestx_jax.lexicon import extract_batch, load
+from chestx_jax.lexicon.extract import extract, pad_findings
+from chestx_jax.lexicon.token_tables import relations
 from chestx_jax.rewards import process, verify
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared/data/radrbench_outputs/reasoning_res"
@@ -121,8 +121,8 @@ def rouge_l(one: str, two: str) -> tuple[float, float]:
 def main(verbose: bool) -> None:
     lexicon = load()
     names = [concept.name for concept in lexicon.concepts]
-    table = relations(lexicon)
-    counted, is_a = table["counted"], table["is_a"]
+    concepts_ = relations(lexicon)
+    counted, is_a = concepts_.counted, concepts_.is_a
     items = load_items(FOLDER)
     total = covered = agree = signed = text_agree = text_signed = 0
     uncovered, clashes = Counter(), Counter()
@@ -172,18 +172,18 @@ def correlate(lexicon, items) -> None:
     ]
     reports = [str(record.get("original_report", "")) for _, record, _ in kept]
     slots = 96
-    claims, evidence, goal = (findings(lexicon, list(values), slots) for values in (texts, reports, steps))
-    tables = Relations(**relations(lexicon))
+    claims, evidence, targets = (extract_batch(lexicon, list(values), slots) for values in (texts, reports, steps))
+    tables = relations(lexicon)
     verdicts = verify.verify(tables, claims, evidence)
     factual = np.asarray(process.precision(tables, claims, evidence, verdicts))
     plain = np.asarray(process.factuality(verdicts))
-    complete = np.asarray(process.recall(tables, claims, goal))
-    stated = np.asarray(process.completeness(tables, claims, goal))
+    complete = np.asarray(process.recall(tables, claims, targets))
+    stated = np.asarray(process.completeness(tables, claims, targets))
     rouge_p = [rouge_l(text, report)[0] for text, report in zip(texts, reports, strict=True)]
     rouge_r = [rouge_l(text, step)[1] for text, step in zip(texts, steps, strict=True)]
     bag_p, bag_r = [], []
     for i in range(len(kept)):
-        one, two, three = (set(f.concept[i][f.valid[i]]) for f in (claims, evidence, goal))
+        one, two, three = (set(f.concept[i][f.valid[i]]) for f in (claims, evidence, targets))
         bag_p.append(len(one & two) / max(len(one), 1))
         bag_r.append(len(one & three) / max(len(three), 1))
     judge = {name: np.asarray([verdict[name] for _, _, verdict in kept]) for name in ("factuality", "completeness")}
@@ -205,7 +205,7 @@ def correlate(lexicon, items) -> None:
         ]
         for _, record, _ in kept
     ]
-    listed = rows(own, slots)
+    listed = pad_findings(own, slots)
     verdicts = verify.verify(tables, listed, evidence)
     print(
         "the judge's own observations, verified by the same rules: factuality Spearman "

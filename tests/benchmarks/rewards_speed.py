@@ -49,7 +49,7 @@ def case(loaded, tokenizer, count: int, width: int, slots: int, rng: random.Rand
     """Completions, and the references of an eighth as many prompts."""
     ids = rows(tokenizer, count, width, rng)
     reports = [[" ".join(sentence(rng) for _ in range(8))] for _ in range(max(count // 8, 1))]
-    reference = lexicon.reference(
+    reference = lexicon.reward_targets(
         loaded, reports, [[]] * len(reports), ["A"] * len(reports), ["binary"] * len(reports), slots
     )
     prompt = np.arange(count, dtype=np.int32) // 8 % len(reports)
@@ -62,7 +62,7 @@ def share(run: Path) -> None:
     count, width = grpo["prompts"] * grpo["sampling"]["group"], grpo["sampling"]["length"]
     config = to_dataclass(RewardConfig, grpo["rewards"])
     loaded, tokenizer = lexicon.load(), load_tokenizer(run / "data" / "tokenizer")
-    tables = jax.device_put(lexicon.tables(loaded, token_bytes(tokenizer)))
+    tables = jax.device_put(lexicon.compile_tables(loaded, token_bytes(tokenizer)))
     completion, reference = case(loaded, tokenizer, count, width, config.slots, random.Random(0))
     took = median_seconds(lambda: score(config, tables, completion, reference))
     log = [json.loads(line) for line in (run / "grpo" / "grpo.jsonl").read_text().splitlines()]
@@ -76,7 +76,7 @@ def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
     tokenizer = load_tokenizer(folder)
     words = token_bytes(tokenizer)
     start = time.perf_counter()
-    made = lexicon.tables(loaded, words + [b""] * (ROWS - len(words)))
+    made = lexicon.compile_tables(loaded, words + [b""] * (ROWS - len(words)))
     size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(made)) / 1e6
     print(f"tables: {len(made.head) - 1} rows, {size:.1f} MB, built in {time.perf_counter() - start:.1f} s")
     tables = jax.device_put(made)

@@ -31,7 +31,7 @@ def compiled(name: str, tables: Tables, rows: int, width: int, credit: str, slot
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
     count = max(rows // 8, 1)
-    gold = lexicon.reference(lexicon.load(), [()] * count, [()] * count, ["A"] * count, ["binary"] * count, slots)
+    gold = lexicon.reward_targets(lexicon.load(), [()] * count, [()] * count, ["A"] * count, ["binary"] * count, slots)
     per_row = np.zeros(rows, np.int32)
     completion = Completion(ids=np.zeros((rows, width), np.int32), length=per_row, prompt=per_row)
     config = RewardConfig(slots=slots, credit=credit)
@@ -41,7 +41,7 @@ def compiled(name: str, tables: Tables, rows: int, width: int, credit: str, slot
 
 def main(name: str, folder: Path) -> None:
     words = token_bytes(load_tokenizer(folder))
-    tables = lexicon.tables(lexicon.load(), words)
+    tables = lexicon.compile_tables(lexicon.load(), words)
     for credit in ("sequence", "step"):
         start = time.perf_counter()
         program = compiled(name, tables, 2048, 2048, credit)

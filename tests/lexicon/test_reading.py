@@ -4,8 +4,8 @@ import pytest
 
 from chestx_jax import lexicon
 from chestx_jax.errors import UserError
-from chestx_jax.lexicon.__main__ import main as check
-from chestx_jax.lexicon.check import problems
+from chestx_jax.lexicon.__main__ import main as check_command
+from chestx_jax.lexicon.check import find_problems
 from chestx_jax.lexicon.extract import extract
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, parse
 from chestx_jax.types import LABELS
@@ -25,10 +25,10 @@ def test_labels_come_first_and_the_lexicon_is_large_enough():
     assert sum(not concept.general for concept in concepts) >= 90
 
 
-def test_the_lexicon_has_no_clashes(capsys):
-    assert problems(lexicon.load()) == []
-    assert check(["--check"]) == 0
-    assert "no clashes" in capsys.readouterr().out
+def test_the_lexicon_has_no_problems(capsys):
+    assert find_problems(lexicon.load()) == []
+    assert check_command(["--check"]) == 0
+    assert "no problems" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -133,7 +133,7 @@ def test_mistakes_in_the_lexicon_are_named(change, message):
 
 
 def test_references_of_two_films_carry_the_change():
-    found = lexicon.reference(lexicon.load(), [["Left effusion.", "No effusion."]], [[]], ["C"], ["temporal"], 8)
+    found = lexicon.reward_targets(lexicon.load(), [["Left effusion.", "No effusion."]], [[]], ["C"], ["temporal"], 8)
     assert found.report.polarity[0, :2].tolist() == [1, 0]
     assert CHANGES[found.report.change[0, 1]] == "improving"
     assert int(found.letters[0]) == 4
@@ -141,6 +141,6 @@ def test_references_of_two_films_carry_the_change():
 
 def test_answers_outside_the_labels_are_refused():
     with pytest.raises(UserError, match="no label"):
-        lexicon.reference(lexicon.load(), [[]], [[]], ["Edema, Flu"], ["anomaly"], 8)
+        lexicon.reward_targets(lexicon.load(), [[]], [[]], ["Edema, Flu"], ["anomaly"], 8)
     with pytest.raises(UserError, match="task"):
-        lexicon.reference(lexicon.load(), [[]], [[]], ["A"], ["other"], 8)
+        lexicon.reward_targets(lexicon.load(), [[]], [[]], ["A"], ["other"], 8)

@@ -158,7 +158,7 @@ def references(known, turn):
     reports = [("No edema.",), (), ("Small left effusion.",), ("The lungs are clear.",)] * 2
     reports = reports[turn:] + reports[:turn]
     tasks, answers = ["binary", "anomaly"] * 4, ["A", "Edema"] * 4
-    return lexicon.reference(known, reports, [("No edema.",)] * 8, answers, tasks, JOB.grpo.rewards.slots)
+    return lexicon.reward_targets(known, reports, [("No edema.",)] * 8, answers, tasks, JOB.grpo.rewards.slots)
 
 
 def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
@@ -170,7 +170,7 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, 
         found["grpo/score"].in_shardings[1],
     )
     words = sharding.put(tiny_rows.vocabulary(), words_at)
-    tables = lexicon.tables(known, letters())
+    tables = lexicon.compile_tables(known, letters())
     tables = sharding.put(tables, jax.tree.map(lambda _: tables_at, tables))
     state = state_of(JOB.grpo, mesh)
     start = kept_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))

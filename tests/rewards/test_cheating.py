@@ -109,9 +109,9 @@ def cheats(case: Case) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def scored():
-    tables = lexicon.tables(lexicon.load(), WORDS)
+    tables = lexicon.compile_tables(lexicon.load(), WORDS)
     reports = [(case.report,) for case in CASES]
-    reference = lexicon.reference(
+    reference = lexicon.reward_targets(
         lexicon.load(), reports, [()] * len(CASES), ["A"] * len(CASES), ["single"] * len(CASES), 48
     )
     rows = [

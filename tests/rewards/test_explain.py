@@ -14,9 +14,9 @@ def test_each_sentence_has_its_verdicts():
     steps = explain(load(), TEXT, [REPORT])
     assert [step.score for step in steps] == [1.0, 0.5, None]
     assert [finding.verdict for step in steps for finding in step.findings] == [
-        "correct",
-        "wrong",
-        "correct",
+        "supported",
+        "contradicted",
+        "supported",
         "not scored",
     ]
     assert "Small left pleural effusion." in steps[1].findings[0].why
@@ -31,7 +31,7 @@ def test_without_a_report_nothing_is_scored():
 
 def test_the_command_prints_text_and_json(capsys, tmp_path):
     assert main(["--text", TEXT, "--report", REPORT]) == 0
-    assert "Cardiomegaly (present): correct" in capsys.readouterr().out
+    assert "Cardiomegaly (present): supported" in capsys.readouterr().out
     (tmp_path / "text").write_text(TEXT)
     assert main(["--text", f"@{tmp_path / 'text'}", "--report", REPORT, "--json"]) == 0
     assert [step["score"] for step in json.loads(capsys.readouterr().out)] == [1.0, 0.5, None]

@@ -19,7 +19,7 @@ WIDTH = 192
 def made():
     rng = random.Random(7)
     words = vocabulary(rng, [text(rng) for _ in range(500)], 1500)
-    return words, lexicon.tables(lexicon.load(), words)
+    return words, lexicon.compile_tables(lexicon.load(), words)
 
 
 def test_generated_texts_read_alike(made):
@@ -73,7 +73,7 @@ def test_ids_beyond_the_vocabulary_and_after_the_length_read_as_nothing(made):
 def test_tokens_that_hold_a_word_are_read_in_halves():
     inner = [b"</s>", b" \xf0\x9f\x99\x82\n\n", b" N\xc2\xba"]
     words = [bytes([byte]) for byte in range(256)] + inner + [b"q%dz" % number for number in range(7000)]
-    tables = lexicon.tables(lexicon.load(), words)
+    tables = lexicon.compile_tables(lexicon.load(), words)
     assert tables.head.shape[1] == 1  # one step a token
     assert tables.split.any()
     rng = random.Random(5)
@@ -95,4 +95,4 @@ def test_tokens_that_hold_a_word_are_read_in_halves():
 
 def test_an_empty_vocabulary_is_refused():
     with pytest.raises(UserError, match="no token with bytes"):
-        lexicon.tables(lexicon.load(), [b"", b""])
+        lexicon.compile_tables(lexicon.load(), [b"", b""])

@@ -19,14 +19,14 @@ WIDTH = 160
 
 @pytest.fixture(scope="module")
 def tables():
-    return lexicon.tables(lexicon.load(), WORDS)
+    return lexicon.compile_tables(lexicon.load(), WORDS)
 
 
 def terms(tables, texts, answers, tasks, **options):
     """The score's terms; short lists are filled up so that few shapes compile."""
     size, filler = len(texts), max(32 - len(texts), 0)
     texts, answers, tasks = [*texts, *[""] * filler], [*answers, *["A"] * filler], [*tasks, *["single"] * filler]
-    reference = lexicon.reference(lexicon.load(), [()] * len(texts), [()] * len(texts), answers, tasks, 8)
+    reference = lexicon.reward_targets(lexicon.load(), [()] * len(texts), [()] * len(texts), answers, tasks, 8)
     ids, length = np.zeros((len(texts), WIDTH), np.int32), np.zeros(len(texts), np.int32)
     for row, text in enumerate(texts):
         data = text.encode()[:WIDTH]

@@ -9,20 +9,25 @@ import pytest
 
 from chestx_jax import lexicon
 from chestx_jax.errors import UserError
-from chestx_jax.lexicon.token_tables import Relations
-from chestx_jax.lexicon.token_tables import relations as tables_of
+from chestx_jax.lexicon.token_tables import relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.process import precision, recall
 from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.types import Completion, RewardTargets, Scores
 
-WORDS = [bytes([byte]) for byte in range(256)]
+LEXICON = lexicon.load()
+RELATIONS = relations(LEXICON)
+TOKEN_BYTES = [bytes([byte]) for byte in range(256)]
 REPORT = "The heart is enlarged. Small left pleural effusion. No pneumothorax."
 TEXTS = (
     "<think> The heart is enlarged. There is a fracture of a rib. We look at the bones. </think><answer> A </answer>",
     "<think> The heart is normal. There is a left pleural effusion. No pneumothorax. </think><answer> B </answer>",
 )
+
+
+def findings(texts, slots):
+    return lexicon.extract_batch(LEXICON, texts, slots)
 
 
 def completion(texts=TEXTS, prompt=0) -> Completion:
@@ -36,13 +41,13 @@ def completion(texts=TEXTS, prompt=0) -> Completion:
 
 @pytest.fixture(scope="module")
 def tables():
-    return lexicon.tables(lexicon.load(), WORDS)
+    return lexicon.compile_tables(LEXICON, TOKEN_BYTES)
 
 
 @pytest.fixture(scope="module")
 def reference() -> RewardTargets:
-    return lexicon.reference(
-        lexicon.load(), [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16
+    return lexicon.reward_targets(
+        LEXICON, [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16
     )
 
 
@@ -54,16 +59,15 @@ def test_terms_follow_the_rules(tables, reference):
     assert terms["accuracy"].tolist() == [1.0, 0.0]
 
 
-def test_recall_credits_what_is_weighed():
-    loaded, claims = lexicon.load(), ["Edema.", "No edema.", "Look for edema.", "Mass."]
-    found, wanted = lexicon.findings(loaded, claims, 4), lexicon.findings(loaded, ["Edema."] * 4, 4)
-    relations = Relations(**tables_of(loaded))
-    np.testing.assert_allclose(recall(relations, found, wanted), [1.0, 0.5, 0.5, 0.0])
-    refused = lexicon.findings(loaded, ["No edema."] * 4, 4)  # weighed and never told: denied
-    np.testing.assert_allclose(recall(relations, found, refused), [0.5, 1.0, 1.0, 0.0])
+def test_recall_credits_hypothetical_mentions():
+    texts = ["Edema.", "No edema.", "Look for edema.", "Mass."]
+    claims, present = findings(texts, 4), findings(["Edema."] * 4, 4)
+    np.testing.assert_allclose(recall(RELATIONS, claims, present), [1.0, 0.5, 0.5, 0.0])
+    absent = findings(["No edema."] * 4, 4)  # what is looked for and never asserted counts as denied
+    np.testing.assert_allclose(recall(RELATIONS, claims, absent), [0.5, 1.0, 1.0, 0.0])
 
 
-GRANTS = {
+CREDIT = {
     "A nodule is seen.": 1.0,
     "An opacity is seen.": 0.5,  # the report shows a kind of it
     "There is no effusion.": 1.0,  # in the report's own words
@@ -77,68 +81,61 @@ GRANTS = {
 }
 
 
-def test_precision_grants_what_the_report_says_and_half_of_what_follows():
-    loaded = lexicon.load()
-    claims = lexicon.findings(loaded, list(GRANTS), 8)
-    evidence = lexicon.findings(loaded, ["There is a nodule. No effusion."] * len(GRANTS), 8)
-    relations = Relations(**tables_of(loaded))
-    verdicts = verify.verify(relations, claims, evidence)
-    np.testing.assert_allclose(precision(relations, claims, evidence, verdicts), list(GRANTS.values()), atol=1e-6)
+def test_precision_credits_what_the_report_says_and_half_of_what_is_inferred():
+    claims, evidence = findings(list(CREDIT), 8), findings(["There is a nodule. No effusion."] * len(CREDIT), 8)
+    verdicts = verify.verify(RELATIONS, claims, evidence)
+    np.testing.assert_allclose(precision(RELATIONS, claims, evidence, verdicts), list(CREDIT.values()), atol=1e-6)
 
 
 def test_a_tube_of_any_kind_is_a_tube():
-    loaded, reports = lexicon.load(), ["PICC.", "Endotracheal tube.", "Chest tube.", "Pacemaker."]
-    claims, evidence = lexicon.findings(loaded, ["A catheter."] * 4, 2), lexicon.findings(loaded, reports, 2)
-    verdicts = verify.verify(Relations(**tables_of(loaded)), claims, evidence)
+    reports = ["PICC.", "Endotracheal tube.", "Chest tube.", "Pacemaker."]
+    verdicts = verify.verify(RELATIONS, findings(["A catheter."] * 4, 2), findings(reports, 2))
     assert verdicts.correct[:, 0].tolist() == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_precision_doubts_normality_beside_a_finding():
-    loaded, relations = lexicon.load(), Relations(**tables_of(lexicon.load()))
     reports = ["The heart is normal.", "There is a granuloma.", "There is a granuloma. No acute findings."]
-    claims, evidence = lexicon.findings(loaded, ["Normal chest."] * 3, 2), lexicon.findings(loaded, reports, 4)
-    verdicts = verify.verify(relations, claims, evidence)
-    np.testing.assert_allclose(precision(relations, claims, evidence, verdicts), [1.0, 0.5, 1.0])
+    claims, evidence = findings(["Normal chest."] * 3, 2), findings(reports, 4)
+    verdicts = verify.verify(RELATIONS, claims, evidence)
+    np.testing.assert_allclose(precision(RELATIONS, claims, evidence, verdicts), [1.0, 0.5, 1.0])
 
 
-def plain_precision(relations, claims, evidence, verdicts, row) -> float:
+def plain_precision(claims, evidence, verdicts, row) -> float:
     """The same rule, one claim after the other."""
     sentences: dict[int, dict[tuple[int, int], list[float]]] = {}
-    shown = [slot for slot in range(evidence.valid.shape[1]) if verify.scored(relations, evidence)[row, slot]]
+    proofs = [slot for slot in range(evidence.valid.shape[1]) if verify.is_scored(RELATIONS, evidence)[row, slot]]
+    region = RELATIONS.region
     for slot in np.flatnonzero(verdicts.scored[row]):
         concept, polarity = int(claims.concept[row, slot]), int(claims.polarity[row, slot])
-        none = concept == verify.NO_FINDING
-        named = any((evidence.concept[row, s], evidence.polarity[row, s]) == (concept, polarity) for s in shown)
-        found = [int(evidence.concept[row, s]) for s in shown if evidence.polarity[row, s]]
-        near = [
-            c for c in found if c != verify.NO_FINDING and (none or relations.region[c] == relations.region[concept])
-        ]
-        doubted = not named and (bool(near) if (polarity == 0) != none else not none)
-        kinds = sentences.setdefault(int(claims.step[row, slot]), {})
-        kinds.setdefault((concept, polarity), []).append(verdicts.correct[row, slot] * (0.5 if doubted else 1.0))
-    return np.mean([np.mean([np.mean(each) for each in kinds.values()]) for kinds in sentences.values()] or [0.0])
+        is_none = concept == verify.NO_FINDING
+        explicit = any((evidence.concept[row, s], evidence.polarity[row, s]) == (concept, polarity) for s in proofs)
+        shown = {int(evidence.concept[row, s]) for s in proofs if evidence.polarity[row, s]} - {verify.NO_FINDING}
+        near = any(is_none or region[other] == region[concept] for other in shown)
+        inferred = not explicit and (near if (polarity == 0) != is_none else not is_none)
+        claims_of_step = sentences.setdefault(int(claims.step[row, slot]), {})
+        credit = verdicts.correct[row, slot] * (0.5 if inferred else 1.0)
+        claims_of_step.setdefault((concept, polarity), []).append(credit)
+    return np.mean([np.mean([np.mean(credits) for credits in step.values()]) for step in sentences.values()] or [0.0])
 
 
 def test_precision_in_jit_is_the_plain_rule():
-    loaded, random = lexicon.load(), np.random.default_rng(0)
-    relations = Relations(**tables_of(loaded))
+    rng = np.random.default_rng(0)
 
-    def drawn(rows: int, slots: int):
-        found = lexicon.findings(loaded, [""] * rows, slots)
-        few = random.choice(len(loaded.concepts), 12, replace=False)
-        few[0] = verify.NO_FINDING
+    def random_findings(rows: int, slots: int):
+        concepts = rng.choice(len(LEXICON.concepts), 12, replace=False)
+        concepts[0] = verify.NO_FINDING
         ends = {"polarity": 2, "certainty": 3, "side": 4, "step": 4}
-        fields = {name: random.integers(0, end, (rows, slots)).astype(np.int32) for name, end in ends.items()}
-        concept = random.choice(few, (rows, slots)).astype(np.int32)
-        return found.replace(**fields, concept=concept, valid=random.random((rows, slots)) < 0.8)
+        fields = {name: rng.integers(0, end, (rows, slots)).astype(np.int32) for name, end in ends.items()}
+        concept = rng.choice(concepts, (rows, slots)).astype(np.int32)
+        return findings([""] * rows, slots).replace(**fields, concept=concept, valid=rng.random((rows, slots)) < 0.8)
 
     for _ in range(3):
-        claims, evidence = drawn(16, 10), drawn(16, 6)
+        claims, evidence = random_findings(16, 10), random_findings(16, 6)
         evidence = evidence.replace(concept=np.where(evidence.step > 1, claims.concept[:, :6], evidence.concept))
-        verdicts = jax.device_get(verify.verify(relations, claims, evidence))
-        found = jax.jit(precision)(relations, claims, evidence, verdicts)
-        wanted = [plain_precision(relations, claims, evidence, verdicts, row) for row in range(16)]
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        verdicts = jax.device_get(verify.verify(RELATIONS, claims, evidence))
+        in_jit = jax.jit(precision)(RELATIONS, claims, evidence, verdicts)
+        plain = [plain_precision(claims, evidence, verdicts, row) for row in range(16)]
+        np.testing.assert_allclose(in_jit, plain, atol=1e-5)
 
 
 def test_without_a_report_the_weight_goes_to_the_other_terms(tables, reference):
@@ -171,7 +168,7 @@ STEPS = (
 @pytest.mark.parametrize("task", ["binary", "temporal"])
 def test_step_credit_is_what_the_text_loses_without_the_sentence(tables, task):
     """Against the reward of the text written anew without it, whatever the guards make of the rest."""
-    gold = lexicon.reference(lexicon.load(), [[REPORT]], [["The heart is enlarged. No edema."]], ["A"], [task], 16)
+    gold = lexicon.reward_targets(LEXICON, [[REPORT]], [["The heart is enlarged. No edema."]], ["A"], [task], 16)
     config = RewardConfig(slots=24, credit="step", completeness=1.5, effectiveness=0.5)
     rng = np.random.default_rng(0)
     chosen = [[STEPS[i] for i in rng.integers(len(STEPS), size=rng.integers(2, 8))] for _ in range(12)]

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 def test_the_reward_compiles_for_a_slice_and_fits():
     from tests.benchmarks import rewards_tpu
 
-    tables = lexicon.tables(lexicon.load(), [bytes([byte]) for byte in range(256)])
+    tables = lexicon.compile_tables(lexicon.load(), [bytes([byte]) for byte in range(256)])
     memory = rewards_tpu.compiled("v5e:2x4", tables, 16, 64, "step", slots=8).memory_analysis()
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     assert 2**20 < held < 64 * 2**20  # the tables alone are some megabytes

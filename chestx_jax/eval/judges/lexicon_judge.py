@@ -9,20 +9,18 @@ bears out, `process.recall` also credits what the reasoning weighs without stati
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from chestx_jax.data.schema import Drawn, parse_drawn
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.predictions.records import Prediction
-from chestx_jax.lexicon import Finding, Lexicon, automaton, reference, scopes
-from chestx_jax.lexicon.extract import rows
-from chestx_jax.lexicon.token_tables import relations
-from chestx_jax.lexicon.words import words
+from chestx_jax.lexicon import Finding, Lexicon, automaton, reward_targets, scopes
+from chestx_jax.lexicon.extract import pad_findings
+from chestx_jax.lexicon.token_tables import Relations, relations
+from chestx_jax.lexicon.words import read_words
 from chestx_jax.rewards import process, verify
 from chestx_jax.rewards.guarded import Guards
 from chestx_jax.types import LABELS, Findings, RewardTargets
@@ -84,7 +82,7 @@ class Reading:
 def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judgement]:
     """Judges each prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
     readings = [read(reasoning_text(prediction.pred), lexicon) for prediction in predictions]
-    judged = partial(jax.jit(_terms), _Relations(**relations(lexicon)))
+    judged = partial(jax.jit(_terms), relations(lexicon))
     slots = _slots(max((len(reading.findings) for reading in readings), default=1))
     found: list[Judgement] = []
     for start in range(0, len(predictions), BLOCK):
@@ -97,19 +95,9 @@ def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judge
 def read(text: str, lexicon: Lexicon) -> Reading:
     """The findings, sentences and words of a text."""
     machine = automaton.build(lexicon)
-    found = words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
+    found = read_words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
     sentences = sum(word.boundary for word in found[:-1])
-    return Reading(text, tuple(scopes.findings(lexicon, machine, found)), sentences, len(found) - 1)
-
-
-@struct.dataclass
-class _Relations:
-    """The part of the lexicon's tables that judging reads; the rest serves the scan of tokens."""
-
-    is_a: np.ndarray
-    denies: np.ndarray
-    counted: np.ndarray
-    region: np.ndarray
+    return Reading(text, tuple(scopes.read_findings(lexicon, machine, found)), sentences, len(found) - 1)
 
 
 @dataclass(frozen=True)
@@ -125,16 +113,16 @@ class _Terms:
     opposed: np.ndarray
 
 
-def _terms(compiled: Any, claims: Findings, gold: RewardTargets, word_count: jax.Array, sentences: jax.Array):
+def _terms(tables: Relations, claims: Findings, gold: RewardTargets, word_count: jax.Array, sentences: jax.Array):
     every = jnp.arange(word_count.shape[0])
-    judged = process.process(compiled, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), Guards())
+    judged = process.process_terms(tables, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), Guards())
     turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
-    opposed = verify.stated(compiled, turned, gold.report)
+    opposed = verify.is_stated(tables, turned, gold.report)
     verdicts = judged.verdicts
-    factual = process.precision(compiled, claims, gold.report, verdicts)
-    complete = process.recall(compiled, claims, process.wanted(gold, every))
+    factual = process.precision(tables, claims, gold.report, verdicts)
+    complete = process.recall(tables, claims, process.target_findings(gold, every))
     terms = (factual, complete, judged.effectiveness)
-    inferred = verify.inferred(compiled, claims, gold.report, verdicts)
+    inferred = verify.is_inferred(tables, claims, gold.report, verdicts)
     return *terms, verdicts.scored, verdicts.correct > 0, inferred, opposed
 
 
@@ -143,7 +131,7 @@ def _judge_block(
 ) -> Iterator[_Terms]:
     """Rows of one block; it is filled up to `BLOCK` so that one program serves all."""
     short = BLOCK - len(block)
-    gold = reference(
+    gold = reward_targets(
         lexicon,
         [p.reports for p in block] + [()] * short,
         [p.steps for p in block] + [()] * short,
@@ -151,7 +139,7 @@ def _judge_block(
         [p.task for p in block] + ["binary"] * short,
         GOLD_SLOTS,
     )
-    claims = rows([reading.findings for reading in readings] + [()] * short, slots)
+    claims = pad_findings([reading.findings for reading in readings] + [()] * short, slots)
     counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
     factual, complete, effective, *slotwise = (np.asarray(part) for part in judged(claims, gold, *counts))
     return (
