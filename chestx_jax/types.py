@@ -9,6 +9,7 @@ Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
     S cache slots                 C concepts           T steps (sentences)
     M finding slots               U visual tokens of a row (merged patches)
     Z values of one patch (channels · frames · patch²)
+    Y layers                      R cache rows (R divides B)
 
 Every leaf may be a numpy array (on the host, in the input pipeline) or a jax array (inside `jit`).
 """

@@ -1,7 +1,7 @@
 """Attention behind one function: queries against one or more blocks of keys under one softmax.
 
-The blocks are what lets a group share its prompt: the prompt's keys exist once per prompt, a completion's own keys
-once per completion, and `attend` takes the softmax over both as if they were one row.
+Blocks let a group share its prompt: the prompt's keys exist once per prompt, a completion's own keys once per
+completion, and `attend` takes the softmax over both as if they were one row.
 """
 
 from collections.abc import Sequence
@@ -13,32 +13,31 @@ from jaxtyping import Array, Bool, Float
 
 from chestx_jax.model.splash import Segments, dense_mask, fits_kernel, splash
 
-MASKED = -1e30  # finite, so that a padding query that sees nothing gives numbers rather than NaN
+MASKED = -1e30  # finite, so that a padding query without keys gives numbers rather than NaN
 
 
 class KeyBlock(NamedTuple):
-    """A block of keys and values, as the products read them: a cache that lies so is read where it lies. Its rows R
-    divide the query rows B: query row b reads key row b // (B / R)."""
+    """Keys and values in the layout that the products read, so that a cache is used without a copy. Its R rows divide
+    the B query rows: query row b attends to key row b // (B / R)."""
 
     k: Float[Array, "R K S E"]
     v: Float[Array, "R K S E"]
-    mask: Bool[Array, "B L S"] | Segments  # True where the query may look; L may be 1, for all queries alike
+    mask: Bool[Array, "B L S"] | Segments  # True where the query may attend; L is 1 where all queries share it
 
 
 def make_mask(segments: Segments, backend: str, past: Sequence[int] = ()) -> Bool[Array, "B L S"] | Segments:
-    """The mask of a block of keys in the form that `backend` takes: segment numbers for splash attention where the
-    lengths fit its blocks (those of caches in `past`, too), else booleans."""
+    """The mask of a block of keys in the form that `backend` takes: segment numbers for splash attention where its
+    kernel fits the lengths (those of the caches in `past`, too), else booleans."""
     lengths = (segments.keys.shape[1], *past)
     fits = all(fits_kernel(segments.queries.shape[1], length) for length in lengths)
     return segments if backend == "splash" and fits else dense_mask(segments)
 
 
 def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backend: str) -> Float[Array, "B L H E"]:
-    """softmax(q · k / √E) · v over all blocks together, grouped-query heads, scores and softmax in fp32.
+    """softmax(q · k / √E) · v over all blocks together, with grouped-query heads; logits and softmax in fp32.
 
-    `backend` is one of ComputeConfig.attention, "auto" being resolved by `programs` for the mesh's platform. A last
-    block masked by `Segments` goes to splash attention. The XLA form runs anywhere and is the reference that the
-    others are tested against.
+    `backend` is one of ComputeConfig.attention, "auto" already resolved for the mesh's platform. A last block masked by
+    `Segments` goes to splash attention. The XLA form runs everywhere and is the reference of the others' tests.
     """
     if isinstance(blocks[-1].mask, Segments):
         return splash(q_BxLxHxE, blocks)
@@ -47,62 +46,65 @@ def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backe
     return _xla(q_BxLxHxE, blocks)
 
 
+# In the shapes below, M = L · H / K are the queries of a row that share a key head.
+
+
 def _xla(q_BxLxHxE: Array, blocks: Sequence[KeyBlock]) -> Array:
-    """Both products as plain batched matrix products [R, K] × (M × E)(E × S): the form every compiler knows best."""
-    scores = [_scores(q_BxLxHxE, block) for block in blocks]
-    weights_BxKxMxS = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BxLxHxE.dtype)
-    parts, start = [], 0
+    """Both products as plain batched matrix products [R, K] × (M × E)(E × S), which every compiler does well."""
+    logits = [_logits(q_BxLxHxE, block) for block in blocks]
+    weights_BxKxMxS = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1).astype(q_BxLxHxE.dtype)
+    outputs, start = [], 0
     for block in blocks:
         stop = start + block.k.shape[2]
-        parts.append(_unfold(_fold(weights_BxKxMxS[..., start:stop], block) @ block.v, q_BxLxHxE))
+        outputs.append(_unfold(_fold(weights_BxKxMxS[..., start:stop], block) @ block.v, q_BxLxHxE))
         start = stop
-    return sum(parts[1:], parts[0])
+    return sum(outputs[1:], outputs[0])
 
 
-def _scores(q_BxLxHxE: Array, block: KeyBlock) -> Array:
-    """fp32 scores [B, K, L·H/K, S] with masked places at MASKED."""
+def _logits(q_BxLxHxE: Array, block: KeyBlock) -> Array:
+    """fp32 attention logits [B, K, M, S], masked ones at MASKED."""
     rows, length, heads, width = q_BxLxHxE.shape
     kv_heads = block.k.shape[1]
     q = q_BxLxHxE * jnp.asarray(width**-0.5, q_BxLxHxE.dtype)
-    q = jnp.swapaxes(q.reshape(rows, length, kv_heads, -1, width), 1, 2).reshape(rows, kv_heads, -1, width)
-    scores = jnp.einsum("rkme,rkse->rkms", _fold(q, block), block.k, preferred_element_type=jnp.float32)
-    groups = rows // block.k.shape[0]
-    scores = jnp.swapaxes(scores.reshape(-1, kv_heads, groups, length, heads // kv_heads, scores.shape[-1]), 1, 2)
-    scores = scores.reshape(rows, kv_heads, length, heads // kv_heads, -1)
-    scores = jnp.where(_booleans(block)[:, None, :, None], scores, MASKED)
-    return scores.reshape(rows, kv_heads, length * (heads // kv_heads), -1)
+    q_BxKxMxE = jnp.swapaxes(q.reshape(rows, length, kv_heads, -1, width), 1, 2).reshape(rows, kv_heads, -1, width)
+    logits = jnp.einsum("rkme,rkse->rkms", _fold(q_BxKxMxE, block), block.k, preferred_element_type=jnp.float32)
+    group = rows // block.k.shape[0]
+    logits = jnp.swapaxes(logits.reshape(-1, kv_heads, group, length, heads // kv_heads, logits.shape[-1]), 1, 2)
+    logits = logits.reshape(rows, kv_heads, length, heads // kv_heads, -1)
+    logits = jnp.where(_boolean_mask(block)[:, None, :, None], logits, MASKED)
+    return logits.reshape(rows, kv_heads, length * (heads // kv_heads), -1)
 
 
-def _booleans(block: KeyBlock) -> Array:
+def _boolean_mask(block: KeyBlock) -> Array:
     return dense_mask(block.mask) if isinstance(block.mask, Segments) else block.mask
 
 
 def _fold(x_BxKxMxZ: Array, block: KeyBlock) -> Array:
-    """The rows that share a key row laid end to end: [R, K, (B/R)·M, Z]."""
-    rows, kv_heads, many, last = x_BxKxMxZ.shape
-    shared = block.k.shape[0]
-    if rows == shared:
+    """The rows that share a key row, concatenated: [R, K, (B/R)·M, Z]."""
+    rows, kv_heads, queries, last = x_BxKxMxZ.shape
+    key_rows = block.k.shape[0]
+    if rows == key_rows:
         return x_BxKxMxZ
-    x = x_BxKxMxZ.reshape(shared, rows // shared, kv_heads, many, last)
-    return jnp.swapaxes(x, 1, 2).reshape(shared, kv_heads, -1, last)
+    x = x_BxKxMxZ.reshape(key_rows, rows // key_rows, kv_heads, queries, last)
+    return jnp.swapaxes(x, 1, 2).reshape(key_rows, kv_heads, -1, last)
 
 
 def _unfold(out_RxKxMxE: Array, q_BxLxHxE: Array) -> Array:
-    """The inverse of `_fold` after the second product, back to the queries' shape."""
+    """The inverse of `_fold` after the second product: back to the queries' shape."""
     rows, length, heads, width = q_BxLxHxE.shape
-    shared, kv_heads = out_RxKxMxE.shape[:2]
-    out = out_RxKxMxE.reshape(shared, kv_heads, rows // shared, length, heads // kv_heads, width)
+    key_rows, kv_heads = out_RxKxMxE.shape[:2]
+    out = out_RxKxMxE.reshape(key_rows, kv_heads, rows // key_rows, length, heads // kv_heads, width)
     return jnp.transpose(out, (0, 2, 3, 1, 4, 5)).reshape(q_BxLxHxE.shape)
 
 
 def _cudnn(q_BxLxHxE: Array, blocks: Sequence[KeyBlock]) -> Array:
-    """cuDNN's fused kernel over the blocks laid end to end (bf16 or fp16 on NVIDIA GPUs)."""
+    """cuDNN's fused kernel over the concatenated blocks (bf16 or fp16 on NVIDIA GPUs)."""
     rows, length = q_BxLxHxE.shape[:2]
     repeat = [rows // block.k.shape[0] for block in blocks]
     k = jnp.concatenate([jnp.repeat(block.k, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=2)
     v = jnp.concatenate([jnp.repeat(block.v, n, axis=0) for block, n in zip(blocks, repeat, strict=True)], axis=2)
     k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
     mask = jnp.concatenate(
-        [jnp.broadcast_to(_booleans(block), (rows, length, block.k.shape[2])) for block in blocks], axis=-1
+        [jnp.broadcast_to(_boolean_mask(block), (rows, length, block.k.shape[2])) for block in blocks], axis=-1
     )
     return jax.nn.dot_product_attention(q_BxLxHxE, k, v, mask=mask[:, None], implementation="cudnn")

@@ -18,44 +18,44 @@ class VisionConfig:
     channels: int = 3
     norm: Literal["layer", "rms"] = "layer"
     gated: bool = False
-    window: int = 0  # pixels; 0: every layer sees the whole image
-    full_attention_layers: tuple[int, ...] = ()  # with a window: the layers that see the whole image all the same
+    window: int = 0  # side of an attention window in pixels; 0: every layer attends over the whole image
+    full_attention_layers: tuple[int, ...] = ()  # in a windowed tower, the layers that attend over the whole image
 
     @property
     def patch_values(self) -> int:
+        """Values of one flattened patch."""
         return self.channels * self.temporal_patch_size * self.patch_size**2
 
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """How the same shapes are computed; changes speed and memory, never the function beyond rounding."""
+    """How the model is computed: changes speed and memory, and results by rounding alone."""
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
-    # What backward recomputes: nothing; each layer; all but its matmuls; the decoder's MLPs and scores only, what its
-    # attention's maps read and write going to the host's memory and back.
+    # What backward recomputes: nothing; each layer; all but its matrix products; or the decoder's MLPs and attention
+    # scores only, while what its attention's linear layers read and write goes to the host's memory and back.
     remat: Literal["none", "layer", "dots", "offload"] = "layer"
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
     unroll: int = 1  # layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
     head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row
-    decoding: Literal["gathered", "split"] = (
-        "gathered"  # weights while sampling: a copy in `dtype`, whole over fsdp, made once; or fetched for every token
-    )
-    head_parts: int = 0  # parts of the vocabulary whose logits exist at once, in place of head_chunk; 0: all of it
+    # Weights while sampling: a copy in `dtype`, gathered over fsdp once; or fetched for every token.
+    decoding: Literal["gathered", "split"] = "gathered"
+    head_parts: int = 0  # chunks of the vocabulary, of which one has logits at a time, in place of head_chunk; 0: one
 
 
 @dataclass(frozen=True)
 class TuningConfig:
-    """What learns, part by part: all weights, none, or low-rank additions to the linear maps named by `targets`."""
+    """What is trained, part by part: all weights, none, or low-rank adapters on layers named by `targets`."""
 
     vision: Literal["train", "freeze", "lora"] = "train"
     merger: Literal["train", "freeze", "lora"] = "train"
     decoder: Literal["train", "freeze", "lora"] = "train"  # embedding and head included
     rank: int = 8
     alpha: float = 32.0
-    dropout: float = 0.1  # of what enters the additions, in supervised steps
-    targets: tuple[str, ...] = ("q", "v")  # regular expressions, whole names: q, k, v, o, proj, gate, up, down…
-    seed: int = 0  # of the dropout and of fresh additions
+    dropout: float = 0.1  # of the adapters' input, in supervised steps
+    targets: tuple[str, ...] = ("q", "v")  # regular expressions of whole names: q, k, v, o, proj, gate, up, down…
+    seed: int = 0  # of the dropout and of fresh adapters
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class ModelConfig:
     tied: bool = False
     max_positions: int = 32768
     initializer_range: float = 0.02
-    residual_range: float = 0.02  # of the maps that write to the residual stream
-    start: Literal["random", "induction"] = "random"  # of the decoder's attention where training begins from nothing
+    residual_range: float = 0.02  # initializer range of the linear layers that write to the residual stream
+    start: Literal["random", "induction"] = "random"  # the decoder's attention when training from scratch
     vision: VisionConfig = field(default_factory=VisionConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)

@@ -1,4 +1,4 @@
-"""The decoder: scanned pre-norm layers with M-RoPE and grouped-query attention over shared and own keys."""
+"""The decoder: scanned pre-norm layers with M-RoPE and grouped-query attention over cached keys and the row's own."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from chestx_jax.sharding import constrain
 
 @struct.dataclass
 class Cache:
-    """Keys and values of tokens already seen, stacked over the layers Y; `valid` says which slots hold a token."""
+    """Keys and values of earlier tokens, stacked over the layers; `valid` is True for slots that hold a token."""
 
     k: Float[Array, "Y R K S E"]
     v: Float[Array, "Y R K S E"]
@@ -42,7 +42,7 @@ class DecoderAttention(nn.Module):
         q = rotate(constrain(q.reshape(rows, length, heads, width), "batch", None, "heads", None), tables)
         k = rotate(k.reshape(rows, length, kv_heads, width), tables)
         k, v = (jnp.swapaxes(x, 1, 2) for x in (k, v.reshape(rows, length, kv_heads, width)))
-        blocks = [KeyBlock(*keys, mask) for keys, mask in zip((*past, (k, v)), masks, strict=True)]
+        blocks = [KeyBlock(*block, mask) for block, mask in zip((*past, (k, v)), masks, strict=True)]
         out = attend(q, blocks, config.compute.attention).reshape(rows, length, heads * width)
         return Linear(config.width, ("heads", "embed"), config, residual=True, name="o")(out), (k, v)
 
@@ -61,37 +61,37 @@ class DecoderMlp(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One pre-norm block; hands back its keys and values for whoever keeps a cache."""
+    """One pre-norm block; returns its keys and values too, for a cache."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, x: Array, past, masks, tables):
         config = self.config
-        x = checkpoint_name(x, "layer_input")  # names that remat="offload" keeps (`layers.KEPT`)
+        x = checkpoint_name(x, "layer_input")  # such names are for remat="offload" (`layers.OFFLOADED`)
         normed = RMSNorm(config.norm_eps, config, name="attention_norm")(x)
-        attended, keys = DecoderAttention(config, name="attention")(normed, past, masks, tables)
+        attended, keys_values = DecoderAttention(config, name="attention")(normed, past, masks, tables)
         x = x + checkpoint_name(attended, "attended")
         x = x + DecoderMlp(config, name="mlp")(RMSNorm(config.norm_eps, config, name="mlp_norm")(x))
-        return constrain(x, "batch", None, None), keys
+        return constrain(x, "batch", None, None), keys_values
 
 
 class Decoder(nn.Module):
-    """Embedded rows → final-normed hidden states, and the rows' own keys and values."""
+    """Embedded rows → final-normed hidden states, and the rows' own keys and values [Y, B, K, L, E]."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "B L D"],
-        positions: Int[Array, "B L 3"],
-        segments: Int[Array, "B L"],
+        x_BxLxD: Float[Array, "B L D"],
+        positions_BxLx3: Int[Array, "B L 3"],
+        segments_BxL: Int[Array, "B L"],
         past: Sequence[Cache],
     ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
         config = self.config
-        rows = x.shape[0]
-        tables = mrope_tables(positions, config.head_width, config.rope_theta, config.mrope_section)
+        rows = x_BxLxD.shape[0]
+        tables = mrope_tables(positions_BxLx3, config.head_width, config.rope_theta, config.mrope_section)
         masks = tuple(jnp.repeat(cache.valid, rows // cache.valid.shape[0], axis=0)[:, None] for cache in past)
         stack = nn.scan(
             remat(DecoderLayer, config),
@@ -102,9 +102,8 @@ class Decoder(nn.Module):
             unroll=config.compute.unroll or config.layers,
             metadata_params={nn.PARTITION_NAME: None},
         )
-        keys = tuple((cache.k, cache.v) for cache in past)
-        mask = make_mask(
-            Segments(segments, segments, causal=True), config.compute.attention, [cache.k.shape[3] for cache in past]
-        )
-        x, own = stack(config, name="layers")(x, keys, (*masks, mask), tables)
-        return RMSNorm(config.norm_eps, config, name="norm")(x), own
+        cached = tuple((cache.k, cache.v) for cache in past)
+        segments = Segments(segments_BxL, segments_BxL, causal=True)
+        own_mask = make_mask(segments, config.compute.attention, [cache.k.shape[3] for cache in past])
+        hidden, keys_values = stack(config, name="layers")(x_BxLxD, cached, (*masks, own_mask), tables)
+        return RMSNorm(config.norm_eps, config, name="norm")(hidden), keys_values

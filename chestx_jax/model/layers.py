@@ -1,4 +1,4 @@
-"""Linear maps and norms. Each parameter is declared once: shape, dtype, initializer, logical axes."""
+"""Linear layers, norms, rematerialisation. Each parameter is declared once: shape, dtype, initializer, logical axes."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from chestx_jax.model.config import ModelConfig
 from chestx_jax.sharding import HOST_MEMORY
 
 
-def declared(init: Callable, axes: tuple[str | None, ...]) -> Callable:
+def with_axes(init: Callable, axes: tuple[str | None, ...]) -> Callable:
     """An initializer that also carries the parameter's logical axes."""
     return nn.with_partitioning(init, axes)
 
@@ -20,7 +20,7 @@ def declared(init: Callable, axes: tuple[str | None, ...]) -> Callable:
 class Linear(nn.Module):
     """`x · kernel + bias` over the last dimension; the kernel is [in, out], its axes are (axis_in, axis_out).
 
-    `residual` marks the maps whose output is added to the residual stream; they may start smaller, or at 0.
+    `residual` marks layers whose output is added to the residual stream; they may start smaller, or at 0.
     """
 
     features: int
@@ -33,30 +33,29 @@ class Linear(nn.Module):
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... F"]:
         compute = self.config.compute
         init = nn.initializers.normal(self.config.residual_range if self.residual else self.config.initializer_range)
-        kernel = self.param("kernel", declared(init, self.axes), (x.shape[-1], self.features), compute.param_dtype)
+        kernel = self.param("kernel", with_axes(init, self.axes), (x.shape[-1], self.features), compute.param_dtype)
         y = x @ kernel.astype(compute.dtype)
         if lora.has_adapter(self.config, self.path):
-            y = y + self._addition(x)
+            y = y + self._adapter(x)
         if not self.bias:
             return y
-        bias = self.param("bias", declared(nn.initializers.zeros, self.axes[1:]), (self.features,), compute.param_dtype)
+        bias = self.param(
+            "bias", with_axes(nn.initializers.zeros, self.axes[1:]), (self.features,), compute.param_dtype
+        )
         return y + jnp.expand_dims(bias.astype(compute.dtype), tuple(range(y.ndim - 1)))
 
-    def _addition(self, x: Array) -> Array:
-        """The low-rank term (see `model.lora`); its input is dropped out where the caller brings randomness."""
+    def _adapter(self, x: Array) -> Array:
+        """The low-rank term (see `model.lora`), with dropout of its input where the caller passes a dropout key."""
         compute, tuning = self.config.compute, self.config.tuning
         small = nn.initializers.normal(x.shape[-1] ** -0.5)
         shapes = (x.shape[-1], tuning.rank), (tuning.rank, self.features)
-        a = self.param("lora_a", declared(small, (self.axes[0], None)), shapes[0], compute.param_dtype)
-        b = self.param("lora_b", declared(nn.initializers.zeros, (None, self.axes[1])), shapes[1], compute.param_dtype)
+        a = self.param("lora_a", with_axes(small, (self.axes[0], None)), shapes[0], compute.param_dtype)
+        b = self.param("lora_b", with_axes(nn.initializers.zeros, (None, self.axes[1])), shapes[1], compute.param_dtype)
         if tuning.dropout and self.has_rng("dropout"):
-            kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - tuning.dropout, x.shape)
-            x = jnp.where(kept, x / jnp.asarray(1 - tuning.dropout, x.dtype), jnp.zeros((), x.dtype))
-        return (
-            (x @ a.astype(compute.dtype))
-            @ b.astype(compute.dtype)
-            * jnp.asarray(lora.adapter_scale(self.config), x.dtype)
-        )
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - tuning.dropout, x.shape)
+            x = jnp.where(keep, x / jnp.asarray(1 - tuning.dropout, x.dtype), jnp.zeros((), x.dtype))
+        scale = jnp.asarray(lora.adapter_scale(self.config), x.dtype)
+        return (x @ a.astype(compute.dtype)) @ b.astype(compute.dtype) * scale
 
 
 class RMSNorm(nn.Module):
@@ -68,7 +67,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         dtype = self.config.compute.param_dtype
-        scale = self.param("scale", declared(nn.initializers.ones, (None,)), (x.shape[-1],), dtype)
+        scale = self.param("scale", with_axes(nn.initializers.ones, (None,)), (x.shape[-1],), dtype)
         x32 = x.astype(jnp.float32)
         normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
         return normed.astype(x.dtype) * jnp.expand_dims(scale.astype(x.dtype), tuple(range(x.ndim - 1)))
@@ -83,8 +82,8 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         dtype = self.config.compute.param_dtype
-        scale = self.param("scale", declared(nn.initializers.ones, (None,)), (x.shape[-1],), dtype)
-        bias = self.param("bias", declared(nn.initializers.zeros, (None,)), (x.shape[-1],), dtype)
+        scale = self.param("scale", with_axes(nn.initializers.ones, (None,)), (x.shape[-1],), dtype)
+        bias = self.param("bias", with_axes(nn.initializers.zeros, (None,)), (x.shape[-1],), dtype)
         x32 = x.astype(jnp.float32)
         centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
         normed = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + self.epsilon)
@@ -93,16 +92,16 @@ class LayerNorm(nn.Module):
         return (scaled + jnp.expand_dims(bias.astype(jnp.float32), lead)).astype(x.dtype)
 
 
-def quick_gelu(x: Array) -> Array:
+def quick_gelu(x: Float[Array, "... F"]) -> Float[Array, "... F"]:
     """x · sigmoid(1.702 x), the activation of Qwen2-VL's vision tower."""
     return x * jax.nn.sigmoid(x * jnp.asarray(1.702, x.dtype))
 
 
-KEPT = ("layer_input", "query", "key", "value", "attended")  # of a decoder's layer, in the host's memory
+OFFLOADED = ("layer_input", "query", "key", "value", "attended")  # names of a decoder layer's activations
 
 
 def remat(layer: type[nn.Module], config: ModelConfig) -> type[nn.Module]:
-    """The layer class, recomputed in the backward pass as the configuration says."""
+    """The layer class, rematerialised in the backward pass as `config.compute.remat` says."""
     if config.compute.remat == "none":
         return layer
     policies = jax.checkpoint_policies
@@ -111,7 +110,7 @@ def remat(layer: type[nn.Module], config: ModelConfig) -> type[nn.Module]:
         "dots": policies.dots_with_no_batch_dims_saveable,
         "offload": policies.save_and_offload_only_these_names(
             names_which_can_be_saved=[],
-            names_which_can_be_offloaded=list(KEPT),
+            names_which_can_be_offloaded=list(OFFLOADED),
             offload_src="device",
             offload_dst=HOST_MEMORY,
         ),

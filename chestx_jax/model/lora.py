@@ -1,8 +1,8 @@
-"""Which weights learn, and low-rank additions to those that do not (LoRA, arXiv 2106.09685).
+"""Which weights are trained, and low-rank adapters on those that are not (LoRA, arXiv 2106.09685).
 
-A linear map of a part set to "lora" whose name matches a target holds `lora_a` [in, rank] and `lora_b` [rank, out]
+A linear layer of a part set to "lora" whose name matches a target has `lora_a` [in, rank] and `lora_b` [rank, out]
 beside its kernel and adds (alpha / rank) · x · a · b; `lora_b` starts at 0, so nothing changes before the first step.
-The fused query-key-value map of the vision tower is no linear map of this kind and takes no addition.
+The vision tower's fused query-key-value kernel takes no adapter.
 """
 
 import re
@@ -19,54 +19,55 @@ from chestx_jax.model.config import ModelConfig, TuningConfig
 
 
 def has_adapter(config: ModelConfig, path: Sequence[Any]) -> bool:
-    """Whether the linear map at `path` holds a low-rank addition."""
-    named = any(re.fullmatch(target, path[-1]) for target in config.tuning.targets)
-    return named and _mode(config, path) == "lora"
+    """Whether the linear layer at `path` has an adapter."""
+    matches = any(re.fullmatch(target, path[-1]) for target in config.tuning.targets)
+    return matches and _mode(config, path) == "lora"
 
 
 def is_trainable(config: ModelConfig, path: Sequence[Any]) -> bool:
-    """Whether the parameter at `path` is changed by training."""
+    """Whether training changes the parameter at `path`."""
     mode = _mode(config, path)
     return mode == "train" or (mode == "lora" and path[-1].startswith("lora_"))
 
 
 def trainable_mask(config: ModelConfig, params: Any) -> Any:
-    """A tree like the parameters', True where they learn."""
+    """A tree like the parameters', True where they are trained (for `optax.masked`)."""
     return path_aware_map(lambda path, _: is_trainable(config, path), params)
 
 
 def fully_trainable(config: ModelConfig) -> bool:
-    """Whether no part is frozen, which is the ordinary case."""
-    return all(mode == "train" for mode in _modes(config.tuning))
+    """Whether every part trains all of its weights."""
+    tuning = config.tuning
+    return all(mode == "train" for mode in (tuning.vision, tuning.merger, tuning.decoder))
 
 
 def stop_frozen_gradients(config: ModelConfig, params: Any) -> Any:
-    """The parameters with no gradient into those that do not learn."""
+    """The parameters, with no gradient into those that are not trained."""
     if fully_trainable(config):
         return params
     return path_aware_map(lambda path, x: x if is_trainable(config, path) else jax.lax.stop_gradient(x), params)
 
 
 def without_adapters(config: ModelConfig) -> ModelConfig:
-    """The same model without additions."""
+    """The same model without adapters."""
     return replace(config, tuning=TuningConfig())
 
 
 def adapter_scale(config: ModelConfig) -> float:
-    """What the low-rank product is multiplied by."""
+    """The factor alpha / rank of the low-rank product."""
     return config.tuning.alpha / config.tuning.rank
 
 
 def merge_adapters(config: ModelConfig, params: Any) -> Any:
     """Parameters of `without_adapters(config)` that compute the same: adapters folded into their kernels in fp32."""
     flat = flatten_dict(params)
-    found = {path: leaf for path, leaf in flat.items() if not path[-1].startswith("lora_")}
+    merged = {path: leaf for path, leaf in flat.items() if not path[-1].startswith("lora_")}
     for path, b in flat.items():
         if path[-1] == "lora_b":
             a, kernel = flat[(*path[:-1], "lora_a")], flat[(*path[:-1], "kernel")]
-            addition = jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32)) * jnp.float32(adapter_scale(config))
-            found[(*path[:-1], "kernel")] = (kernel.astype(jnp.float32) + addition).astype(kernel.dtype)
-    return unflatten_dict(found)
+            update = jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32)) * jnp.float32(adapter_scale(config))
+            merged[(*path[:-1], "kernel")] = (kernel.astype(jnp.float32) + update).astype(kernel.dtype)
+    return unflatten_dict(merged)
 
 
 def add_adapters(config: ModelConfig, params: Any, shapes: Any, key: jax.Array) -> Any:
@@ -83,12 +84,8 @@ def add_adapters(config: ModelConfig, params: Any, shapes: Any, key: jax.Array) 
     return unflatten_dict(flat)
 
 
-def _modes(tuning: TuningConfig) -> tuple[str, str, str]:
-    return tuning.vision, tuning.merger, tuning.decoder
-
-
 def _mode(config: ModelConfig, path: Sequence[Any]) -> str:
-    """How the part learns that `path` lies in; embedding and head count as decoder."""
+    """How the part that `path` belongs to is trained; embedding and head belong to the decoder."""
     if path[0] != "vision":
         return config.tuning.decoder
     return config.tuning.merger if path[1].startswith("merger") else config.tuning.vision

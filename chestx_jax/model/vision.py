@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.model.attention import KeyBlock, attend, make_mask
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, declared, quick_gelu, remat
+from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, quick_gelu, remat, with_axes
 from chestx_jax.model.rope import axial_tables, rotate
 from chestx_jax.model.splash import Segments
 from chestx_jax.sharding import constrain
@@ -23,7 +23,7 @@ def _norm(config: ModelConfig, name: str) -> nn.Module:
 
 
 class VisionAttention(nn.Module):
-    """Attention among the patches of one image slot. The fused kernel is [D, 3, D]: query, key, value."""
+    """Attention among the patches of an image slot. The fused kernel is [width, 3, width]: query, key, value."""
 
     config: ModelConfig
 
@@ -33,15 +33,15 @@ class VisionAttention(nn.Module):
         rows, length, width = x.shape
         init = nn.initializers.normal(self.config.initializer_range)
         kernel = self.param(
-            "qkv_kernel", declared(init, ("embed", None, "heads")), (width, 3, width), compute.param_dtype
+            "qkv_kernel", with_axes(init, ("embed", None, "heads")), (width, 3, width), compute.param_dtype
         )
         zeros = nn.initializers.zeros
-        bias = self.param("qkv_bias", declared(zeros, (None, "heads")), (3, width), compute.param_dtype)
+        bias = self.param("qkv_bias", with_axes(zeros, (None, "heads")), (3, width), compute.param_dtype)
         qkv = jnp.einsum("bld,dif->iblf", x, kernel.astype(compute.dtype))
         qkv = qkv + bias.astype(compute.dtype)[:, None, None]
         q, k, v = qkv.reshape(3, rows, length, vision.heads, width // vision.heads)
-        keys = KeyBlock(jnp.swapaxes(rotate(k, tables), 1, 2), jnp.swapaxes(v, 1, 2), mask)
-        out = attend(rotate(q, tables), [keys], compute.attention)
+        block = KeyBlock(jnp.swapaxes(rotate(k, tables), 1, 2), jnp.swapaxes(v, 1, 2), mask)
+        out = attend(rotate(q, tables), [block], compute.attention)
         return Linear(width, ("heads", "embed"), self.config, bias=True, residual=True, name="proj")(
             out.reshape(x.shape)
         )
@@ -65,16 +65,15 @@ class VisionMlp(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    """One pre-norm block; in a windowed tower `full` says whether this layer sees the whole image."""
+    """One pre-norm block; in a windowed tower `full` says whether this layer attends over the whole image."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, x: Array, full: Array, masks: tuple[Array, Array], tables: tuple[Array, Array]):
-        whole, window = masks
-        mask = whole
+        mask, window_mask = masks
         if self.config.vision.window:
-            mask = jax.tree.map(lambda one, other: jnp.where(full, one, other), whole, window)
+            mask = jax.tree.map(lambda whole, window: jnp.where(full, whole, window), mask, window_mask)
         x = x + VisionAttention(self.config, name="attention")(_norm(self.config, "norm1")(x), mask, tables)
         x = x + VisionMlp(self.config, name="mlp")(_norm(self.config, "norm2")(x))
         return constrain(x, "batch", None, None), None
@@ -115,12 +114,12 @@ class VisionTower(nn.Module):
 
 
 def _masks(positions_BxPx2: Int[Array, "B P 2"], valid_BxP: Bool[Array, "B P"], window: int, backend: str):
-    """Who may look at whom: the whole image, and the window of `window` patches a side (0: the whole image again)."""
+    """Masks over the whole image and over windows of `window` patches a side (0: over the whole image again)."""
     image = valid_BxP.astype(jnp.int32)
-    whole = make_mask(Segments(image, image, causal=False), backend)
+    image_mask = make_mask(Segments(image, image, causal=False), backend)
     if not window:
-        return whole, whole
-    place = positions_BxPx2 // window
-    across = jnp.int32(2**15)  # more windows than an image has side by side
-    number = jnp.where(valid_BxP, place[..., 0] * across + place[..., 1] + 1, 0)
-    return whole, make_mask(Segments(number, number, causal=False), backend)
+        return image_mask, image_mask
+    windows = positions_BxPx2 // window
+    stride = jnp.int32(2**15)  # more windows than an image has side by side
+    number = jnp.where(valid_BxP, windows[..., 0] * stride + windows[..., 1] + 1, 0)
+    return image_mask, make_mask(Segments(number, number, causal=False), backend)

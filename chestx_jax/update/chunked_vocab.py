@@ -49,7 +49,7 @@ def vocabulary_stats(
     @jax.checkpoint
     def add(seen: _Seen, part: tuple[Array, ...]) -> tuple[_Seen, None]:
         number, head, allowed_W, real_W = part
-        raw = qwen_vl.scores(hidden32.astype(hidden_BxLxD.dtype), head)
+        raw = qwen_vl.head_logits(hidden32.astype(hidden_BxLxD.dtype), head)
         scaled = jnp.where(allowed_W[None, None], raw / jnp.float32(temperature or 1.0), FORBIDDEN)
         norm = jax.nn.logsumexp(scaled, axis=-1)
         mean = jnp.sum(jnp.exp(scaled - norm[..., None]) * scaled, axis=-1)
