@@ -5,24 +5,25 @@
 --tokenizer=DIR_OR_ID (for Orbax parameters that came without one), --verify (re-read and compare every tensor).
 """
 
-import shutil
 import time
-from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags, logging
 
-from chestx_jax import checkpoint, cli
-from chestx_jax.config import to_dict
+from chestx_jax import cli
 from chestx_jax.errors import UserError
-from chestx_jax.export import export_model
-from chestx_jax.inference.places import Place, find_checkpoint, load_params, model_config, parse_place, sidecar_folder
+from chestx_jax.inference.places import (
+    find_checkpoint,
+    load_params,
+    model_config,
+    parse_place,
+    save_checkpoint,
+    sidecar_folder,
+)
 from chestx_jax.model import hf
-from chestx_jax.model.config import ModelConfig, with_compute
+from chestx_jax.model.config import with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.sharding import MeshConfig, make_mesh
-from chestx_jax.tokens.interchange import sidecar_files
 
 FROM = flags.DEFINE_string("from", None, "hf:FOLDER, hf:OWNER/NAME[@REVISION] or orbax:FOLDER")
 TO = flags.DEFINE_string("to", None, "orbax:FOLDER, hf:FOLDER or adapter:FOLDER")
@@ -50,7 +51,11 @@ def main(arguments: list[str]) -> int:
     if source.kind == "hf":
         model = with_compute(model, param_dtype=DTYPE.value or hf.source_dtype(source.folder))
     params = load_params(source, model, mesh)
-    write(target, model, params, resolve(TOKENIZER.value) if TOKENIZER.value else sidecar_folder(source))
+    tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else sidecar_folder(source)
+    if target.kind == "adapter":
+        hf.save_adapter(target.folder, model, params, BASE.value or "")
+    else:
+        save_checkpoint(target, model, params, tokenizer, DTYPE.value, int(SHARD_GB.value * 1e9))
     print(f"{FROM.value} → {TO.value} in {time.monotonic() - started:.0f} s", flush=True)
     if VERIFY.value and target.kind != "adapter":
         if target.kind == "orbax" and source.kind == "hf":
@@ -61,19 +66,6 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"{TO.value} differs from {FROM.value} in {', '.join(differing)}: convert again.")
         print("verified: every tensor agrees bit for bit", flush=True)
     return 0
-
-
-def write(target: Place, model: ModelConfig, params: Any, tokenizer: Path) -> None:
-    """Writes a checkpoint with the tokenizer and the settings in the folder `tokenizer`, or an adapter."""
-    if target.kind == "hf":
-        export_model(target.folder, model, params, tokenizer, None, DTYPE.value, int(SHARD_GB.value * 1e9))
-    elif target.kind == "adapter":
-        hf.save_adapter(target.folder, model, params, BASE.value or "")
-    else:
-        checkpoint.save_params(target.folder, params, to_dict(model))
-        for name, path in sidecar_files(tokenizer).items():
-            sidecar_folder(target).mkdir(exist_ok=True)
-            shutil.copyfile(path, sidecar_folder(target) / name)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.fields import FieldError
-from chestx_jax.endpoint.client import Endpoint
+from chestx_jax.endpoint.client import Endpoint, parse_model
 from chestx_jax.errors import UserError
 from chestx_jax.eval.commands import shown, tell
 from chestx_jax.eval.judges import judgements, llm_judge, prompts
@@ -19,6 +19,23 @@ from chestx_jax.files import write_json_lines
 from chestx_jax.lexicon import load
 
 Say = Callable[[str], None]
+
+
+def judge_files(
+    paths: Sequence[str],
+    judge: str,
+    cache: str,
+    workers: int,
+    per_item: str | None,
+    aggregation: str,
+    prices: Sequence[str] | None,
+    say: Say,
+) -> dict[str, Any]:
+    """Judges stored predictions by "rules" or by "openai:MODEL@URL", whose replies are kept in the folder `cache`."""
+    if judge == "rules":
+        return judge_predictions(paths, per_item, say)
+    endpoint = parse_model(judge, Path(cache), workers=workers)
+    return judge_remotely(paths, endpoint, per_item, aggregation, prices, say)
 
 
 def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from chestx_jax.lexicon import load
 from chestx_jax.sharding import MeshConfig, make_mesh
 
 
-def evaluate_model(config: EvalConfig, place: str, out: Path) -> int:
+def evaluate_model(config: EvalConfig, place: str, out: str | Path) -> int:
     """Evaluates the model at `place` into the folder `out`; returns the exit status, 3 where samples were left out."""
     primary = multihost.is_primary()
     log: Callable[[str], None] = print if primary else lambda text: None
@@ -49,10 +49,10 @@ def checkpoint_predict(config: EvalConfig, place: str, log: Callable[[str], None
     return lambda samples: predict(model, samples, generate_for, config.batch, BadRecords(1.0, log=log))
 
 
-def endpoint_predict(config: EvalConfig, place: str, out: Path, log: Callable[[str], None]) -> Predict:
+def endpoint_predict(config: EvalConfig, place: str, out: str | Path, log: Callable[[str], None]) -> Predict:
     """Predictions of an OpenAI-compatible endpoint, whose replies are cached in `out`."""
     endpoint = parse_model(
-        place, out / "cache", workers=config.workers, timeout=config.timeout, attempts=config.attempts
+        place, Path(out, "cache"), workers=config.workers, timeout=config.timeout, attempts=config.attempts
     )
     return partial(remote.predict, endpoint, log=log, length=config.length, blind=config.blind)
 
