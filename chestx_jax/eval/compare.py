@@ -33,7 +33,7 @@ def compare_runs(places: Sequence[str], out: Path, log: Callable[[str], None]) -
     document = write_results(
         out,
         comparison,
-        title=" against ".join(files),
+        title=" against ".join(_labels(places)),
         asked=scores.get("run", {}).get("asked") if len(places) == 1 else None,
         curves=_curves(places),
     )

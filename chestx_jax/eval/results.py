@@ -108,8 +108,10 @@ def training_curves(workdir: str | Path) -> dict[str, list[dict[str, Any]]]:
 def _from_earlier_form(document: Mapping[str, Any]) -> dict[str, Any]:
     """Before there was one form, an evaluation's scores of its one model were at the top, the guessers were called
     `baselines`, the changes `differences`, and ground-truth factuality `drawn_factuality`."""
-    evaluation = ("tasks", "sources", "labels", "calibration")
-    models = document.get("models") or {document["model"]: {key: document.get(key) for key in evaluation}}
+    parts = ("tasks", "sources", "labels", "calibration")
+    models: Mapping[str, Any] = (
+        document["models"] if "models" in document else {document["model"]: {part: document[part] for part in parts}}
+    )
     for model in models.values():
         for row in (*model["tasks"].values(), *model["sources"].values()):
             if "drawn_factuality" in row["metrics"]:

@@ -34,6 +34,12 @@ class Browser:
         """Loads a page and waits for its load event."""
         self.call("POST", "/url", {"url": url})
 
+    def resize(self, width: int, height: int = 900) -> None:
+        """Sets the size of the viewport, below 500 pixels as on a phone, and loads the page anew."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": size})
+        self.call("POST", "/refresh", {})
+
     def run(self, script: str, *arguments: Any) -> Any:
         """The value a script returns."""
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
@@ -42,9 +48,9 @@ class Browser:
         """Waits until a script returns something true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            found = self.run(script)
-            if found:
-                return found
+            value = self.run(script)
+            if value:
+                return value
             time.sleep(0.05)
         raise AssertionError(f"never came true: {script}")
 
@@ -66,9 +72,10 @@ class Browser:
         return [event["params"]["request"]["url"] for event in sent]
 
     def screenshot(self, path: Any) -> None:
-        """Saves what the window shows as PNG."""
+        """Saves the whole page as PNG, what lies below the window too."""
+        command = {"cmd": "Page.captureScreenshot", "params": {"captureBeyondViewport": True}}
         with open(path, "wb") as file:
-            file.write(base64.b64decode(self.call("GET", "/screenshot")))
+            file.write(base64.b64decode(self.call("POST", "/goog/cdp/execute", command)["data"]))
 
 
 @contextmanager
@@ -81,10 +88,10 @@ def browser(dark: bool = False) -> Iterator[Browser]:
     base = f"http://127.0.0.1:{port}"
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1200"]
     options = {"args": flags + ["--blink-settings=preferredColorScheme=0"] * dark}
-    wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
+    capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
     try:
         _wait(base)
-        session = _call(f"{base}/session", "POST", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+        session = _call(f"{base}/session", "POST", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
         page = Browser(base, session)
         yield page
         page.call("DELETE", "")

@@ -100,7 +100,7 @@ function describe(item) {
     ...(names.length === 2 ? differencePanel(item, names) : []),
     ...section("Report", item.reports, item.reports.length > 1 ? ["reference film: ", "new film: "] : []),
     ...section("Reference reasoning", item.steps, []),
-    ...(item.drawn ? section("Drawn truth", [item.drawn.join("; ") || "nothing drawn"], []) : []),
+    ...(item.drawn ? section("Ground truth, as drawn", [item.drawn.join("; ") || "nothing drawn"], []) : []),
   ];
 }
 
@@ -225,6 +225,7 @@ function start() {
     const actions = { j: () => step(1), k: () => step(-1), d: toggleDifference, "/": () => byId("search").focus() };
     if (actions[event.key]) { event.preventDefault(); actions[event.key](); }
   });
+  if (window.matchMedia("(max-width: 55rem)").matches) for (const fold of document.querySelectorAll(".fold")) fold.open = false;
   refresh();
   document.documentElement.dataset.ready = "yes";
 }

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from chestx_jax.eval.statistics.blind_baselines import GUESSERS
 from chestx_jax.eval.statistics.comparison import BLIND, Comparison
@@ -44,6 +45,12 @@ def delta(metric: str, value: Difference) -> str:
         return "–"
     mean, low, high = (scale(metric) * number for number in (value.mean, value.low, value.high))
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] p={value.p:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign: `+3.1`, `−0.4`, `0.0`."""
+    text = f"{value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def scale(metric: str) -> int:
@@ -113,24 +120,20 @@ def calibration_rows(evaluations: Evaluations) -> Rows:
     gave them: Brier score and expected calibration error (0: as often right as it says)."""
     rows = []
     for name, evaluation in evaluations.items():
-        if not (calibration := evaluation.calibration):
-            continue
-        rows.append(
-            [
-                name,
-                "all",
-                str(calibration["n"]),
-                "–",
-                "–",
-                *(f"{calibration[k]:.3f}" for k in ("brier", "expected_error")),
-            ]
-        )
-        for i, tenth in enumerate(calibration["bins"]):
-            if tenth["n"]:
-                shares = [_percent(tenth[key], 0) for key in ("probability", "accuracy")]
-                rows.append([name, f"{i / 10:.1f}–{(i + 1) / 10:.1f}", str(tenth["n"]), *shares, "", ""])
+        if calibration := evaluation.calibration:
+            tenths = [(f"{i / 10:.1f}–{(i + 1) / 10:.1f}", bin) for i, bin in enumerate(calibration["bins"])]
+            errors = [f"{calibration[key]:.3f}" for key in ("brier", "expected_error")]
+            rows.append([name, "all", *_calibration_cells(calibration["bins"]), *errors])
+            rows += [[name, tenth, *_calibration_cells([bin]), "", ""] for tenth, bin in tenths if bin["n"]]
     header = ["model", "probability", "n", "mean probability", "accuracy", "Brier score", "calibration error"]
     return [header, *rows]
+
+
+def _calibration_cells(bins: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Number of answers in the bins, their mean probability and accuracy in percent."""
+    filled = [bin for bin in bins if bin["n"]]
+    n = sum(bin["n"] for bin in filled)
+    return [str(n), *(_percent(sum(b["n"] * b[key] for b in filled) / n, 0) for key in ("probability", "accuracy"))]
 
 
 def difference_rows(name: str, table: Mapping[str, Mapping[str, Difference]], metrics: Sequence[str] = METRICS) -> Rows:
@@ -201,7 +204,7 @@ def _score_rows(scores: Mapping[str, Mapping[str, Row]], names: Sequence[str], m
 
 def _above(comparison: Comparison, model: str, task: str) -> str:
     accuracy, blind = comparison.evaluations[model].mean(task, "accuracy"), comparison.blind_accuracy.get(task)
-    return "–" if accuracy is None or blind is None else f"{100 * (accuracy - blind):+.1f}"
+    return "–" if accuracy is None or blind is None else signed(100 * (accuracy - blind))
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

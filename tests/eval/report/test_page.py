@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from chestx_jax.eval.predictions.records import Prediction
-from chestx_jax.eval.report.html import page, page_data, write_report
+from chestx_jax.eval.report.headlines import headlines
+from chestx_jax.eval.report.html import page, write_report
+from chestx_jax.eval.report.items import item_data
 from chestx_jax.eval.statistics.comparison import compare_models
 from chestx_jax.lexicon import load
 from tests.helpers import browser as chromium
@@ -70,13 +72,43 @@ def test_the_page_holds_everything_and_nothing_that_runs(models):
 
 
 def test_marks_stand_on_the_words_they_are_about(models):
-    item = page_data(models)["items"][1]
+    item = item_data(models)["items"][1]
     answer = item["models"]["GRPO"]
     marked = {answer["reasoning"][start:end]: verdict for start, end, verdict, _, _ in answer["marks"]}
     assert marked["pulmonary edema"] == "supported"
     assert marked["pleural effusion"] == "contradicted"
     said = item["models"]["SFT"]
     assert [verdict for _, _, verdict, _, _ in said["marks"]] == ["unsupported"]
+
+
+def test_the_page_opens_with_the_figures_a_reader_wants(models):
+    accuracy, factuality, *changes = headlines(models)
+    assert (accuracy.title, accuracy.figure) == ("Accuracy over blind", "+50.0")
+    right, blind = "GRPO answers 100.0 % of the closed questions right", "50.0 % can be had without seeing the film."
+    assert accuracy.sentence == f"{right}; {blind}"
+    assert factuality.title == "Factuality"
+    assert [change.title for change in changes] == ["What GRPO changed: accuracy", "What GRPO changed: factuality"]
+    assert all(change.sentence.startswith("GRPO is better than SFT on the same") for change in changes)
+    html = page(models, "Test", RUN, CURVES)
+    parts = ["+50.0", "sft: loss", "grpo: reward terms", 'id="scores"', 'id="by-label"', 'id="items"']
+    assert sorted(parts, key=html.index) == parts
+
+
+def test_a_model_alone_has_its_own_figures_and_nothing_it_changed(models):
+    alone = compare_models({"m": models.predictions["SFT"]}, load(), {})
+    assert [headline.title for headline in headlines(alone)] == ["Accuracy", "Factuality"]
+    assert "Changes" not in page(alone, "Test", RUN, {})
+
+
+def test_a_running_job_says_what_is_still_to_come(models):
+    run = RUN | {"answered": {"SFT": 119}, "awaited": ["GRPO"], "complete": False}
+    html = page(compare_models({"SFT": models.predictions["SFT"]}, load(), {}), "Test", run, CURVES)
+    assert "SFT tested, GRPO still to come. Recorded so far: sft: step 49; grpo: step 89." in html
+    assert "SFT on 120 samples; SFT has answered 119" in html
+    assert "still to come" not in page(models, "Test", RUN, CURVES)
+    nothing = page(compare_models({}, load(), {}), "Test", run | {"answered": {}}, CURVES)
+    assert "nothing yet on 120 samples" in nothing
+    assert "grpo: KL to the reference" in nothing
 
 
 def test_the_file_is_whole_or_absent(models, tmp_path):
@@ -168,6 +200,29 @@ def test_named_controls_and_headings_for_screen_readers(opened):
     levels = opened.run("return [...document.querySelectorAll('h1, h2, h3')].map((n) => +n.tagName[1])")
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+# Elements that reach over the window's right edge, and boxes whose content is scrolled out of view.
+OVERFLOWING = """const width = document.documentElement.clientWidth;
+const scrolled = (node) => getComputedStyle(node).overflowX !== 'visible' && node.scrollWidth > node.clientWidth + 1;
+return [...document.querySelectorAll('main *')]
+  .filter((node) => !node.closest('svg, .hidden, select'))
+  .filter((node) => node.getBoundingClientRect().right > width + 1 || scrolled(node))
+  .map((node) => node.outerHTML.slice(0, 80));"""
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1400, 1000, 390])
+def test_everything_fits_the_width(opened, width):
+    opened.resize(width)
+    opened.until("return document.documentElement.dataset.ready")
+    opened.run("for (const fold of document.querySelectorAll('details')) fold.open = true;")
+    assert opened.run(OVERFLOWING) == []
+    assert opened.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    cells = "[...document.querySelectorAll('.report td.value')]"
+    assert opened.run(f"return {cells}.length && {cells}.every((cell) => cell.offsetWidth > 0)")
+    opened.resize(1400)
+    opened.until("return document.documentElement.dataset.ready")
 
 
 @needs_browser

@@ -131,7 +131,7 @@ def test_other_centres_stand_apart_unless_they_are_alone():
 def test_calibration_is_shown_in_tenths():
     found = [prediction("x", "AB"[n % 2], number=n, probability=0.95 if n % 2 else 0.05) for n in range(10)]
     rows = tables.calibration_rows({"SFT": evaluate_predictions(found, load())})
-    assert rows[1] == ["SFT", "all", "10", "–", "–", "0.903", "0.950"]
+    assert rows[1] == ["SFT", "all", "10", "50", "50", "0.903", "0.950"]
     assert rows[-1] == ["SFT", "0.9–1.0", "5", "95", "0", "", ""]
 
 
