@@ -19,7 +19,9 @@ from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.eval import commands
 from chestx_jax.eval.answers.official import FAMILIES
+from chestx_jax.eval.compare import compare_runs
 from chestx_jax.eval.config import EvalConfig
+from chestx_jax.eval.judge import judge_files
 from chestx_jax.eval.judges.judgements import AGGREGATIONS
 from chestx_jax.eval.score_files import RULES
 from chestx_jax.files import write_json
@@ -55,7 +57,7 @@ def main(arguments: list[str]) -> int:
         "judgements": lambda files: commands.score_judgements(files, AGGREGATION.value, print),
         "audit": lambda files: commands.score_audit(files, print),
         "validate": lambda files: commands.validate(files, IMAGE_ROOT.value, print),
-        "compare": lambda places: commands.compare(places, Path(OUT.value or "."), print),
+        "compare": lambda places: compare_runs(places, Path(OUT.value or "."), print),
     }
     given = [name for name in ("config", *offline) if flags.FLAGS[name].value]
     if len(given) != 1:
@@ -72,8 +74,6 @@ def score(files: list[str]) -> dict:
     """Scores predictions by a rule, or by a judge where one is named."""
     if JUDGE.value is None:
         return commands.score_predictions(files, RULE.value, FAMILY.value, STRIP_ECHO.value, print)
-    from chestx_jax.eval.judge import judge_files  # imports jax, which the other offline commands start without
-
     cache = CACHE.value or f"{PER_ITEM.value or JSON.value or files[0]}.cache"
     options = (PER_ITEM.value, AGGREGATION.value, PRICES.value)
     return judge_files(files, JUDGE.value, cache, WORKERS.value, *options, print)

@@ -1,6 +1,6 @@
-"""Judges over stored predictions, as the door offers them: the lexicon's rules, or an LLM behind an endpoint."""
+"""Judging stored predictions: by the lexicon's rules, or by an LLM behind an endpoint."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,17 @@ from typing import Any
 from chestx_jax.data.fields import FieldError
 from chestx_jax.endpoint.client import Endpoint, parse_model
 from chestx_jax.errors import UserError
-from chestx_jax.eval.commands import shown, tell
-from chestx_jax.eval.judges import judgements, llm_judge, prompts
-from chestx_jax.eval.judges.lexicon_judge import Judgement, judge_all
-from chestx_jax.eval.judges.llm_judge import Usage, estimate
+from chestx_jax.eval.commands import Log, log_judgements
+from chestx_jax.eval.judges import judgements, lexicon_judge, llm_judge, prompts
+from chestx_jax.eval.judges.lexicon_judge import Judgement
+from chestx_jax.eval.judges.llm_judge import Usage
 from chestx_jax.eval.predictions.records import Prediction, from_record, raw_records
-from chestx_jax.eval.report.tables import aligned
-from chestx_jax.eval.statistics.intervals import share_interval
+from chestx_jax.eval.report.tables import file_table
+from chestx_jax.eval.statistics.intervals import mean, share_interval
 from chestx_jax.files import write_json_lines
 from chestx_jax.lexicon import load
 
-Say = Callable[[str], None]
+SCORES = (*judgements.TERMS, "radrscore")
 
 
 def judge_files(
@@ -29,44 +29,35 @@ def judge_files(
     per_item: str | None,
     aggregation: str,
     prices: Sequence[str] | None,
-    say: Say,
+    log: Log,
 ) -> dict[str, Any]:
     """Judges stored predictions by "rules" or by "openai:MODEL@URL", whose replies are kept in the folder `cache`."""
     if judge == "rules":
-        return judge_predictions(paths, per_item, say)
+        return judge_predictions(paths, per_item, log)
     endpoint = parse_model(judge, Path(cache), workers=workers)
-    return judge_remotely(paths, endpoint, per_item, aggregation, prices, say)
+    return judge_remotely(paths, endpoint, per_item, aggregation, prices, log)
 
 
-def judge_predictions(paths: Sequence[str], per_item: str | None, say: Say) -> dict[str, Any]:
+def judge_predictions(paths: Sequence[str], per_item: str | None, log: Log) -> dict[str, Any]:
     """The offline judge over stored predictions: means per file with intervals, JSON lines of every item's findings.
 
     `index` counts the records of all files in order; one that cannot be read has null scores and a `problem`.
     """
     lexicon = load()
     files: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     for path in paths:
-        records = [_parsed(record, index, path) for index, record in enumerate(raw_records(path))]
-        sound = iter(judge_all([record for record in records if isinstance(record, Prediction)], lexicon))
-        judged = [next(sound) if isinstance(record, Prediction) else None for record in records]
-        values = {term: [getattr(j, term) if j else None for j in judged] for term in (*judgements.TERMS, "radrscore")}
-        intervals = {term: share_interval(found) for term, found in values.items()}
-        malformed = sum(j is None for j in judged)
-        files.append({
-            "file": str(path), "n": len(judged), "n_valid": len(judged) - malformed, "malformed": malformed,
-            **{term: found.mean for term, found in intervals.items()},
-            "scored": {term: found.n for term, found in intervals.items()},
-            "intervals": {term: [found.low, found.high] for term, found in intervals.items()},
-        })  # fmt: skip
-        for record, judgement in zip(records, judged, strict=True):
-            lines.append({"index": len(lines), "file": str(path), **_item(record, judgement)})
-    document = {"judge": "rules", "files": files, **_overall(files, lines)}
-    columns = ("n", "malformed", *judgements.TERMS, "radrscore")
-    rows = [(file["file"], file) for file in files] + [(key, document[key]) for key in ("macro", "micro")]
-    say(aligned([["file", *columns], *([name, *(shown(row.get(c)) for c in columns)] for name, row in rows)]))
+        records = [_prediction(record, index, path) for index, record in enumerate(raw_records(path))]
+        predictions = [record for record in records if isinstance(record, Prediction)]
+        judged = iter(lexicon_judge.judge_all(predictions, lexicon))
+        verdicts = [next(judged) if isinstance(record, Prediction) else None for record in records]
+        files.append({"file": str(path), **_file_row(verdicts)})
+        for record, judgement in zip(records, verdicts, strict=True):
+            items.append({"index": len(items), "file": str(path), **_item(record, judgement)})
+    document = {"judge": "rules", "files": files, **_overall(files, items)}
+    log(file_table(document, ("n", "malformed", *SCORES)))
     if per_item:
-        write_json_lines(per_item, lines)
+        write_json_lines(per_item, items)
     return document
 
 
@@ -76,84 +67,93 @@ def judge_remotely(
     per_item: str | None,
     aggregation: str,
     prices: Sequence[str] | None,
-    say: Say,
+    log: Log,
 ) -> dict[str, Any]:
     """RadRScore by an LLM judge: the document of `score_judgements` and the tokens spent; replies are cached.
 
-    Unreadable records are judged by nobody and counted as malformed. An interrupted run keeps what was paid for and
-    tells how far it came; the judged records go to `per_item`, in the release's form.
+    Unreadable records are not judged and count as malformed. An interrupted run keeps what was paid for and logs how
+    far it came; the judged records go to `per_item`, in the release's form.
     """
     sources = [(path, record) for path in paths for record in raw_records(path)]
-    read = [_parsed(record, index, path) for index, (path, record) in enumerate(sources)]
-    asked = {index: record for index, record in enumerate(read) if isinstance(record, Prediction)}
-    judged: dict[int, dict[str, Any]] = {
-        index: {"problem": text} for index, text in enumerate(read) if isinstance(text, str)
-    }
-    expected = estimate(list(asked.values()))
-    say(f"about to judge {len(asked)} predictions: at most {expected}{_cost(expected, prices)}")
-    spent = Usage()
+    records = [_prediction(record, index, path) for index, (path, record) in enumerate(sources)]
+    predictions = {index: record for index, record in enumerate(records) if isinstance(record, Prediction)}
+    judged: list[dict[str, Any]] = [
+        {"problem": record if isinstance(record, str) else "not judged"} for record in records
+    ]
+    expected = llm_judge.estimate(list(predictions.values()))
+    log(f"about to judge {len(predictions)} predictions: at most {expected}{_cost(expected, prices)}")
+    usage = Usage()
     try:
-        numbers = list(asked)
-        for place, record, usage in llm_judge.judge_all(endpoint, list(asked.values()), say):
-            judged[numbers[place]] = record
-            spent = spent.sum(usage)
+        numbers = list(predictions)
+        for position, record, record_usage in llm_judge.judge_all(endpoint, list(predictions.values()), log):
+            judged[numbers[position]] = record
+            usage = usage.sum(record_usage)
     except KeyboardInterrupt:
-        say("interrupted; run the same command again, what is judged is not asked again")
-    records = [judged.get(index, {"problem": "not judged"}) for index in range(len(read))]
+        log("interrupted; run the same command again, what is judged is not asked again")
     files = []
     for path in paths:
-        own = [record for (source, _), record in zip(sources, records, strict=True) if source == path]
-        files.append({"file": str(path), **judgements.aggregate(own, aggregation)})
-    document = judgements.summary(files, judgements.aggregate(records, aggregation))
-    tell(document, say)
+        in_file = [record for (source, _), record in zip(sources, judged, strict=True) if source == path]
+        files.append({"file": str(path), **judgements.aggregate(in_file, aggregation)})
+    document = judgements.summary(files, judgements.aggregate(judged, aggregation))
+    log_judgements(document, log)
     if per_item:
-        write_json_lines(per_item, [{"index": index, **record} for index, record in enumerate(records)])
-    say(f"spent: {asdict(spent)}{_cost(asdict(spent), prices)}")
+        write_json_lines(per_item, [{"index": index, **record} for index, record in enumerate(judged)])
+    log(f"spent: {asdict(usage)}{_cost(asdict(usage), prices)}")
     return {
         "judge": endpoint.model,
         "prompts": prompts.VERSION,
         "aggregation": aggregation,
-        "usage": asdict(spent),
+        "usage": asdict(usage),
         **document,
     }
 
 
 def _cost(tokens: Mapping[str, int], prices: Sequence[str] | None) -> str:
-    """The dollars of so many tokens, in words; empty without prices. Raises UserError for prices not two numbers."""
+    """The price of so many tokens in dollars, as text; empty without prices. Raises UserError unless there are two."""
     if not prices:
         return ""
     try:
-        read, written = (float(price) for price in prices)
+        prompt_price, completion_price = (float(price) for price in prices)
     except ValueError:
         raise UserError(
             f"--prices={','.join(prices)}: write two numbers, dollars per million tokens in and out"
         ) from None
-    return f", {(tokens['prompt_tokens'] * read + tokens['completion_tokens'] * written) / 1e6:.2f} dollars"
+    dollars = tokens["prompt_tokens"] * prompt_price + tokens["completion_tokens"] * completion_price
+    return f", {dollars / 1e6:.2f} dollars"
 
 
-def _parsed(record: Any, index: int, path: str) -> Prediction | str:
+def _prediction(record: Any, index: int, path: str) -> Prediction | str:
+    """The prediction of a record, or the problem with it."""
     try:
         return from_record(record, index, Path(path).stem)
     except FieldError as error:
         return f"field {error.field}: {error.problem}"
 
 
+def _file_row(verdicts: Sequence[Judgement | None]) -> dict[str, Any]:
+    intervals = {score: share_interval([getattr(verdict, score, None) for verdict in verdicts]) for score in SCORES}
+    malformed = sum(verdict is None for verdict in verdicts)
+    return {
+        "n": len(verdicts),
+        "n_valid": len(verdicts) - malformed,
+        "malformed": malformed,
+        **{score: interval.mean for score, interval in intervals.items()},
+        "scored": {score: interval.n for score, interval in intervals.items()},
+        "intervals": {score: [interval.low, interval.high] for score, interval in intervals.items()},
+    }
+
+
 def _item(record: Prediction | str, judgement: Judgement | None) -> dict[str, Any]:
     """Null scores where there is nothing to judge against."""
     if not isinstance(record, Prediction) or judgement is None:
-        return {**dict.fromkeys((*judgements.TERMS, "radrscore")), "findings": [], "problem": record}
-    scores = {term: getattr(judgement, term) for term in ("factuality", "completeness", "effectiveness", "radrscore")}
+        return {**dict.fromkeys(SCORES), "findings": [], "problem": record}
+    scores = {score: getattr(judgement, score) for score in SCORES}
     return {"item_id": record.sample_id, **scores, "findings": [asdict(mark) for mark in judgement.marks]}
 
 
-def _overall(files: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    terms = (*judgements.TERMS, "radrscore")
+def _overall(files: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`macro`: files count alike; `micro`: items count alike."""
     counts = {key: sum(file[key] for file in files) for key in ("n", "n_valid", "malformed")}
-    macro = {term: _mean([file[term] for file in files]) for term in terms}
-    micro = {term: _mean([line[term] for line in lines]) for term in terms}
+    macro = {score: mean(file[score] for file in files) for score in SCORES}
+    micro = {score: mean(item[score] for item in items) for score in SCORES}
     return {"macro": {**counts, **macro}, "micro": {**counts, **micro}}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

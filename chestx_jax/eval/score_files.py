@@ -1,5 +1,6 @@
 """Accuracy of stored prediction files under a named rule: the counts and fractions that the command prints."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.official import FAMILIES, family_of, official
 from chestx_jax.eval.answers.parsing import Verdict, strict
 from chestx_jax.eval.predictions.records import raw_records
-from chestx_jax.eval.statistics.intervals import share_interval
+from chestx_jax.eval.statistics.intervals import mean, share_interval
 
 RULES = ("official", "strict")
 COUNTS = ("n", "n_valid", "n_correct", "unparsed")
@@ -17,7 +18,7 @@ SHARES = ("accuracy", "accuracy_all")
 
 
 def verdict(record: Any, rule: str, family: str, echo_stripped: bool = False) -> Verdict:
-    """One raw record's verdict; no object, or no text where text is due, is unparsed with the reason."""
+    """The verdict on one raw record; one that is no object, or lacks text, is unparsed, with the reason."""
     if not isinstance(record, Mapping):
         kind = "a line that is not JSON" if isinstance(record, str) else type(record).__name__
         return Verdict(None, False, False, f"the record is {kind}, not an object")
@@ -41,19 +42,19 @@ def score_file(path: str | Path, rule: str, family: str = "auto", echo_stripped:
         raise UserError(
             f"--rule={rule} --family={family}: choose of the rules {', '.join(RULES)}, families {', '.join(FAMILIES)}"
         )
-    known = family_of(path) if family == "auto" else family
-    verdicts = [verdict(record, rule, known, echo_stripped) for record in raw_records(path)]
-    return {"file": str(path), "family": known, "rule": rule, **_row(verdicts, rule)}
+    family = family_of(path) if family == "auto" else family
+    verdicts = [verdict(record, rule, family, echo_stripped) for record in raw_records(path)]
+    return {"file": str(path), "family": family, "rule": rule, **_row(verdicts, rule)}
 
 
 def summary(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The files in order, `macro` (files count alike; counts are totals) and `micro` (records count alike).
 
-    Files that the rule cannot decide take part in neither mean; `files_scored` says how many did.
+    Files that the rule cannot decide take part in neither mean; `files_scored` is how many do.
     """
     scored = [file for file in files if file["accuracy_all"] is not None]
     counts = {key: sum(file[key] for file in scored) for key in COUNTS}
-    means = {key: _mean([file[key] for file in scored]) for key in SHARES}
+    means = {key: mean([file[key] for file in scored]) for key in SHARES}
     valid, n = counts["n_valid"], counts["n"]
     pooled = {
         "accuracy": counts["n_correct"] / valid if valid else (0.0 if means["accuracy"] == 0.0 else None),
@@ -65,17 +66,14 @@ def summary(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _row(verdicts: Sequence[Verdict], rule: str) -> dict[str, Any]:
     n, valid, correct = len(verdicts), sum(v.valid for v in verdicts), sum(v.correct for v in verdicts)
-    reasons: dict[str, int] = {}
-    for v in verdicts:
-        if v.reason:
-            reasons[v.reason] = reasons.get(v.reason, 0) + 1
+    reasons = dict(Counter(verdict.reason for verdict in verdicts if verdict.reason))
     undecided = next((reason for reason in reasons if "scored by" in reason and reasons[reason] == n), "")
     interval = share_interval([float(v.correct) for v in verdicts])
     return {
         "n": n,
         "n_valid": valid,
         "n_correct": correct,
-        # The release prints 0 where nothing was valid; a rule of ours says it has no number.
+        # The release prints 0 where nothing was valid; the strict rule has no number then.
         "accuracy": None if undecided else correct / valid if valid else (0.0 if rule == "official" else None),
         "accuracy_all": None if undecided or not n else correct / n,
         "interval_all": None if undecided else [interval.low, interval.high],
@@ -83,8 +81,3 @@ def _row(verdicts: Sequence[Verdict], rule: str) -> dict[str, Any]:
         "reasons": reasons,
         **({"reason": undecided} if undecided else {}),
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chestx_jax.errors import UserError
+from chestx_jax.eval.statistics.intervals import mean
 
 TERMS = ("completeness", "factuality", "effectiveness")
 AGGREGATIONS = ("official", "clean")
@@ -102,15 +103,10 @@ def mean_score(terms: Mapping[str, float | None]) -> float | None:
 
 def summary(files: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any]) -> dict[str, Any]:
     """`macro` (files count alike; counts are totals) and `micro` (items count alike) beside the files."""
-    terms = {term: _mean([file[term] for file in files]) for term in (*TERMS, "accuracy")}
+    terms = {term: mean([file[term] for file in files]) for term in (*TERMS, "accuracy")}
     counts = {key: pooled[key] for key in ("n", "n_valid", "malformed", "noted")}
     scored = {**{term: terms[term] for term in TERMS}, "radrscore": mean_score(terms), "accuracy": terms["accuracy"]}
     return {"files": list(files), "macro": {**counts, **scored}, "micro": {**counts, **{k: pooled[k] for k in scored}}}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
 
 
 def _share(count: float, total: float) -> float:

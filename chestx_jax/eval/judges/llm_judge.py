@@ -54,7 +54,7 @@ class Usage:
 
 
 def judge_all(
-    endpoint: Endpoint, predictions: Sequence[Prediction], say: Callable[[str], None]
+    endpoint: Endpoint, predictions: Sequence[Prediction], log: Callable[[str], None]
 ) -> Iterator[tuple[int, dict[str, Any], Usage]]:
     """(index, judged record, usage) as they come, every prediction accounted for.
 
@@ -67,7 +67,7 @@ def judge_all(
         del pending[index]
         for field in FIELDS:
             if "error" in record[field]:
-                say(f"item {index}: {field} could not be judged ({record[field]['error'][:80]})")
+                log(f"item {index}: {field} could not be judged ({record[field]['error'][:80]})")
         yield index, record, usage
     for index, prediction in pending.items():  # the endpoint is down: counted as what they are
         yield index, to_record(prediction) | {field: {"error": "not asked"} for field in FIELDS}, Usage()
@@ -91,11 +91,11 @@ def parse_json(text: str, needed: Sequence[str]) -> dict[str, Any] | None:
     decoder = json.JSONDecoder()
     for match in re.finditer(r"\{", text):
         try:
-            found, _ = decoder.raw_decode(text, match.start())
+            document, _ = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and all(key in found for key in needed):
-            return found
+        if isinstance(document, dict) and all(key in document for key in needed):
+            return document
     return None
 
 
@@ -105,9 +105,9 @@ def _judge(endpoint: Endpoint, numbered: tuple[int, Prediction]) -> tuple[dict[s
 
     def call(kind: str, prompt: str) -> dict[str, Any]:
         nonlocal usage
-        found, spent = _call(endpoint, kind, prompt)
-        usage = usage.sum(spent)
-        return found
+        answer, call_usage = _call(endpoint, kind, prompt)
+        usage = usage.sum(call_usage)
+        return answer
 
     reasoning, reference = reasoning_text(prediction.pred), "\n".join(prediction.steps)
     gold = call("findings", prompts.findings(reference))
@@ -150,9 +150,9 @@ def _call(endpoint: Endpoint, kind: str, prompt: str) -> tuple[dict[str, Any], U
         except Refused as error:
             raise UserError(f"{endpoint.url} refuses {endpoint.model} ({error}); check model, key and URL") from error
         usage = usage if reply.error else usage.plus(reply)
-        found = None if reply.error or reply.refused else parse_json(reply.text, NEEDED[kind])
-        if found is not None:
-            return found, usage
+        answer = None if reply.error or reply.refused else parse_json(reply.text, NEEDED[kind])
+        if answer is not None:
+            return answer, usage
         problem = reply.error or ("refused: " if reply.refused else "") + reply.text
         if reply.error:
             break

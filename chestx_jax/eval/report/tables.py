@@ -172,6 +172,17 @@ def latex_table(evaluations: Evaluations) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
+def file_table(document: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """The files of a scores document and their macro and micro means, one row each."""
+    rows = [(file["file"], file) for file in document["files"]] + [(key, document[key]) for key in ("macro", "micro")]
+    return aligned([["file", *columns], *([name, *(number(row.get(c)) for c in columns)] for name, row in rows)])
+
+
+def number(value: float | None) -> str:
+    """A cell of a file's scores: fractions as percent, counts as they are, a dash for None."""
+    return _percent(value, 2) if value is None or isinstance(value, float) else str(value)
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, a rule under the header; the first two columns to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

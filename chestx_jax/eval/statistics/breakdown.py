@@ -8,6 +8,7 @@ from chestx_jax.data.schema import options
 from chestx_jax.eval.answers.parsing import label_set
 from chestx_jax.eval.predictions.accuracy import Outcome
 from chestx_jax.eval.predictions.records import Prediction
+from chestx_jax.eval.statistics.intervals import mean
 from chestx_jax.types import LABELS
 
 BINS = 10
@@ -36,9 +37,9 @@ def calibration(predictions: Sequence[Prediction], outcomes: Sequence[Outcome]) 
     bins: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
     for probability, right in pairs:
         bins[min(BINS - 1, int(probability * BINS))].append((probability, right))
-    rows = [{"n": len(b), "probability": _mean([p for p, _ in b]), "accuracy": _mean([r for _, r in b])} for b in bins]
+    rows = [{"n": len(b), "probability": mean([p for p, _ in b]), "accuracy": mean([r for _, r in b])} for b in bins]
     error = sum(abs(sum(probability - right for probability, right in b)) for b in bins) / len(pairs)
-    return {"n": len(pairs), "brier": _mean([(p - r) ** 2 for p, r in pairs]), "expected_error": error, "bins": rows}
+    return {"n": len(pairs), "brier": mean([(p - r) ** 2 for p, r in pairs]), "expected_error": error, "bins": rows}
 
 
 def _yes_no_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _yes_no_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> d
     asked = [(p, o) for p, o in pairs if label.lower() in p.question.partition("Options:")[0].lower()]
     gold = [options(p.question).get(bare_answer(p.answer), "").strip().lower() for p, _ in asked]
     correct = lambda answer: [float(o.correct) for (_, o), g in zip(asked, gold, strict=True) if g == answer]  # noqa: E731
-    return {"asked": len(asked), "sensitivity": _mean(correct("yes")), "specificity": _mean(correct("no"))}
+    return {"asked": len(asked), "sensitivity": mean(correct("yes")), "specificity": mean(correct("no"))}
 
 
 def _open_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
@@ -60,7 +61,3 @@ def _open_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dic
         "recall": both / sum(gold) if any(gold) else None,
         "precision": both / sum(given) if any(given) else None,
     }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

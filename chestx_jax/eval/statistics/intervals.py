@@ -4,7 +4,8 @@ Shares of items that are right or wrong get Wilson's score interval, which stays
 where all items are right (a bootstrap of 10 of 10 says [100 %, 100 %]). All other means are bootstrapped.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,12 @@ class Difference:
     high: float | None
     p: float | None
     n: int
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def share_interval(values: Sequence[float | None], seed: int = 0, groups: Sequence[Hashable] | None = None) -> Interval:
