@@ -1,4 +1,4 @@
-"""The phantom's own command line.
+"""The phantom's command line.
 
 python -m chestx_jax.phantom write --out DIR [--seed 0] [--size 112]
 python -m chestx_jax.phantom contact_sheet --out sheet.png [--seed 0] [--label Edema]
@@ -18,8 +18,8 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     write = commands.add_parser("write", help="write the whole set: films, reports, questions")
     sheet = commands.add_parser("contact_sheet", help="draw a contact sheet: several films of each label")
-    for command, what in ((write, "folder to make"), (sheet, "PNG file to write")):
-        command.add_argument("--out", required=True, help=what)
+    for command, target in ((write, "folder to write"), (sheet, "PNG file to write")):
+        command.add_argument("--out", required=True, help=target)
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--size", type=int, default=112, help="pixels of a film's side")
     write.add_argument("--processes", type=int, default=0, help="drawing processes; 0 is one per core")
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "write":
-            write_phantom(options.out, PhantomSpec(options.seed, options.size), options.processes, _show)
+            write_phantom(options.out, PhantomSpec(options.seed, options.size), options.processes, _print_progress)
         else:
             contact_sheet(options.label or ROWS, options.columns, options.seed, options.size).save(options.out)
     except (UserError, OSError) as problem:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _show(done: int, total: int) -> None:
+def _print_progress(done: int, total: int) -> None:
     print(f"\r{done}/{total} films", end="\n" if done == total else "", flush=True)
 
 

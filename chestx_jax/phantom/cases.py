@@ -1,4 +1,4 @@
-"""Which findings a phantom patient has, and where: the truth that films, reports and questions are made from."""
+"""The findings of a phantom patient and their places: the truth behind films, reports and questions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,40 +17,40 @@ IS_A = {
     **dict.fromkeys(("Edema", "Consolidation", "Atelectasis", "Pneumonia"), "Lung Opacity"),
     "Cardiomegaly": "Enlarged Cardiomediastinum",
 }
-# A film never shows two of a pair, and no question sets one against the other, so every gold answer is unambiguous:
-# a film with pneumonia alone does show a lung opacity, and a nodule may be called one.
+# No film shows both labels of a pair and no question offers both, so every gold answer is unambiguous: a film with
+# pneumonia alone does show a lung opacity, and a nodule may be called one.
 AMBIGUOUS = frozenset(map(frozenset, (*IS_A.items(), ("Lung Lesion", "Lung Opacity"))))
 
 _SHARE_OF_COUNT = (0.20, 0.35, 0.27, 0.18)  # films with 0, 1, 2, 3 findings
 _BILATERAL = 0.15  # share of effusions and atelectases that are on both sides
-_PROPOSED = {"Lung Opacity": 1.9}
+_PROPOSAL_WEIGHT = {"Lung Opacity": 1.9}  # others 1; it is refused more often, being in many ambiguous pairs
 _MIDLINE = ("Cardiomegaly", "Enlarged Cardiomediastinum")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One patient: the findings of the film and, for follow-up patients, the earlier film's and what changed."""
+    """One patient: the findings of the film; of a follow-up patient also those of the earlier film, and the change."""
 
     id: str
     findings: tuple[Finding, ...]
     earlier: tuple[Finding, ...] | None = None
-    changed: str = ""  # label whose progression is asked for
+    changed: str = ""  # label whose progression is asked about
     change: str = ""  # one of finding.CHANGES
 
 
-def clashes(labels: Iterable[str]) -> bool:
-    """True if two of the labels must not meet in one film or one question."""
-    chosen = frozenset(labels)
-    return any(pair <= chosen for pair in AMBIGUOUS)
+def has_ambiguous_pair(labels: Iterable[str]) -> bool:
+    """Whether two of the labels must not be in one film or one question."""
+    distinct = frozenset(labels)
+    return any(pair <= distinct for pair in AMBIGUOUS)
 
 
-def ambiguous(label: str, labels: Iterable[str]) -> bool:
-    """True if a film with `labels` must not be asked about `label` as if it were absent."""
+def is_ambiguous(label: str, labels: Iterable[str]) -> bool:
+    """Whether `label` must not be called absent of a film with `labels`."""
     return any(other == label or frozenset((label, other)) in AMBIGUOUS for other in labels)
 
 
-def drawn(findings: Iterable[Finding], changed: str = "", change: str = "") -> tuple[str, ...]:
-    """The truth of one film in the form of schema.Drawn; `change` belongs to the label `changed`."""
+def ground_truth(findings: Iterable[Finding], changed: str = "", change: str = "") -> tuple[str, ...]:
+    """The findings of one film as strings of schema.Drawn; the label `changed` carries `change`."""
     return tuple(str(Drawn(f.label, f.side, change if f.label == changed else "")) for f in findings)
 
 
@@ -59,48 +59,48 @@ def draw_case(rng: np.random.Generator, id: str) -> Case:
     return Case(id, _place(_labels(rng, int(rng.choice(4, p=_SHARE_OF_COUNT))), rng))
 
 
-def draw_with(labels: Sequence[str], rng: np.random.Generator) -> tuple[Finding, ...]:
-    """Findings for exactly these labels, which must not clash."""
+def draw_findings(labels: Sequence[str], rng: np.random.Generator) -> tuple[Finding, ...]:
+    """Findings for exactly these labels, which must hold no ambiguous pair."""
     return _place(list(labels), rng)
 
 
 def draw_follow_up(rng: np.random.Generator, id: str, changed: str, change: str) -> Case:
-    """A patient with two films: `changed` goes through `change`, at most one other finding stays as it is."""
-    others = [label for label in FINDINGS if label != changed and not clashes((label, changed))]
+    """A patient with two films: the finding `changed` undergoes `change`, at most one other stays the same."""
+    others = [label for label in FINDINGS if label != changed and not has_ambiguous_pair((label, changed))]
     companion = [str(rng.choice(others))] if rng.random() < 0.5 else []
     findings = _place([changed, *companion], rng)
-    # Two severity levels apart half of the time: what is asked is seen, not guessed.
+    # Half of the time two severity levels apart, so that the change is plain to see.
     low, high = ((0, 2), (0, 2), (0, 1), (1, 2))[rng.integers(4)]
     level = int(rng.integers(3))
     before, after = {"stable": (level, level), "worsening": (low, high), "improving": (high, low)}[change]
-    grade = [_graded(finding, before, rng) if finding.label == changed else finding for finding in findings]
-    newer = tuple(
+    earlier = [_graded(finding, before, rng) if finding.label == changed else finding for finding in findings]
+    later = tuple(
         _graded(finding, after, rng, finding.amount if change == "stable" else None)
         if finding.label == changed
         else finding
-        for finding in grade
+        for finding in earlier
     )
-    return Case(id, newer, tuple(grade), changed, change)
+    return Case(id, later, tuple(earlier), changed, change)
 
 
 def _labels(rng: np.random.Generator, count: int) -> list[str]:
-    """`count` labels without a clash; one that clashes with many is proposed more often, so as to be as frequent."""
-    weights = np.array([_PROPOSED.get(label, 1.0) for label in FINDINGS])
+    """`count` labels without an ambiguous pair, all about equally frequent."""
+    weights = np.array([_PROPOSAL_WEIGHT.get(label, 1.0) for label in FINDINGS])
     while True:
         chosen = [FINDINGS[i] for i in rng.choice(len(FINDINGS), size=count, replace=False, p=weights / weights.sum())]
-        if not clashes(chosen):
+        if not has_ambiguous_pair(chosen):
             return chosen
 
 
 def _graded(finding: Finding, level: int, rng: np.random.Generator, amount: float | None = None) -> Finding:
     """The finding at severity `level`; a given amount is kept (a stable finding is drawn as it was)."""
     low = (0.05, 0.42, 0.80)[level]
-    drawn_amount = round(float(low + 0.2 * rng.random()), 3) if amount is None else amount
-    return replace(finding, severity=SEVERITIES[level], amount=drawn_amount)
+    new_amount = round(float(low + 0.2 * rng.random()), 3) if amount is None else amount
+    return replace(finding, severity=SEVERITIES[level], amount=new_amount)
 
 
 def _place(labels: list[str], rng: np.random.Generator) -> tuple[Finding, ...]:
-    """Findings for the labels, each in cells of the lungs (side, zone) that no other uses; tries until they fit."""
+    """Findings for the labels, each in cells of the lungs (side, zone) of its own; tries until they fit."""
     while True:
         placed = _try_to_place(labels, rng)
         if len(placed) == len(labels):
@@ -108,16 +108,17 @@ def _place(labels: list[str], rng: np.random.Generator) -> tuple[Finding, ...]:
 
 
 def _try_to_place(labels: list[str], rng: np.random.Generator) -> dict[str, Finding]:
+    """Findings by label; incomplete if a label found no free cell."""
     taken: set[tuple[str, str]] = set()
     placed = {}
-    # Those bound to a place choose first; edema overlies what is there but keeps later patches out of the mid zones.
-    for label in sorted(labels, key=lambda name: (*_CLAIM_ORDER, name).index(name)):
+    # Labels with few places choose first; edema may overlie others but keeps later patches out of the mid zones.
+    for label in sorted(labels, key=lambda label: (*_PLACING_ORDER, label).index(label)):
         level = int(rng.integers(3))
         kind = str(rng.choice(DEVICES)) if label == "Support Devices" else ""
-        choices = _choices(label, kind)
-        if len(choices) > 1 and choices[-1][0] == "both" and rng.random() > _BILATERAL:
-            choices = choices[:-1]
-        free = [at for at in choices if label == "Edema" or not taken & _cells(label, kind, *at, level)]
+        places = _places(label, kind)
+        if len(places) > 1 and places[-1][0] == "both" and rng.random() > _BILATERAL:
+            places = places[:-1]
+        free = [place for place in places if label == "Edema" or not taken & _cells(label, kind, *place, level)]
         if not free:
             break
         side, zone = free[rng.integers(len(free))]
@@ -126,7 +127,7 @@ def _try_to_place(labels: list[str], rng: np.random.Generator) -> dict[str, Find
     return placed
 
 
-_CLAIM_ORDER = ("Pneumothorax", "Atelectasis", "Pleural Effusion", "Fracture", "Support Devices", "Edema")
+_PLACING_ORDER = ("Pneumothorax", "Atelectasis", "Pleural Effusion", "Fracture", "Support Devices", "Edema")
 _ZONED = {
     "Pneumothorax": ("",),
     "Pleural Effusion": ("",),
@@ -139,8 +140,8 @@ _ZONED = {
 }
 
 
-def _choices(label: str, kind: str) -> list[tuple[str, str]]:
-    """(side, zone) pairs open to a finding; a bilateral choice, where there is one, comes last."""
+def _places(label: str, kind: str) -> list[tuple[str, str]]:
+    """The (side, zone) pairs that a finding may have; a bilateral one, if any, comes last."""
     if label in _MIDLINE or kind in ("endotracheal tube", "enteric tube"):
         return [("", "")]
     if label == "Edema":
@@ -152,7 +153,7 @@ def _choices(label: str, kind: str) -> list[tuple[str, str]]:
 
 
 def _cells(label: str, kind: str, side: str, zone: str, level: int) -> frozenset[tuple[str, str]]:
-    """The lung cells a finding needs for itself."""
+    """The lung cells that a finding occupies."""
     sides = SIDES if side == "both" else (side,) if side else ()
     zones: tuple[str, ...] = (zone,) if zone else ()
     if label == "Pneumothorax":
@@ -163,4 +164,4 @@ def _cells(label: str, kind: str, side: str, zone: str, level: int) -> frozenset
         zones = ("mid",)
     elif label == "Fracture" or kind == "pacemaker":
         zones = ("upper",) if kind else ("mid",)
-    return frozenset((one, z) for one in sides for z in zones)
+    return frozenset((side, zone) for side in sides for zone in zones)

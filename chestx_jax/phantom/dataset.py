@@ -1,13 +1,13 @@
-"""Writes the phantom set to a folder, as RadR records and PNG films, in the form in which real collections are read.
+"""Writes the phantom set to a folder as RadR records and PNG films, the form in which real collections are read.
 
 python -m chestx_jax.phantom write --out DIR [--seed 0]
 
-train_reasoning.jsonl  train_answer.jsonl   SFT sources: with and without reference reasoning
-base_regions.jsonl     base_checks.jsonl      sources of the base stage: seeing films, going through options,
-base_told.jsonl        base_told_checks.jsonl   questions and options about films told in words
-rl.jsonl  validation.jsonl  test.jsonl      all five task families, patients of their own
-images/SPLIT/*.png                          8-bit gray films
-about.json                                  the spec and the counts
+train_reasoning.jsonl  train_answer.jsonl       SFT sources: with and without reference reasoning
+base_regions.jsonl     base_checks.jsonl        base stage: region captions and option checks of films,
+base_told.jsonl        base_told_checks.jsonl     questions and option checks of films given as text
+rl.jsonl  validation.jsonl  test.jsonl          all five task families; no patient is in two splits
+images/SPLIT/*.png                              8-bit gray films
+about.json                                      the spec and the counts
 """
 
 import json
@@ -29,7 +29,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
 from chestx_jax.phantom.drawing.render import Job, to_json
 from chestx_jax.phantom.finding import CHANGES
-from chestx_jax.phantom.pretraining import checks, region_captions, told
+from chestx_jax.phantom.pretraining import option_checks, region_captions, text_only
 from chestx_jax.phantom.text.questions import Study, questions
 from chestx_jax.phantom.text.reports import write_reports
 
@@ -45,7 +45,7 @@ class Split:
 
 @dataclass(frozen=True)
 class PhantomSpec:
-    """Everything that determines the set, byte for byte (on one version of numpy and pillow)."""
+    """Everything that determines the set, to the byte (for one version of numpy and pillow)."""
 
     seed: int = 0
     size: int = 112  # pixels of a film's side
@@ -61,12 +61,11 @@ def write_phantom(
     processes: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes the set described by `spec` to `folder` and returns it; a folder that already holds this set is kept.
+    """Write the set of `spec` to `folder` and return the folder; one that already holds this set is kept.
 
     Films are drawn by `processes` processes (0: one per core, 16 at most) while the texts are written. The folder
-    appears whole or not at all.
-    `progress` is called with (films drawn, films in all). Raises UserError if `folder` holds something else, for a
-    spec out of range, and if the disk is full.
+    appears whole or not at all. `progress` is called with (films drawn, films in all). Raises UserError if `folder`
+    holds something else, for a spec out of range, and if the disk is full.
     """
     folder = Path(folder)
     _check(spec)
@@ -77,7 +76,7 @@ def write_phantom(
     processes = processes or min(os.cpu_count() or 1, 16)
     try:
         with files.replacing_folder(folder) as partial:
-            counts = _write(partial, spec, processes, progress or (lambda done, total: None))
+            counts = _write_files(partial, spec, processes, progress or (lambda done, total: None))
             files.write_json(partial / "about.json", {"spec": about, "samples": counts})
     except OSError as problem:
         raise UserError(
@@ -86,32 +85,35 @@ def write_phantom(
     return folder
 
 
-def _write(folder: Path, spec: PhantomSpec, processes: int, progress: Callable[[int, int], None]) -> dict[str, int]:
+def _write_files(
+    folder: Path, spec: PhantomSpec, processes: int, progress: Callable[[int, int], None]
+) -> dict[str, int]:
+    """Films and records of all splits; returns the number of samples by file name."""
     splits = {"train": spec.train, "rl": spec.rl, "validation": spec.validation, "test": spec.test}
     studies, jobs = {}, []
     for number, (name, split) in enumerate(splits.items()):
         (folder / "images" / name).mkdir(parents=True)
         studies[name], films = _studies(spec.seed, number, name, split)
         jobs += films
-    with ExitStack() as running:
+    with ExitStack() as stack:
         workers = []
         for i in range(processes):
-            workers.append(running.enter_context(_start(folder, spec.size, jobs[i::processes])))
-            running.callback(workers[-1].kill)  # runs first: an interrupted write does not wait for its films
+            workers.append(stack.enter_context(_start_drawing(folder, spec.size, jobs[i::processes])))
+            stack.callback(workers[-1].kill)  # runs first on exit: an interrupted write does not wait for its films
         counts = {name: _save(folder, name, samples) for name, samples in _sources(studies, jobs, spec).items()}
-        _finish(workers, len(jobs), progress)
+        _finish_drawing(workers, len(jobs), progress)
     return counts
 
 
 def _studies(seed: int, number: int, name: str, split: Split) -> tuple[list[Study], list[Job]]:
-    """The patients of a split: their reports, and the films to draw."""
+    """The patients of a split with their reports, and the films to draw."""
     studies, jobs = [], []
-    plan = list(product(PROGRESSIVE, CHANGES))
+    changes = list(product(PROGRESSIVE, CHANGES))
     for patient in range(split.patients + split.follow_ups):
         rng = np.random.default_rng((seed, number, patient))
         id = f"{name}-{patient:05d}"
         later = patient - split.patients
-        case = draw_case(rng, id) if later < 0 else draw_follow_up(rng, id, *plan[later % len(plan)])
+        case = draw_case(rng, id) if later < 0 else draw_follow_up(rng, id, *changes[later % len(changes)])
         films = [film for film in (case.earlier, case.findings) if film is not None]
         paths = tuple(f"images/{name}/{patient:05d}{'ab'[i] if len(films) > 1 else ''}.png" for i in range(len(films)))
         jobs += [
@@ -123,7 +125,7 @@ def _studies(seed: int, number: int, name: str, split: Split) -> tuple[list[Stud
 
 
 def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: PhantomSpec) -> dict[str, list[Sample]]:
-    """File name → its samples."""
+    """Samples by file name."""
 
     def rng(number: int) -> np.random.Generator:
         return np.random.default_rng((spec.seed, 1000 + number))
@@ -134,9 +136,9 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
         "train_reasoning": questions(studies["train"], spec.train.per_task, "train", "phantom", rng(0)),
         "train_answer": [replace(sample, steps=()) for sample in answer_only],
         "base_regions": regions,
-        "base_checks": checks(regions, "checks", rng(8)),
-        "base_told": told(questions(studies["train"], spec.train.per_task, "told", "told", rng(2)), regions),
-        "base_told_checks": told(checks(regions, "told-checks", rng(9)), regions),
+        "base_checks": option_checks(regions, "checks", rng(8)),
+        "base_told": text_only(questions(studies["train"], spec.train.per_task, "told", "told", rng(2)), regions),
+        "base_told_checks": text_only(option_checks(regions, "told-checks", rng(9)), regions),
         "rl": questions(studies["rl"], spec.rl.per_task, "rl", "phantom", rng(4)),
         "validation": questions(studies["validation"], spec.validation.per_task, "validation", "phantom", rng(5)),
         "test": questions(studies["test"], spec.test.per_task, "test", "phantom", rng(6)),
@@ -148,27 +150,28 @@ def _save(folder: Path, name: str, samples: Sequence[Sample]) -> int:
     return len(samples)
 
 
-def _start(folder: Path, size: int, jobs: Sequence[Job]) -> subprocess.Popen[str]:
-    """A drawing process at work on `jobs`: a program of its own, so the caller's main module is not run again."""
+def _start_drawing(folder: Path, size: int, jobs: Sequence[Job]) -> subprocess.Popen[str]:
+    """Start a process that draws `jobs`; it does not import the caller's main module."""
     package_root = str(Path(__file__).resolve().parents[2])
-    search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     # One thread each: the arrays are small, and the processes already use every core.
-    environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "chestx_jax.phantom.drawing.render", str(folder), str(size)]
-    with tempfile.TemporaryFile("w+", dir=folder) as todo:
-        todo.writelines(to_json(job) + "\n" for job in jobs)
-        todo.seek(0)
+    with tempfile.TemporaryFile("w+", dir=folder) as job_file:
+        job_file.writelines(to_json(job) + "\n" for job in jobs)
+        job_file.seek(0)
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=todo, stdout=pipe, stderr=pipe, text=True, env=environment)
+        return subprocess.Popen(command, stdin=job_file, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def _finish(workers: Sequence[subprocess.Popen[str]], total: int, progress: Callable[[int, int], None]) -> None:
+def _finish_drawing(workers: Sequence[subprocess.Popen[str]], total: int, progress: Callable[[int, int], None]) -> None:
+    """Wait for the drawing processes. Raises OSError with the last line of one that fails."""
     for line in workers[0].stdout or ():
         progress(min(int(line) * len(workers), total), total)
     for worker in workers:
-        _, complaint = worker.communicate()
+        _, errors = worker.communicate()
         if worker.returncode:
-            raise OSError((complaint.strip().splitlines() or ["a drawing process was stopped"])[-1])
+            raise OSError((errors.strip().splitlines() or ["a drawing process was stopped"])[-1])
     progress(total, total)
 
 
@@ -183,10 +186,10 @@ def _check(spec: PhantomSpec) -> None:
 
 def _check_same(folder: Path, about: dict) -> None:
     try:
-        made = json.loads((folder / "about.json").read_text())["spec"]
+        existing = json.loads((folder / "about.json").read_text())["spec"]
     except (OSError, ValueError, KeyError):
-        made = None
-    if made != about:
+        existing = None
+    if existing != about:
         raise UserError(
             f"{folder} already holds something else; choose another folder for the phantom set, or remove it."
         )

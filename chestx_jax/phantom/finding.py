@@ -1,4 +1,4 @@
-"""One finding of a phantom film. Kept apart from everything heavy, so that a drawing process starts in no time."""
+"""One finding of a phantom film. Imports nothing heavy, so that a drawing process starts fast."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ DEVICES = ("pacemaker", "central line", "endotracheal tube", "enteric tube")
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. `amount` in [0, 1] is what is drawn, `severity` what is said, `shape` the seed of its details."""
+    """One finding. `amount` in [0, 1] scales the drawing, `severity` the words; `shape` is the seed of its details."""
 
     label: str
     side: str  # right, left, both, or "" for midline findings
-    zone: str  # upper, mid, lower, or "" where the finding has its own place
+    zone: str  # upper, mid, lower, or "" where the label fixes the place
     severity: str
     amount: float
     shape: int

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chestx_jax.phantom.cases import FINDINGS, draw_with
+from chestx_jax.phantom.cases import FINDINGS, draw_findings
 from chestx_jax.phantom.drawing.anatomy import deform, draw_anatomy
 from chestx_jax.phantom.drawing.contact_sheet import contact_sheet
 from chestx_jax.phantom.drawing.render import Job, draw, from_json, to_json
@@ -32,7 +32,7 @@ def change(finding, seed, size=112) -> np.ndarray:
 @settings(max_examples=15)
 @given(seeds, st.sampled_from([56, 112, 224]))
 def test_a_film_is_a_function_of_its_job(seed, size):
-    findings = draw_with([FINDINGS[seed % len(FINDINGS)]], np.random.default_rng(seed))
+    findings = draw_findings([FINDINGS[seed % len(FINDINGS)]], np.random.default_rng(seed))
     film = draw(job(findings, seed), size)
     assert film.dtype == np.uint8
     assert film.shape == (size, size)
@@ -66,7 +66,7 @@ def test_every_label_is_seen_well_above_the_noise(label, level):
     """At every severity, over many patients, a finding changes at least 30 pixels by more than four times the grain."""
     for seed in range(12):
         rng = np.random.default_rng((seed, level))
-        (finding,) = draw_with([label], rng)
+        (finding,) = draw_findings([label], rng)
         amount = (0.05, 0.5, 0.95)[level]
         finding = Finding(**{**vars(finding), "amount": amount})
         assert np.sum(np.abs(change(finding, seed)) > 4 * 0.022 * 255) >= 30, (finding, seed)

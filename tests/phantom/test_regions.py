@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chestx_jax.phantom.cases import draw_case, draw_with
+from chestx_jax.phantom.cases import draw_case, draw_findings
 from chestx_jax.phantom.drawing.regions import SIDE, region_labels, region_text
 from chestx_jax.phantom.text.phrases import name
 
@@ -24,7 +24,7 @@ def test_regions_name_only_what_is_drawn_and_miss_nothing(seed):
 @given(st.integers(0, 10_000), st.sampled_from(["Pneumonia", "Lung Lesion", "Pneumothorax", "Fracture"]))
 def test_regions_are_on_the_side_of_the_finding(seed, label):
     """The patient's left is the image's right."""
-    (finding,) = draw_with([label], np.random.default_rng(seed))
+    (finding,) = draw_findings([label], np.random.default_rng(seed))
     columns = np.array(region_labels((seed, 1), (seed, 2), (finding,))).reshape(SIDE, SIDE) == label
     right, left = columns[:, : SIDE // 2].sum(), columns[:, SIDE // 2 :].sum()
     assert (left if finding.side == "left" else right) > (right if finding.side == "left" else left)

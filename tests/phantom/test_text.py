@@ -1,4 +1,4 @@
-"""What phantom reports, reasoning and questions say is true of the film, and the questions' text gives nothing away."""
+"""Phantom reports, reasoning and questions are true of the film, and a question's text gives no hint of the answer."""
 
 import itertools
 import re
@@ -10,9 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.data.schema import Sample, infer_task, options, parse_drawn
-from chestx_jax.phantom.cases import FINDINGS, PROGRESSIVE, ambiguous, clashes, draw_case, draw_follow_up, draw_with
+from chestx_jax.phantom.cases import (
+    FINDINGS,
+    PROGRESSIVE,
+    draw_case,
+    draw_findings,
+    draw_follow_up,
+    has_ambiguous_pair,
+    is_ambiguous,
+)
 from chestx_jax.phantom.finding import CHANGES, DEVICES, SEVERITIES
-from chestx_jax.phantom.pretraining import checks, told
+from chestx_jax.phantom.pretraining import option_checks, text_only
 from chestx_jax.phantom.text import phrases
 from chestx_jax.phantom.text.questions import Study, questions
 from chestx_jax.phantom.text.reasoning import in_order
@@ -22,7 +30,7 @@ from chestx_jax.types import LABELS, TASKS
 LABEL_OF = {label.lower(): label for label in LABELS}
 
 
-def study(seed: int) -> Study:
+def make_study(seed: int) -> Study:
     rng = np.random.default_rng((9, seed))
     if seed % 4:
         case = draw_case(rng, str(seed))
@@ -34,20 +42,20 @@ def study(seed: int) -> Study:
 
 @pytest.fixture(scope="module")
 def studies() -> list[Study]:
-    return [study(seed) for seed in range(2000)]
+    return [make_study(seed) for seed in range(2000)]
 
 
 @pytest.fixture(scope="module")
-def asked(studies):
+def samples(studies):
     return questions(studies, 1200, "made", "phantom", np.random.default_rng(0))
 
 
-def test_any_three_findings_that_do_not_clash_find_their_places():
+def test_any_three_unambiguous_findings_are_placed():
     rng = np.random.default_rng(0)
     for count in (1, 2, 3):
         for labels in itertools.combinations(FINDINGS, count):
-            if not clashes(labels):
-                findings = draw_with(list(labels), rng)
+            if not has_ambiguous_pair(labels):
+                findings = draw_findings(list(labels), rng)
                 assert tuple(finding.label for finding in findings) == labels
 
 
@@ -56,7 +64,7 @@ def test_cases_are_sound(seed):
     case = draw_case(np.random.default_rng(seed), "")
     labels = [finding.label for finding in case.findings]
     assert len(labels) == len(set(labels)) <= 3
-    assert not clashes(labels)
+    assert not has_ambiguous_pair(labels)
     for finding in case.findings:
         assert finding.severity in SEVERITIES
         assert 0 <= finding.amount <= 1
@@ -65,7 +73,7 @@ def test_cases_are_sound(seed):
 
 
 @given(st.integers(0, 100_000), st.sampled_from(PROGRESSIVE), st.sampled_from(CHANGES))
-def test_follow_ups_change_as_told(seed, changed, change):
+def test_follow_ups_change_as_requested(seed, changed, change):
     case = draw_follow_up(np.random.default_rng(seed), "", changed, change)
     for before, after in zip(case.earlier, case.findings, strict=True):
         if before.label == changed:
@@ -97,12 +105,12 @@ def denied(text: str) -> set[str]:
 @settings(max_examples=200)
 @given(st.integers(0, 100_000))
 def test_reports_are_true(seed):
-    made = study(seed)
-    films = [film for film in (made.case.earlier, made.case.findings) if film is not None]
-    for report, findings in zip(made.reports, films, strict=True):
+    patient = make_study(seed)
+    films = [film for film in (patient.case.earlier, patient.case.findings) if film is not None]
+    for report, findings in zip(patient.reports, films, strict=True):
         labels = [finding.label for finding in findings]
         assert re.fullmatch(r"Findings: .+ Impression: .+", report)
-        assert not any(ambiguous(label, labels) for label in denied(report))
+        assert not any(is_ambiguous(label, labels) for label in denied(report))
         body, _, impression = report.partition("Impression:")
         for finding in findings:
             if finding.side in ("left", "right"):
@@ -118,10 +126,10 @@ def test_reports_are_true(seed):
         assert not re.search(r"\b(the|a) both\b|\ba bilateral\b", report.lower())
 
 
-def test_every_family_is_made_and_recognised(asked):
-    assert Counter(sample.task for sample in asked) == dict.fromkeys(TASKS, 1200)
-    assert all(infer_task(sample.question) == sample.task for sample in asked)
-    assert len({sample.id for sample in asked}) == len(asked)
+def test_every_family_is_there_and_recognised(samples):
+    assert Counter(sample.task for sample in samples) == dict.fromkeys(TASKS, 1200)
+    assert all(infer_task(sample.question) == sample.task for sample in samples)
+    assert len({sample.id for sample in samples}) == len(samples)
 
 
 def labels_of(sample) -> list[str]:
@@ -132,38 +140,38 @@ def in_report_order(sample) -> list[str]:
     return [finding.label for finding in in_order([parse_drawn(text) for text in sample.drawn])]
 
 
-def test_gold_answers_are_true_and_alone_so(asked):
-    for sample in asked:
-        labels, listed = labels_of(sample), options(sample.question)
+def test_gold_answers_are_the_only_true_ones(samples):
+    for sample in samples:
+        labels, offered = labels_of(sample), options(sample.question)
         if sample.task == "binary":
             label = LABEL_OF[re.search("show (.+)[?]", sample.question)[1]]
-            assert listed[sample.answer] == ("Yes" if label in labels else "No")
-            assert label in labels or not ambiguous(label, labels)
+            assert offered[sample.answer] == ("Yes" if label in labels else "No")
+            assert label in labels or not is_ambiguous(label, labels)
         elif sample.task == "single":
-            true = [letter for letter, text in listed.items() if LABEL_OF[text] in (labels or ["No Finding"])]
+            true = [letter for letter, text in offered.items() if LABEL_OF[text] in (labels or ["No Finding"])]
             assert true == [sample.answer]
-            assert not clashes(LABEL_OF[text] for text in listed.values())
+            assert not has_ambiguous_pair(LABEL_OF[text] for text in offered.values())
         elif sample.task == "multiple":
-            sets = {letter: {LABEL_OF[name] for name in text.split(", ")} for letter, text in listed.items()}
+            sets = {letter: {LABEL_OF[name] for name in text.split(", ")} for letter, text in offered.items()}
             assert [letter for letter, names in sets.items() if names == set(labels)] == [sample.answer]
             assert len({len(names) for names in sets.values()}) == 1
-            assert not clashes(set().union(*sets.values()))
+            assert not has_ambiguous_pair(set().union(*sets.values()))
         elif sample.task == "anomaly":
-            assert not listed
+            assert not offered
             assert sample.answer.split(", ") == (in_report_order(sample) or ["No Finding"])
         else:
             changed = parse_drawn(next(text for text in sample.drawn if not text.endswith("|")))
-            assert listed[sample.answer] == changed.change
+            assert offered[sample.answer] == changed.change
             assert changed.label.lower() in sample.question
             assert len(sample.images) == len(sample.reports) == 2
 
 
-def test_reasoning_is_true_short_and_states_every_finding(asked):
+def test_reasoning_is_true_short_and_states_every_finding(samples):
     lengths = []
-    for sample in asked:
+    for sample in samples:
         labels, text = labels_of(sample), " ".join(sample.steps)
         assert 3 <= len(sample.steps) <= 9
-        assert not any(ambiguous(label, labels) for label in denied(text))
+        assert not any(is_ambiguous(label, labels) for label in denied(text))
         lengths.append(len(text.split()))
         if sample.task in ("multiple", "anomaly"):
             assert all(label.lower() in text for label in labels if label != "Support Devices")
@@ -179,8 +187,8 @@ def test_reasoning_is_true_short_and_states_every_finding(asked):
     assert max(lengths) < 80
 
 
-def test_the_vocabulary_is_small(studies, asked):
-    texts = [text for made in studies for text in made.reports] + [" ".join(sample.steps) for sample in asked]
+def test_the_vocabulary_is_small(studies, samples):
+    texts = [text for study in studies for text in study.reports] + [" ".join(sample.steps) for sample in samples]
     assert len({word for text in texts for word in re.findall("[a-zA-Z]+", text.lower())}) < 250
 
 
@@ -224,46 +232,46 @@ FEATURES = {
 @pytest.mark.parametrize(
     ("task", "chance"), [("binary", 1 / 2), ("single", 1 / 4), ("multiple", 1 / 4), ("temporal", 1 / 3)]
 )
-def test_the_text_alone_gives_nothing_away(asked, rule, task, chance):
-    mine = [sample for sample in asked if sample.task == task]
+def test_the_text_alone_gives_no_hint(samples, rule, task, chance):
+    mine = [sample for sample in samples if sample.task == task]
     accuracy = best_by_text(mine[::2], mine[1::2], FEATURES[rule])
     # 600 questions: a standard error of at most 2 points; the seed is fixed.
     assert accuracy < chance + 0.06
 
 
-def test_no_anomaly_guess_is_cheap(asked):
-    golds = Counter(sample.answer for sample in asked if sample.task == "anomaly")
+def test_no_anomaly_guess_is_cheap(samples):
+    golds = Counter(sample.answer for sample in samples if sample.task == "anomaly")
     assert golds.most_common(1)[0][1] <= 0.12 * golds.total()
 
 
-def regions_of(made: Study) -> Sample:
-    """What a film's regions show, all of it in the first ones."""
-    words = [label.lower().split()[-1] for label in made.labels if label != "No Finding"]
-    said = " ".join([*words, *["clear"] * (16 - len(words))])
-    truth = tuple(f"{finding.label}|{finding.side}|" for finding in made.case.findings)
-    return Sample("", "anomaly", "", said, made.images[:1], (), made.reports[:1], "", truth)
+def region_caption(study: Study) -> Sample:
+    """A caption of the film's regions, with all findings in the first ones."""
+    names = [label.lower().split()[-1] for label in study.labels if label != "No Finding"]
+    caption = " ".join([*names, *["clear"] * (16 - len(names))])
+    truth = tuple(f"{finding.label}|{finding.side}|" for finding in study.case.findings)
+    return Sample("", "anomaly", "", caption, study.images[:1], (), study.reports[:1], "", truth)
 
 
 def test_checks_go_through_every_option_and_are_right(studies):
-    alone = [made for made in studies if made.case.earlier is None][:300]
-    for sample in checks([regions_of(made) for made in alone], "checks", np.random.default_rng(1)):
+    one_film = [study for study in studies if study.case.earlier is None][:300]
+    for sample in option_checks([region_caption(study) for study in one_film], "checks", np.random.default_rng(1)):
         labels = labels_of(sample)
-        listed = re.findall(r"^([A-H])\) (.+)$", sample.question, re.MULTILINE)
-        said = re.findall(r"Option \(([A-H])\) ([a-z ]+) (present|absent)[.]", sample.answer)
-        assert [(letter, name) for letter, name, _ in said] == listed
-        assert all((LABEL_OF[name] in labels) == (verdict == "present") for _, name, verdict in said)
-        assert {LABEL_OF[name] for _, name in listed} >= set(labels)
-        assert all(LABEL_OF[name] in labels or not ambiguous(LABEL_OF[name], labels) for _, name in listed)
+        offered = re.findall(r"^([A-H])\) (.+)$", sample.question, re.MULTILINE)
+        verdicts = re.findall(r"Option \(([A-H])\) ([a-z ]+) (present|absent)[.]", sample.answer)
+        assert [(letter, name) for letter, name, _ in verdicts] == offered
+        assert all((LABEL_OF[name] in labels) == (verdict == "present") for _, name, verdict in verdicts)
+        assert {LABEL_OF[name] for _, name in offered} >= set(labels)
+        assert all(LABEL_OF[name] in labels or not is_ambiguous(LABEL_OF[name], labels) for _, name in offered)
 
 
-def test_told_films_need_no_film(studies, asked):
-    shown = {made.images[0]: regions_of(made) for made in studies}
-    made = told(asked, list(shown.values()))
-    alone = [sample for sample in asked if len(sample.images) == 1]
-    assert len(made) == len(alone) > 0
-    for sample, original in zip(made, alone, strict=True):
+def test_text_only_samples_have_the_caption_and_no_film(studies, samples):
+    captions = {study.images[0]: region_caption(study) for study in studies}
+    one_film = [sample for sample in samples if len(sample.images) == 1]
+    without_film = text_only(samples, list(captions.values()))
+    assert len(without_film) == len(one_film) > 0
+    for sample, original in zip(without_film, one_film, strict=True):
         assert sample.images == ()
-        assert sample.question == f"{shown[original.images[0]].answer}\n{original.question}"
+        assert sample.question == f"{captions[original.images[0]].answer}\n{original.question}"
         assert (sample.steps, sample.answer) == (original.steps, original.answer)
 
 

@@ -1,7 +1,7 @@
-"""A frontal chest in parameters, and the arrays that every drawing step of one film shares.
+"""A frontal chest in parameters, and the arrays shared by all drawing steps of one film.
 
-Coordinates: x from -1 (image left, the patient's right) to 1, y from -1 (top) to 1; one unit is half the film.
-Densities run from 0 (air, black) to 1 (metal, white). The film shows the patient's right on its left, as it is read.
+Coordinates: x from -1 (image left, the patient's right) to 1, y from -1 (top) to 1; one unit is half the film's side.
+Densities run from 0 (air, black) to 1 (metal, white). The patient's right is on the image's left, as films are read.
 """
 
 from dataclasses import dataclass, replace
@@ -21,21 +21,19 @@ class Anatomy:
     wall: float  # half-width of the thorax inside the ribs
     apex: float  # y of the lung apices
     dome: tuple[float, float]  # y of the right and left diaphragm domes
-    heart: tuple[
-        float, float, float, float
-    ]  # reach to the right and to the left, y of the waist, y of the widest level
+    heart: tuple[float, float, float, float]  # extent to the right and left, y of the waist and of the widest level
     mediastinum: float  # half-width above the heart
     widening: float  # extra half-width of the upper mediastinum
     rib_spacing: float
     rib_slope: float
     rib_phase: float
     vessels: tuple[float, float, float, float]  # angular phases of the vessel tree, two per side
-    bone: float  # how bright ribs stand out
+    bone: float  # density that ribs add
 
 
 @dataclass(frozen=True)
 class Pose:
-    """What differs from film to film of one patient: position, exposure, noise."""
+    """What differs between films of one patient: position, exposure, noise."""
 
     angle: float
     shift: tuple[float, float]
@@ -48,9 +46,9 @@ class Pose:
 
 @dataclass(frozen=True)
 class Lung:
-    """Arrays of one side. `out` grows from the midline to the side, on both sides."""
+    """Arrays of one side."""
 
-    out: Plane
+    out: Plane  # distance from the midline, positive on this side
     radius: Plane  # 1 on the thoracic wall and apex, smaller inside
     air: Plane  # 1 where aerated lung is, soft edges
     inside: Plane  # 1 inside the thorax of this side, diaphragm and fluid included
@@ -62,7 +60,7 @@ class Lung:
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """A build within ordinary limits: cardiothoracic ratio 0.41–0.48, right dome a little higher than the left."""
+    """A normal build: cardiothoracic ratio 0.41–0.48, right diaphragm a little higher than the left."""
     u = rng.uniform
     wall = u(0.74, 0.82)
     dome = u(0.40, 0.48)
@@ -85,6 +83,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
+    """A position and exposure within ordinary limits."""
     u = rng.uniform
     return Pose(
         angle=u(-0.06, 0.06),
@@ -98,7 +97,7 @@ def draw_pose(rng: np.random.Generator) -> Pose:
 
 
 def deform(anatomy: Anatomy, findings: tuple[Finding, ...]) -> Anatomy:
-    """The build as findings change it: a wide heart, a wide mediastinum, a diaphragm raised by volume loss."""
+    """The build changed by findings: a wide heart, a wide mediastinum, a diaphragm raised by volume loss."""
     for finding in findings:
         if finding.label == "Cardiomegaly":
             right, left, waist, apex = anatomy.heart
@@ -115,7 +114,7 @@ def deform(anatomy: Anatomy, findings: tuple[Finding, ...]) -> Anatomy:
 
 
 def grid(size: int, pose: Pose) -> tuple[Plane, Plane]:
-    """x and y of every pixel centre in the patient's frame, float32[size, size]."""
+    """x and y of every pixel centre in the patient's frame, float32[size, size] each."""
     line = ((np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0).astype(np.float32)
     x, y = line[None, :] - np.float32(pose.shift[0]), line[:, None] - np.float32(pose.shift[1])
     cos, sin = np.float32(np.cos(pose.angle) / pose.scale), np.float32(np.sin(pose.angle) / pose.scale)
@@ -123,21 +122,21 @@ def grid(size: int, pose: Pose) -> tuple[Plane, Plane]:
 
 
 def ramp(distance: Plane, width: float) -> Plane:
-    """0 to 1 as `distance` crosses zero, over `width`: an anti-aliased edge."""
+    """An anti-aliased edge: rises from 0 to 1 over `width` where `distance` crosses zero."""
     return np.clip(distance * np.float32(1.0 / width) + np.float32(0.5), 0, 1)
 
 
 def bump(distance: Plane, half_width: float, edge: float = 0.02) -> Plane:
-    """1 where |distance| is below `half_width`, soft over `edge`: an anti-aliased line."""
+    """An anti-aliased line: 1 where |distance| is below `half_width`, soft over `edge`."""
     return ramp(half_width - np.abs(distance), edge)
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> Plane:
     """Zero-mean random field with `cells` features across, float32[size, size], standard deviation near 0.7."""
     knots = rng.standard_normal((cells + 1, cells + 1), dtype=np.float32)
-    at = (np.arange(size, dtype=np.float32) + 0.5) * (cells / size)
-    low = at.astype(np.int32)
-    part = at - low
+    position = (np.arange(size, dtype=np.float32) + 0.5) * (cells / size)
+    low = position.astype(np.int32)
+    part = position - low
     weights = np.zeros((size, cells + 1), np.float32)
     rows = np.arange(size)
     part = part * part * (3 - 2 * part)
@@ -146,8 +145,8 @@ def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> Plane:
 
 
 def lung(anatomy: Anatomy, x: Plane, y: Plane, heart: Plane, sign: int) -> Lung:
-    """The arrays of one side. The lung is an ellipse above the widest level and straight-walled below it, cut by the
-    diaphragm's dome, the mediastinum and the heart."""
+    """The arrays of one side: an ellipse above the widest level, straight walls below it, less diaphragm, mediastinum
+    and heart. `sign`: -1 for the patient's right, 1 for the left."""
     out = x * np.float32(sign)
     dome = anatomy.dome[0 if sign < 0 else 1]
     above = np.maximum((np.float32(0.25) - y) * np.float32(1 / (0.25 - anatomy.apex)), 0)
@@ -178,10 +177,10 @@ def mediastinal_width(anatomy: Anatomy, y: Plane, sign: int) -> Plane:
 
 
 def heart_mask(anatomy: Anatomy, x: Plane, y: Plane) -> Plane:
-    """The cardiac silhouette: it flows out of the mediastinum, more to the left, and rests on the diaphragm."""
+    """The cardiac silhouette, 1 inside: wider than the mediastinum, more so to the left, down to the diaphragm."""
     right, left, waist, apex = (np.float32(value) for value in anatomy.heart)
     rise = np.clip((y - waist) * np.float32(1 / (apex - waist)), 0, 1)
     fall = np.clip((y - apex) * np.float32(1 / 0.60), 0, 1)
-    swell = rise * rise * (3 - 2 * rise) * np.sqrt(1 - fall * fall)
-    reach = np.where(x > 0, left, right) * swell
-    return ramp(reach - np.abs(x), 0.035)
+    profile = rise * rise * (3 - 2 * rise) * np.sqrt(1 - fall * fall)
+    half_width = np.where(x > 0, left, right) * profile
+    return ramp(half_width - np.abs(x), 0.035)

@@ -1,4 +1,4 @@
-"""One film from an anatomy, a pose and findings: densities composed from the lungs outward, then exposed."""
+"""One film from an anatomy, a pose and findings: densities composed from the lungs outward, then the exposure."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,7 +22,7 @@ _SIDE_OF_SIGN = {-1: "right", 1: "left"}
 def draw_film(
     anatomy: Anatomy, pose: Pose, findings: tuple[Finding, ...], rng: np.random.Generator, size: int
 ) -> UInt8[np.ndarray, "S S"]:
-    """The film as 8-bit gray levels, bright for dense. `rng` makes the grain only; the rest is in the arguments."""
+    """The film as 8-bit gray levels, bright where dense. `rng` draws the grain alone."""
     x, y = grid(size, pose)
     anatomy = deform(anatomy, findings)
     heart = heart_mask(anatomy, x, y)
@@ -48,13 +48,15 @@ def _of_side(findings: tuple[Finding, ...], side: Lung) -> list[Finding]:
 
 
 def _lung_density(anatomy: Anatomy, side: Lung, y: Plane, findings: list[Finding]) -> Plane:
-    """Aerated lung with its vessel tree, then the signs in it; pneumothorax last, since it strips the markings."""
-    first, second = anatomy.vessels[:2] if side.sign < 0 else anatomy.vessels[2:]
-    near, angle = side.hilum_distance, side.hilum_angle
-    start = ramp(near - 0.10, 0.16)
-    trunks = np.maximum(np.cos(6 * angle + 4 * near + np.float32(first)), 0) ** 4 * np.exp(-((near * 2.8) ** 2))
-    twigs = np.maximum(np.cos(13 * angle - 7 * near + np.float32(second)), 0) ** 3 * np.exp(-((near * 1.8) ** 2))
-    hilum = np.exp(-((near * 6) ** 2))
+    """Aerated lung with its vessel tree and the signs in it; pneumothorax last, because it removes the markings."""
+    trunk_phase, twig_phase = anatomy.vessels[:2] if side.sign < 0 else anatomy.vessels[2:]
+    distance, angle = side.hilum_distance, side.hilum_angle
+    start = ramp(distance - 0.10, 0.16)
+    trunks = np.maximum(np.cos(6 * angle + 4 * distance + np.float32(trunk_phase)), 0) ** 4
+    trunks = trunks * np.exp(-((distance * 2.8) ** 2))
+    twigs = np.maximum(np.cos(13 * angle - 7 * distance + np.float32(twig_phase)), 0) ** 3
+    twigs = twigs * np.exp(-((distance * 1.8) ** 2))
+    hilum = np.exp(-((distance * 6) ** 2))
     density = (
         np.float32(0.20) + start * (np.float32(0.20) * trunks + np.float32(0.13) * twigs) + np.float32(0.24) * hilum
     )
@@ -66,7 +68,7 @@ def _lung_density(anatomy: Anatomy, side: Lung, y: Plane, findings: list[Finding
 
 
 def _soft_tissue(anatomy: Anatomy, x: Plane, y: Plane, heart: Plane, sides: list[Lung]) -> Plane:
-    """Everything but the lungs: chest wall, shoulders, neck with the trachea, mediastinum, heart, abdomen, spine."""
+    """All but the lungs: chest wall, shoulders, neck with the trachea, mediastinum, heart, abdomen, spine."""
     across = np.abs(x)
     shoulder = np.float32(0.24) + np.float32(0.80) * ramp(y + 0.80, 0.34) - np.float32(0.10) * ramp(y - 0.2, 1.2)
     body = ramp(shoulder - across, 0.05)
@@ -83,8 +85,8 @@ def _soft_tissue(anatomy: Anatomy, x: Plane, y: Plane, heart: Plane, sides: list
 
 def _clavicles(film: Plane, x: Plane, y: Plane) -> Plane:
     across = np.abs(x)
-    middle = np.float32(-0.56) - np.float32(0.26) * (across - 0.10) + np.float32(0.10) * np.sin(across * 6)
-    bone = bump(y - middle, 0.028, 0.025) * ramp(across - 0.10, 0.03) * ramp(0.78 - across, 0.05)
+    height = np.float32(-0.56) - np.float32(0.26) * (across - 0.10) + np.float32(0.10) * np.sin(across * 6)
+    bone = bump(y - height, 0.028, 0.025) * ramp(across - 0.10, 0.03) * ramp(0.78 - across, 0.05)
     return film + np.float32(0.20) * bone * (np.float32(1.1) - film)
 
 

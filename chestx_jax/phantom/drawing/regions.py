@@ -1,7 +1,7 @@
-"""Which finding shows in which region of a film: the finding whose drawing changes the region most.
+"""The finding that shows in each region of a film: the one whose drawing changes the region most.
 
-A film is drawn small, once with all findings and once without each; the regions are a square grid, listed
-row by row.
+The film is drawn small, once with all findings and once without each; the regions form a square grid, listed row by
+row.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from chestx_jax.phantom.drawing.film import draw_film
 from chestx_jax.phantom.finding import Finding
 
 SIDE = 4  # regions along a side: one for each visual token of a 112-pixel film
-SIZE = 56  # pixels; signs are placed in units of the film, so a small one shows them where a large one does
-VISIBLE = 3.0  # mean change of a region, in gray levels, from which its finding counts as showing
+SIZE = 56  # pixels of the small film; signs are placed in units of the film's side, so any size shows them alike
+VISIBLE = 3.0  # mean change of a region, in gray levels, above which a finding shows in it
 
 
 def region_labels(patient: tuple[int, ...], film: tuple[int, ...], findings: tuple[Finding, ...]) -> list[str]:
-    """The label that shows in each region, row by row; "" where none does. The seeds are those of the film's job."""
+    """The label that shows in each region, row by row; "" where none does. `patient` and `film` are the job's seeds."""
 
-    def drawn(shown: tuple[Finding, ...]) -> Float[np.ndarray, "S S"]:
+    def draw(shown: tuple[Finding, ...]) -> Float[np.ndarray, "S S"]:
         rng = np.random.default_rng(film)
         pose = draw_pose(rng)
         return draw_film(draw_anatomy(np.random.default_rng(patient)), pose, shown, rng, SIZE).astype(np.float32)
@@ -29,17 +29,15 @@ def region_labels(patient: tuple[int, ...], film: tuple[int, ...], findings: tup
     best, labels = np.full(SIDE * SIDE, VISIBLE, np.float32), [""] * (SIDE * SIDE)
     if not findings:
         return labels
-    whole = drawn(findings)
+    complete, cell = draw(findings), SIZE // SIDE
     for i, finding in enumerate(findings):
-        change = np.abs(whole - drawn(findings[:i] + findings[i + 1 :]))
-        cell = SIZE // SIDE
-        seen = change.reshape(SIDE, cell, SIDE, cell).mean((1, 3)).reshape(-1)
-        for region in np.flatnonzero(seen > best):
-            best[region], labels[region] = seen[region], finding.label
+        change = np.abs(complete - draw(findings[:i] + findings[i + 1 :]))
+        change_of_region = change.reshape(SIDE, cell, SIDE, cell).mean((1, 3)).reshape(-1)
+        for region in np.flatnonzero(change_of_region > best):
+            best[region], labels[region] = change_of_region[region], finding.label
     return labels
 
 
 def region_text(labels: Sequence[str], name: Callable[[str], str]) -> str:
-    """The regions as text, "clear effusion …", one word each; `name` says a label in words, of which the last stands
-    for it."""
+    """The regions as one word each, "clear effusion …": the last word of the label's `name`."""
     return " ".join(name(label).split()[-1] if label else "clear" for label in labels)

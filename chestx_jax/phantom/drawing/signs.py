@@ -1,8 +1,8 @@
-"""How each finding looks: one function per radiological sign.
+"""The look of each finding: one function for each radiological sign.
 
 Lung signs take the density of one lung (float32[S, S], 0 air to 1 metal) and return the changed density; overlay signs
-take the whole film. `amount` in [0, 1] scales the sign; at 0 it is still plain to see. Every detail comes from the
-finding's own seed, so an unchanged finding looks the same on a follow-up film.
+take the whole film. A finding's `amount` in [0, 1] scales the sign, which is well visible even at 0. All details come
+from the finding's own seed, so an unchanged finding looks the same on a follow-up film.
 """
 
 from itertools import pairwise
@@ -16,7 +16,7 @@ _ZONE_HEIGHT = {"upper": -0.38, "mid": -0.03, "lower": 0.27}
 
 
 def haze(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
-    """Lung opacity: a smooth ground-glass veil through which the vessels are still seen."""
+    """Lung opacity: a smooth ground-glass haze through which the vessels remain visible."""
     rho, _ = _patch(lung, y, finding, anatomy, radius=0.30 + 0.06 * finding.amount)
     return density + np.float32(0.24 + 0.10 * finding.amount) * ramp(1 - rho, 0.5)
 
@@ -38,7 +38,7 @@ def consolidation(density: Plane, lung: Lung, y: Plane, finding: Finding, anatom
 
 
 def pneumonia(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
-    """Pneumonia: patchy, fluffy shadows of middling density with lung between them."""
+    """Pneumonia: patchy, fluffy shadows of medium density with lung between them."""
     rng = np.random.default_rng(finding.shape)
     rho, _ = _patch(lung, y, finding, anatomy, radius=0.27 + 0.13 * finding.amount)
     blotches = ramp(smooth_noise(rng, len(rho), 17) + np.float32(0.12), 1.1)
@@ -53,7 +53,7 @@ def lesion(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anat
 
 
 def atelectasis(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
-    """Atelectasis: plate-like bands above a raised hemidiaphragm (the raising is part of the anatomy)."""
+    """Atelectasis: plate-like bands above a raised hemidiaphragm (raised by `anatomy.deform`)."""
     rng = np.random.default_rng(finding.shape)
     top = anatomy.dome[0 if lung.sign < 0 else 1]
     left_edge = 0.30 if lung.sign > 0 else 0.20
@@ -70,7 +70,7 @@ def atelectasis(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy:
 
 
 def edema(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
-    """Edema: perihilar haze like bat wings, fat upper vessels, short Kerley B lines at the lateral bases."""
+    """Edema: bat-wing perihilar haze, wide upper vessels, short Kerley B lines at the lateral bases."""
     wing = np.exp(-((lung.hilum_distance * np.float32(1 / (0.24 + 0.20 * finding.amount))) ** 2))
     upper = ramp(-y - 0.10, 0.2)
     phase = anatomy.vessels[1 if lung.sign < 0 else 3]
@@ -83,12 +83,12 @@ def edema(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anato
 
 
 def pneumothorax(density: Plane, lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
-    """Pneumothorax: a thin bright pleural line; beyond it darker, without any markings."""
-    keep = 0.80 - 0.20 * finding.amount
+    """Pneumothorax: a thin bright pleural line, dark beyond it and without markings."""
+    shrink = 0.80 - 0.20 * finding.amount
     height = 0.25 - anatomy.apex
     above = np.maximum((np.float32(0.25) - y) * np.float32(1 / (height * (0.86 - 0.30 * finding.amount))), 0)
-    radius = np.sqrt((lung.out * np.float32(1 / (anatomy.wall * keep))) ** 2 + above * above)
-    distance = (radius - 1) * np.float32(anatomy.wall * keep)
+    radius = np.sqrt((lung.out * np.float32(1 / (anatomy.wall * shrink))) ** 2 + above * above)
+    distance = (radius - 1) * np.float32(anatomy.wall * shrink)
     beyond = ramp(distance, 0.02)
     collapsed = density + np.float32(0.05 + 0.16 * finding.amount)
     line = bump(distance, 0.012, 0.018)
@@ -111,9 +111,9 @@ def ribs(anatomy: Anatomy, lung: Lung, y: Plane, fracture: Finding | None) -> Pl
     phase = (y - curve) * np.float32(1 / anatomy.rib_spacing) + np.float32(anatomy.rib_phase)
     cage = ramp((np.float32(1.06) - lung.radius) * np.float32(anatomy.wall), 0.04) * (out > 0.07) * ramp(0.62 - y, 0.2)
     strength = np.float32(anatomy.bone) * (np.float32(0.75) + np.float32(0.5) * out)
-    broken = np.zeros_like(out)
+    fragments = np.zeros_like(out)
     if fracture is not None:
-        phase, broken = _break(anatomy, phase, out, y, fracture)
+        phase, fragments = _break(anatomy, phase, out, y, fracture)
     from_centre = np.abs(phase - np.round(phase))
     posterior = ramp(np.float32(0.25) - from_centre, 0.14) * (
         np.float32(0.7) + np.float32(0.3) * ramp(from_centre - 0.12, 0.1)
@@ -122,74 +122,67 @@ def ribs(anatomy: Anatomy, lung: Lung, y: Plane, fracture: Finding | None) -> Pl
     anterior = (
         ramp(np.float32(0.22) - np.abs(crossing - np.round(crossing)), 0.14) * ramp(out - 0.32, 0.2) * np.float32(0.45)
     )
-    return cage * (strength * np.maximum(posterior, anterior) + broken)
+    return cage * (strength * np.maximum(posterior, anterior) + fragments)
 
 
 def _break(anatomy: Anatomy, phase: Plane, out: Plane, y: Plane, finding: Finding) -> tuple[Plane, Plane]:
-    """The rib phase with one rib (two in a severe fracture) taken away beyond the break, and its displaced part."""
+    """The rib phase without the broken part of two ribs (three in a severe fracture), and that part displaced."""
     rng = np.random.default_rng(finding.shape)
-    at, height = rng.uniform(0.48, 0.56), rng.uniform(-0.34, 0.0)
-    centre = (height - anatomy.rib_slope * at - 0.42 * (at - 0.25) ** 2) / anatomy.rib_spacing + anatomy.rib_phase
-    number = np.round(centre)
+    break_out, height = rng.uniform(0.48, 0.56), rng.uniform(-0.34, 0.0)
+    straightened = height - anatomy.rib_slope * break_out - 0.42 * (break_out - 0.25) ** 2
+    number = np.round(straightened / anatomy.rib_spacing + anatomy.rib_phase)
     step = np.float32(0.42 + 0.20 * finding.amount)
-    count = 3 if finding.severity == "severe" else 2
-    course, added = phase, np.zeros_like(out)
-    for rib in range(count):
-        along = out - np.float32(at + 0.035 * rib)
-        own = course - np.float32(number + rib)
-        moved = ramp(np.float32(0.19) - np.abs(own - step * ramp(along, 0.012)), 0.12) * bump(along, 0.26, 0.08)
+    original, displaced = phase, np.zeros_like(out)
+    for rib in range(3 if finding.severity == "severe" else 2):
+        along = out - np.float32(break_out + 0.035 * rib)
+        across = original - np.float32(number + rib)
+        fragment = ramp(np.float32(0.19) - np.abs(across - step * ramp(along, 0.012)), 0.12) * bump(along, 0.26, 0.08)
         gap, ends = bump(along, 0.018, 0.02), bump(along, 0.07, 0.06)
-        around = ramp(np.float32(0.42) - np.abs(own - step / 2), 0.2)
-        added = (
-            added + moved * (np.float32(0.24) + np.float32(0.26) * ends) * (1 - gap) - np.float32(0.12) * gap * around
-        )
-        # Beyond the break the rib has left its old course: push that out of every rib's band.
-        phase = np.where((along > 0) & (along < 0.26) & (np.abs(own) < 0.5), np.float32(0.5), phase)
-    return phase, added
+        around = ramp(np.float32(0.42) - np.abs(across - step / 2), 0.2)
+        displaced = displaced + fragment * (np.float32(0.24) + np.float32(0.26) * ends) * (1 - gap)
+        displaced = displaced - np.float32(0.12) * gap * around
+        # Beyond the break the rib is gone from its old place: the phase is moved out of the rib's band.
+        phase = np.where((along > 0) & (along < 0.26) & (np.abs(across) < 0.5), np.float32(0.5), phase)
+    return phase, displaced
 
 
 def device(film: Plane, x: Plane, y: Plane, finding: Finding, anatomy: Anatomy) -> Plane:
     """Support devices: metal and plastic, brighter than bone."""
     rng = np.random.default_rng(finding.shape)
     sign = -1.0 if finding.side == "right" else 1.0
-    bright = np.float32(0.97)
     if finding.kind == "pacemaker":
-        at = (sign * rng.uniform(0.46, 0.54), rng.uniform(-0.44, -0.36))
-        lead = [(at[0] - sign * 0.10, at[1]), (sign * 0.14, -0.52), (-0.08, -0.25), (-0.06, 0.10), (0.16, 0.28)]
-        wide, high = 0.13 + 0.02 * finding.amount, 0.10 + 0.02 * finding.amount
-        box = ramp(wide - np.abs(x - np.float32(at[0])), 0.03) * ramp(high - np.abs(y - np.float32(at[1])), 0.03)
-        drawn = np.maximum(box, _wire(x, y, lead, 0.016))
+        box_x, box_y = sign * rng.uniform(0.46, 0.54), rng.uniform(-0.44, -0.36)
+        lead = [(box_x - sign * 0.10, box_y), (sign * 0.14, -0.52), (-0.08, -0.25), (-0.06, 0.10), (0.16, 0.28)]
+        width, height = 0.13 + 0.02 * finding.amount, 0.10 + 0.02 * finding.amount
+        box = ramp(width - np.abs(x - np.float32(box_x)), 0.03) * ramp(height - np.abs(y - np.float32(box_y)), 0.03)
+        mask = np.maximum(box, _wire(x, y, lead, 0.016))
     elif finding.kind == "central line":
         start = rng.uniform(-0.66, -0.56)
         path = [(sign * 0.86, start + 0.16), (sign * 0.45, start), (-0.09, -0.46), (-0.10, rng.uniform(-0.06, 0.06))]
-        drawn = _wire(x, y, path, 0.020)
+        mask = _wire(x, y, path, 0.020)
     elif finding.kind == "endotracheal tube":
         end = rng.uniform(-0.42, -0.34)
         lean = rng.uniform(-0.02, 0.02)
-        drawn = np.maximum(*(_wire(x, y, [(lean + e, -1.0), (e, end)], 0.016) for e in (-0.045, 0.045)))
+        mask = np.maximum(*(_wire(x, y, [(lean + e, -1.0), (e, end)], 0.016) for e in (-0.045, 0.045)))
     else:
-        drawn = _wire(x, y, [(0.0, -1.0), (0.03, -0.2), (0.02, 0.35), (0.20, 0.62), (0.36, 0.66)], 0.022)
-    return film + drawn * (bright - film)
+        mask = _wire(x, y, [(0.0, -1.0), (0.03, -0.2), (0.02, 0.35), (0.20, 0.62), (0.36, 0.66)], 0.022)
+    return film + mask * (np.float32(0.97) - film)
 
 
 def _wire(x: Plane, y: Plane, points: list[tuple[float, float]], half_width: float) -> Plane:
-    """An anti-aliased polyline."""
-    nearest = np.full_like(x, 9.0)
+    """An anti-aliased polyline, 1 on it."""
+    nearest = np.full_like(x, 9.0)  # squared distance
     for (x0, y0), (x1, y1) in pairwise(points):
         length2 = (x1 - x0) ** 2 + (y1 - y0) ** 2
-        t = np.clip(
-            ((x - np.float32(x0)) * np.float32(x1 - x0) + (y - np.float32(y0)) * np.float32(y1 - y0))
-            / np.float32(length2),
-            0,
-            1,
-        )
+        along = (x - np.float32(x0)) * np.float32(x1 - x0) + (y - np.float32(y0)) * np.float32(y1 - y0)
+        t = np.clip(along / np.float32(length2), 0, 1)
         dx, dy = x - np.float32(x0) - t * np.float32(x1 - x0), y - np.float32(y0) - t * np.float32(y1 - y0)
         nearest = np.minimum(nearest, dx * dx + dy * dy)
     return ramp(np.float32(half_width) - np.sqrt(nearest), 0.018)
 
 
 def _patch(lung: Lung, y: Plane, finding: Finding, anatomy: Anatomy, radius: float, flat: float = 1.15):
-    """Distance field (1 on the rim) of a patch in the finding's zone, and its centre (out, y)."""
+    """Distance field of a patch in the finding's zone (0 in the centre, 1 on the rim), and its centre (out, y)."""
     rng = np.random.default_rng(finding.shape)
     y_c = _ZONE_HEIGHT[finding.zone] + rng.uniform(-0.05, 0.05)
     above = max((0.25 - y_c) / (0.25 - anatomy.apex), 0.0)

@@ -1,4 +1,4 @@
-"""The words for findings, present and absent: one small vocabulary that reports and reasoning share."""
+"""Sentences for findings, present and absent: one small vocabulary shared by reports and reasoning."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,7 @@ from chestx_jax.phantom.finding import Finding
 _SIZE = {"mild": "small", "moderate": "moderate", "severe": "large"}
 _ADVERB = {"mild": "mildly", "moderate": "moderately", "severe": "severely"}
 
-# The first form of each is the plainest and is what the reasoning uses; reports vary over all of them. Every form names
-# the same signs, so that what the reasoning says is always in the report.
+# Reasoning uses the first form of each label, reports any of them.
 _PRESENT = {
     "Atelectasis": (
         "There is {severity} linear atelectasis at the {side} lung base with a raised {side} hemidiaphragm.",
@@ -80,7 +79,7 @@ _DEVICE = {
     ),
     "enteric tube": ("There is an enteric tube ending in the stomach.", "An enteric tube ends in the stomach."),
 }
-_BRIEF = {
+_IMPRESSION = {
     "Atelectasis": "{Severity} {side} basilar atelectasis.",
     "Cardiomegaly": "{Severity} cardiomegaly.",
     "Consolidation": "{Side} {zone} lung consolidation.",
@@ -94,7 +93,7 @@ _BRIEF = {
     "Pneumothorax": "{Size} {side} pneumothorax.",
     "Support Devices": "Support devices as above.",
 }
-_BOTH = (
+_BILATERAL = (  # replacements in a form with the side "both"
     ("There is a {size} both pleural effusion", "There are {size} bilateral pleural effusions"),
     ("A {size} both pleural effusion blunts the", "{Size} bilateral pleural effusions with blunting of the"),
     ("{Size} both pleural effusion", "{Size} bilateral pleural effusions"),
@@ -108,7 +107,7 @@ _BOTH = (
 
 
 def name(label: str) -> str:
-    """A label as questions and sentences write it."""
+    """A label as written in questions and sentences."""
     return label.lower()
 
 
@@ -135,9 +134,9 @@ def possible(finding: Finding) -> str | None:
     return text.replace("There is a ", "There is a possible ", 1) if text.startswith("There is a ") else None
 
 
-def brief(finding: Finding) -> str:
+def impression(finding: Finding) -> str:
     """The finding as an impression line."""
-    return _fill(_BRIEF[finding.label], finding)
+    return _fill(_IMPRESSION[finding.label], finding)
 
 
 def absent(labels: Sequence[str]) -> str:
@@ -145,8 +144,8 @@ def absent(labels: Sequence[str]) -> str:
     return f"{'The film shows' if 'Support Devices' in labels else 'There is'} no {listing(labels, 'or')}."
 
 
-def short(finding: Finding) -> str:
-    """Side and label, as a conclusion names it: "left pleural effusion"."""
+def noun_phrase(finding: Finding) -> str:
+    """Side and label: "left pleural effusion"."""
     side = {"both": "bilateral ", "": ""}.get(finding.side, f"{finding.side} ")
     return ("" if finding.label == "Edema" else side) + name(finding.label)
 
@@ -158,7 +157,7 @@ def _forms(finding: Finding) -> tuple[str, ...]:
 def _fill(form: str, finding: Finding) -> str:
     if finding.side == "both":
         form = form.replace("{side}", "both").replace("{Side}", "Both")
-        for single, plural in _BOTH:
+        for single, plural in _BILATERAL:
             form = form.replace(single, plural)
     words = {
         "side": finding.side,

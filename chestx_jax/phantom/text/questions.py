@@ -1,8 +1,7 @@
-"""Questions about phantom films in the five task families, made so that the text alone gives nothing away.
+"""Questions about phantom films in the five task families, whose text alone gives no hint of the answer.
 
-Each closed question is drawn before its film: first the set of options by a rule that treats all of them alike, then
-which of them is right, then a film for which that is the truth. Hence every option is right equally often given the
-question's text.
+Each closed question is drawn before its film: first the options, by a rule that treats all labels alike, then which one
+is right, then a film for which it is true. So every option is right equally often given the question's text.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +11,13 @@ from functools import cached_property, partial
 import numpy as np
 
 from chestx_jax.data.schema import Sample
-from chestx_jax.phantom.cases import FINDINGS, Case, ambiguous, clashes, drawn
+from chestx_jax.phantom.cases import FINDINGS, Case, ground_truth, has_ambiguous_pair, is_ambiguous
 from chestx_jax.phantom.finding import CHANGES
 from chestx_jax.phantom.text import phrases, reasoning
 from chestx_jax.phantom.text.reasoning import LETTERS
 from chestx_jax.types import LABELS
 
-_NORMAL_SHARE = 0.1  # of anomaly questions: "No Finding" must not be a cheap guess
+_NORMAL_SHARE = 0.1  # of anomaly questions; low, so that guessing "No Finding" does not pay
 _SINGLE = "Which finding is in this chest X-ray?"
 _MULTIPLE = "Which findings are in this chest X-ray?"
 _TEMPORAL = (
@@ -40,14 +39,13 @@ class Study:
         return tuple(finding.label for finding in reasoning.in_order(self.case.findings)) or ("No Finding",)
 
 
-Maker = Callable[[Sequence[Study], int, np.random.Generator], list[Sample]]
+QuestionMaker = Callable[[Sequence[Study], int, np.random.Generator], list[Sample]]
 
 
 def binary(studies: Sequence[Study], count: int, rng: np.random.Generator) -> list[Sample]:
     """ "Does this chest X-ray show …?": every label, asked equally often where it is present and where it is absent."""
-    demands = _cycle([(label, yes) for label in FINDINGS for yes in (True, False)], count, rng)
     samples = []
-    for label, yes in demands:
+    for label, yes in _cycle([(label, yes) for label in FINDINGS for yes in (True, False)], count, rng):
         study = _find(studies, rng, partial(_answers_binary, label, yes))
         if study is None:
             continue
@@ -61,7 +59,7 @@ def single(studies: Sequence[Study], count: int, rng: np.random.Generator) -> li
     """ "Which finding is in this chest X-ray?": four labels (or No Finding) of which exactly one is true."""
     samples = []
     for letter in _cycle(LETTERS, count, rng):
-        order = labels_without_clash(4, rng)
+        order = unambiguous_labels(4, rng)
         gold = order[LETTERS.index(letter)]
         study = _find(studies, rng, partial(_answers_single, gold, order))
         if study is None:
@@ -73,25 +71,25 @@ def single(studies: Sequence[Study], count: int, rng: np.random.Generator) -> li
 
 
 def multiple(studies: Sequence[Study], count: int, rng: np.random.Generator) -> list[Sample]:
-    """ "Which findings are in this chest X-ray?": the label sets of four films, equally large; one is this film's."""
-    by_size = {size: [s for s in studies if len(s.case.findings) == size] for size in (2, 3)}
+    """ "Which findings are in this chest X-ray?": the label sets of four films, of one size; one is this film's."""
+    by_size = {size: [study for study in studies if len(study.case.findings) == size] for size in (2, 3)}
     samples = []
     for size in _cycle((2, 3), count, rng):
-        quartet = _quartet(by_size[size], rng)
-        if quartet is None:
+        four = _four_studies(by_size[size], rng)
+        if four is None:
             continue
-        study = quartet[0]
-        order = shuffled(quartet, rng)
+        study = four[0]
+        order = shuffled(four, rng)
         letter = LETTERS[order.index(study)]
-        sets = [shuffled(s.labels, rng) for s in order]
-        steps = reasoning.choice_steps(study.case.findings, sets, letter)
-        question = f"{_MULTIPLE} {option_lines([', '.join(map(phrases.name, labels)) for labels in sets])}"
+        label_sets = [shuffled(each.labels, rng) for each in order]
+        steps = reasoning.choice_steps(study.case.findings, label_sets, letter)
+        question = f"{_MULTIPLE} {option_lines([', '.join(map(phrases.name, labels)) for labels in label_sets])}"
         samples.append(_sample(study, "multiple", question, letter, steps))
     return samples
 
 
 def anomaly(studies: Sequence[Study], count: int, rng: np.random.Generator) -> list[Sample]:
-    """ "Which findings are in this chest X-ray?" without options; the gold lists the labels in the steps' order."""
+    """ "Which findings are in this chest X-ray?" without options; the answer lists the labels in the steps' order."""
     samples = []
     for number in range(count):
         normal = number < round(count * _NORMAL_SHARE)
@@ -118,21 +116,21 @@ def temporal(studies: Sequence[Study], count: int, rng: np.random.Generator) -> 
 def questions(studies: Sequence[Study], count: int, name: str, source: str, rng: np.random.Generator) -> list[Sample]:
     """Up to `count` questions of each family about the studies of one split, shuffled; ids are `name`-number-task."""
     one_film = [study for study in studies if study.case.earlier is None]
-    makers: tuple[Maker, ...] = (binary, single, multiple, anomaly)
-    made = [sample for maker in makers for sample in maker(one_film, count, rng)] + temporal(studies, count, rng)
-    return number([made[i] for i in rng.permutation(len(made))], name, source)
+    makers: tuple[QuestionMaker, ...] = (binary, single, multiple, anomaly)
+    samples = [sample for maker in makers for sample in maker(one_film, count, rng)] + temporal(studies, count, rng)
+    return with_ids(shuffled(samples, rng), name, source)
 
 
-def number(samples: Sequence[Sample], name: str, source: str) -> list[Sample]:
-    """The samples with their ids and their source's name."""
+def with_ids(samples: Sequence[Sample], name: str, source: str) -> list[Sample]:
+    """The samples with their ids (`name`-number-task) and their source's name."""
     return [
         replace(sample, id=f"{name}-{index:05d}-{sample.task}", source=source) for index, sample in enumerate(samples)
     ]
 
 
-def labels_without_clash(count: int, rng: np.random.Generator) -> list[str]:
-    """`count` of all the labels in random order, none of which contains or resembles another."""
-    while clashes(labels := shuffled(LABELS, rng)[:count]):
+def unambiguous_labels(count: int, rng: np.random.Generator) -> list[str]:
+    """`count` labels in random order without an ambiguous pair."""
+    while has_ambiguous_pair(labels := shuffled(LABELS, rng)[:count]):
         continue
     return labels
 
@@ -148,17 +146,17 @@ def option_lines(texts: Sequence[str]) -> str:
 
 
 def _sample(study: Study, task: str, question: str, answer: str, steps: tuple[str, ...]) -> Sample:
-    truth = drawn(study.case.findings, study.case.changed, study.case.change)
+    truth = ground_truth(study.case.findings, study.case.changed, study.case.change)
     return Sample("", task, question, answer, study.images, steps, study.reports, "", truth)
 
 
-def _quartet(studies: Sequence[Study], rng: np.random.Generator) -> list[Study] | None:
-    """Four studies with four different label sets that do not clash; the first is the one to ask about."""
+def _four_studies(studies: Sequence[Study], rng: np.random.Generator) -> list[Study] | None:
+    """Four studies with different label sets and no ambiguous pair; None if a thousand draws find none."""
     if len(studies) < 4:
         return None
     for _ in range(1000):
         four = [studies[i] for i in rng.choice(len(studies), size=4, replace=False)]
-        if len({frozenset(study.labels) for study in four}) == 4 and not clashes(
+        if len({frozenset(study.labels) for study in four}) == 4 and not has_ambiguous_pair(
             label for study in four for label in study.labels
         ):
             return four
@@ -166,12 +164,13 @@ def _quartet(studies: Sequence[Study], rng: np.random.Generator) -> list[Study] 
 
 
 def _answers_binary(label: str, yes: bool, study: Study) -> bool:
-    return label in study.labels if yes else not ambiguous(label, study.labels)
+    """Whether the film shows the label (`yes`), or nothing that could be taken for it."""
+    return label in study.labels if yes else not is_ambiguous(label, study.labels)
 
 
-def _answers_single(gold: str, listed: Sequence[str], study: Study) -> bool:
-    """True if the gold option is on the film and no other one is, or could be taken to be."""
-    return gold in study.labels and not any(ambiguous(label, study.labels) for label in listed if label != gold)
+def _answers_single(gold: str, options: Sequence[str], study: Study) -> bool:
+    """Whether the film shows the gold option, and nothing that could be taken for another one."""
+    return gold in study.labels and not any(is_ambiguous(label, study.labels) for label in options if label != gold)
 
 
 def _is_normal(normal: bool, study: Study) -> bool:
@@ -179,15 +178,15 @@ def _is_normal(normal: bool, study: Study) -> bool:
 
 
 def _find(studies: Sequence[Study], rng: np.random.Generator, fits: Callable[[Study], bool]) -> Study | None:
-    """A random study that fits, None if there is none."""
+    """A random study that fits; None if there is none."""
     for index in rng.integers(len(studies), size=60):
         if fits(studies[index]):
             return studies[index]
-    every = [study for study in studies if fits(study)]
-    return every[rng.integers(len(every))] if every else None
+    fitting = [study for study in studies if fits(study)]
+    return fitting[rng.integers(len(fitting))] if fitting else None
 
 
 def _cycle(items: Sequence, count: int, rng: np.random.Generator) -> list:
-    """`count` items, each equally often (within one), in random order."""
+    """`count` items in random order, each as often as any other to within one."""
     rounds = -(-count // len(items))
     return [items[i] for _ in range(rounds) for i in rng.permutation(len(items))][:count]

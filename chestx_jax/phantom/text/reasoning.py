@@ -1,10 +1,10 @@
-"""Reference reasoning for each task family: what is seen, what is not, and what follows, in three to nine sentences."""
+"""Reference reasoning of each task family: what the film shows, what not, and a conclusion; three to nine sentences."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from chestx_jax.phantom.cases import FINDINGS, Case, ambiguous
+from chestx_jax.phantom.cases import FINDINGS, Case, is_ambiguous
 from chestx_jax.phantom.finding import Finding
 from chestx_jax.phantom.text import phrases
 
@@ -15,10 +15,10 @@ _ORDER = ("Support Devices", *_LUNG, "Pleural Effusion", "Pneumothorax", "Cardio
 
 
 def binary_steps(findings: Sequence[Finding], label: str, rng: np.random.Generator) -> tuple[str, ...]:
-    """The asked finding, present or absent; then the rest of the film; the same words again and what follows from them.
+    """The asked finding as present or absent; the rest of the film; the same words again with the answer.
 
-    The conclusion names the finding and its state as the check did, so that it is read off the check: a small model
-    that was to tell "shows" from "does not show" by what it wrote forty tokens before often contradicted itself.
+    The conclusion repeats the first step's words, so that it can be copied from there: a small model that had to choose
+    between "shows" and "does not show" by what it wrote forty tokens before often contradicted itself.
     """
     labels = [finding.label for finding in findings]
     state = f"{phrases.name(label)} {'present' if label in labels else 'absent'}"
@@ -30,20 +30,19 @@ def binary_steps(findings: Sequence[Finding], label: str, rng: np.random.Generat
 
 
 def choice_steps(findings: Sequence[Finding], options: Sequence[Sequence[str]], letter: str) -> tuple[str, ...]:
-    """For single and multiple choice: the options up to the right one, each with the label that refutes it or, where
-    none does, with its first; the film's findings; the option.
+    """For single and multiple choice: a verdict on each option up to the right one, the film's findings, the answer.
 
-    `options` holds the labels of each option ("No Finding" alone is one too).
+    `options` holds the labels of each option ("No Finding" is a label too).
     """
     labels = [finding.label for finding in findings] or ["No Finding"]
     tried = options[: LETTERS.index(letter) + 1]
-    walk = [verdict(at, option, labels) for at, option in zip(LETTERS, tried, strict=False)]
+    verdicts = [option_verdict(each, option, labels) for each, option in zip(LETTERS, tried, strict=False)]
     stated = [phrases.present(finding) for finding in in_order(findings)] or [_normal(())]
-    return (*walk, *stated, _choose(letter))
+    return (*verdicts, *stated, _conclusion(letter))
 
 
-def verdict(letter: str, option: Sequence[str], labels: Sequence[str]) -> str:
-    """ "Option (A) edema absent.": the first label of an option that a film with `labels` refutes, else its first."""
+def option_verdict(letter: str, option: Sequence[str], labels: Sequence[str]) -> str:
+    """ "Option (A) edema absent.": of the option's labels the first that is not among `labels`, else its first."""
     refuting = [label for label in option if label not in labels]
     if refuting:
         return f"Option ({letter}) {phrases.name(refuting[0])} absent."
@@ -51,7 +50,7 @@ def verdict(letter: str, option: Sequence[str], labels: Sequence[str]) -> str:
 
 
 def anomaly_steps(findings: Sequence[Finding], rng: np.random.Generator) -> tuple[str, ...]:
-    """The film's findings, a few things it does not show, the list."""
+    """The film's findings, a few absent ones, and the list of findings."""
     labels = [finding.label for finding in in_order(findings)]
     denied = phrases.absent(_absent(labels, 3 if len(labels) < 2 else 2, rng))
     if not labels:
@@ -61,7 +60,7 @@ def anomaly_steps(findings: Sequence[Finding], rng: np.random.Generator) -> tupl
 
 
 def temporal_steps(case: Case, options: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """The asked finding on the reference film, on the new film, the rest, the trend, and the options up to it."""
+    """The asked finding on the reference and on the new film, the rest, the trend, the options up to the right one."""
     assert case.earlier is not None
     before, after = (
         next(finding for finding in film if finding.label == case.changed) for film in (case.earlier, case.findings)
@@ -70,11 +69,11 @@ def temporal_steps(case: Case, options: Sequence[str], rng: np.random.Generator)
     rest = others or [phrases.absent(_absent([case.changed], 2, rng))]
     trend = f"The {phrases.name(case.changed)} {_TREND[case.change]}."
     tried = options[: options.index(case.change) + 1]
-    walk = [
+    verdicts = [
         f"Option ({letter}) {change} {'right' if change == case.change else 'wrong'}."
         for letter, change in zip(LETTERS, tried, strict=False)
     ]
-    return (_on("reference", before), _on("new", after), *rest, trend, *walk, _choose(LETTERS[len(tried) - 1]))
+    return (_on("reference", before), _on("new", after), *rest, trend, *verdicts, _conclusion(LETTERS[len(tried) - 1]))
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
@@ -82,31 +81,24 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: (*_ORDER, finding.label).index(finding.label))
 
 
-def _choose(letter: str) -> str:
+def _conclusion(letter: str) -> str:
     return f"The answer is option ({letter})."
 
 
 def _on(which: str, finding: Finding) -> str:
-    """The plain sentence without its signs, said of one of the two films."""
+    """The plain sentence without its signs, about one of the two films."""
     plain = phrases.present(finding).partition(" with ")[0].rstrip(".")
     zone = f" in the {finding.side} {finding.zone} lung" if finding.zone and finding.zone not in plain else ""
-    return (
-        plain.replace("There is", f"The {which} image shows", 1).replace("There are", f"The {which} image shows")
-        + zone
-        + "."
-    )
+    shows = f"The {which} image shows"
+    return plain.replace("There is", shows, 1).replace("There are", shows) + zone + "."
 
 
 def _normal(labels: Sequence[str]) -> str:
-    heart = "Cardiomegaly" not in labels
-    return (
-        "The heart size is normal and the lungs are clear."
-        if heart and not labels
-        else "The rest of the film is normal."
-    )
+    return "The rest of the film is normal." if labels else "The heart size is normal and the lungs are clear."
 
 
 def _absent(labels: Sequence[str], count: int, rng: np.random.Generator, but: str = "") -> list[str]:
-    """`count` labels that the film does not show and that nothing on it could be taken for."""
-    candidates = [label for label in FINDINGS if label != but and not ambiguous(label, (*labels, *filter(None, [but])))]
+    """At most `count` labels, other than `but`, that nothing on the film could be taken for."""
+    excluded = (*labels, but) if but else labels
+    candidates = [label for label in FINDINGS if not is_ambiguous(label, excluded)]
     return [candidates[i] for i in rng.choice(len(candidates), size=min(count, len(candidates)), replace=False)]

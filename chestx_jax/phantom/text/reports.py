@@ -1,10 +1,10 @@
-"""Radiology reports of phantom films: findings and impression, varied as reports vary, true to what is drawn."""
+"""Radiology reports of phantom films: findings and impression, in varied words, true to the drawing."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from chestx_jax.phantom.cases import Case, ambiguous
+from chestx_jax.phantom.cases import Case, is_ambiguous
 from chestx_jax.phantom.finding import Finding
 from chestx_jax.phantom.text import phrases
 from chestx_jax.phantom.text.reasoning import in_order
@@ -25,18 +25,18 @@ def write_reports(case: Case, rng: np.random.Generator) -> tuple[str, ...]:
     changed = next(finding for finding in case.findings if finding.label == case.changed)
     verb = _pick(rng, *_CHANGE[case.change])
     prior = _pick(rng, "Compared with the prior study", "In comparison with the prior film")
-    comparison = f"{prior}, the {phrases.short(changed)} {verb}."
-    headline = f"{case.change.capitalize()} {phrases.short(changed)}."
+    comparison = f"{prior}, the {phrases.noun_phrase(changed)} {verb}."
+    headline = f"{case.change.capitalize()} {phrases.noun_phrase(changed)}."
     return _report(case.earlier, rng), _report(case.findings, rng, comparison, headline, case.changed)
 
 
 def _report(
     findings: Sequence[Finding], rng: np.random.Generator, comparison: str = "", headline: str = "", changed: str = ""
 ) -> str:
-    order = in_order(findings)
-    body = [*filter(None, [comparison]), *(_statement(finding, rng) for finding in order)]
+    ordered = in_order(findings)
+    body = [*filter(None, [comparison]), *(_statement(finding, rng) for finding in ordered)]
     body += _negatives([finding.label for finding in findings], rng)
-    conclusions = [headline if finding.label == changed else phrases.brief(finding) for finding in order]
+    conclusions = [headline if finding.label == changed else phrases.impression(finding) for finding in ordered]
     if not conclusions:
         conclusions = [_pick(rng, "No acute cardiopulmonary abnormality.", "Normal chest X-ray.")]
     if len(conclusions) > 1:
@@ -45,7 +45,7 @@ def _report(
 
 
 def _statement(finding: Finding, rng: np.random.Generator) -> str:
-    """One finding in words; a mild one is hedged now and then (its impression line stays plain)."""
+    """One finding in words; a mild one is sometimes hedged (its impression line is not)."""
     hedged = phrases.possible(finding)
     if finding.severity == "mild" and hedged is not None and rng.random() < _HEDGED:
         return hedged
@@ -53,13 +53,15 @@ def _statement(finding: Finding, rng: np.random.Generator) -> str:
 
 
 def _negatives(labels: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """What a report says of the normal parts, part by part; some parts go unmentioned."""
+    """Sentences about the normal parts; some parts are not mentioned."""
     parts = (_normal_lungs, _normal_pleura, _normal_heart, _normal_bones)
     return [text for part in parts if rng.random() < 0.9 and (text := part(labels, rng))]
 
 
 def _normal_lungs(labels: Sequence[str], rng: np.random.Generator) -> str:
-    absent = [label for label in ("Consolidation", "Edema", "Pneumonia", "Atelectasis") if not ambiguous(label, labels)]
+    absent = [
+        label for label in ("Consolidation", "Edema", "Pneumonia", "Atelectasis") if not is_ambiguous(label, labels)
+    ]
     if not set(labels) & {*_LUNG, "Pleural Effusion", "Pneumothorax"} and rng.random() < 0.6:
         return _pick(rng, "The lungs are clear.", "Both lungs are clear.")
     if len(absent) < 2:
