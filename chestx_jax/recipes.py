@@ -8,6 +8,7 @@ from chestx_jax.config import bounded
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.phantom.dataset import PhantomSpec
+from chestx_jax.rewards.overlong import OverlongConfig
 from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
@@ -16,7 +17,6 @@ from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.update.advantages import AdvantageConfig
 from chestx_jax.update.losses import PolicyConfig
 from chestx_jax.update.optimizer import OptimizerConfig
-from chestx_jax.update.steps import OverlongConfig
 
 
 @dataclass(frozen=True)

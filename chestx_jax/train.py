@@ -14,7 +14,7 @@ from chestx_jax import cli
 from chestx_jax.config import to_dataclass
 from chestx_jax.recipes import JobConfig
 from chestx_jax.training import job
-from chestx_jax.training.loop_support import Stopped
+from chestx_jax.training.preemption import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the job: configs/NAME.py or configs/NAME.py:PRESET")
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives")

@@ -15,10 +15,10 @@ from chestx_jax.errors import UserError
 from chestx_jax.model.config import with_compute
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.update import state as states
-from chestx_jax.update.optimizer import OptimizerConfig, optimizer
+from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer
 from tests.helpers.tiny_rows import CONFIG, parameters
 
-TRANSFORM = optimizer(OptimizerConfig(), 10)
+TRANSFORM = make_optimizer(OptimizerConfig(), 10)
 
 
 class Stream(grain.DatasetIterator):
@@ -47,7 +47,7 @@ def mesh():
 @pytest.fixture(scope="module")
 def fresh(mesh):
     at = states.state_shardings(CONFIG, TRANSFORM, mesh)
-    return jax.jit(lambda params: states.fresh(params, TRANSFORM), out_shardings=at)(parameters())
+    return jax.jit(lambda params: states.initial_state(params, TRANSFORM), out_shardings=at)(parameters())
 
 
 def at_step(state, step):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from chestx_jax import sharding
 from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.multihost import all_gather, local_row_indices
-from chestx_jax.programs.job import generation
+from chestx_jax.programs.generation import generation
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.rows import Example, RowsConfig, prompts
 from chestx_jax.types import Rollout
@@ -41,8 +41,8 @@ def compile_on_demand(
 
     @cache
     def compiled(rows: RowsConfig) -> Generate:
-        program = generation(model.config, rows, batch, sampling, seed, model.mesh, emit)
-        return program.jit().lower(*program.arguments).compile()
+        program = generation(model.config, rows, batch, sampling, seed, model.mesh, emit=emit)
+        return program.lower().compile()
 
     return compiled
 

@@ -16,7 +16,7 @@ def advice(job: JobConfig, planned: PlannedProgram, chip: Chip, sizes: dict[str,
     if planned.peak <= limit and not compiled.refusal:
         return ""
     given = dict(compiled.argument_bytes)
-    state = given.get("params", 0.0) + given.get("moments", 0.0)
+    state = given["params"] + given["moments"] if "moments" in given else 0.0
     problem = f"{compiled.name} needs {planned.peak / GIB:.1f} of {limit / GIB:.1f} GiB"
     if state > 0.4 * limit:
         problem += f", of it weights and moments {state / GIB:.1f}"

@@ -9,7 +9,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.planning.cost.model_flops import ModelFlops, model_flops
 from chestx_jax.planning.cost.roofline import Cost
 from chestx_jax.planning.hlo.compile import Compiled
-from chestx_jax.programs.job import resolved
+from chestx_jax.programs.program import resolve_attention
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig
 
 Stage = SftConfig | GrpoConfig | EvaluationConfig
@@ -54,7 +54,7 @@ def stages(job: JobConfig) -> dict[str, Stage]:
 def program_flops(job: JobConfig, name: str, mesh: Mesh) -> ModelFlops | None:
     """The analytic count of the program called `name`, with the attention of the mesh's platform."""
     stage = stages(job).get(name.split("/")[0])
-    return None if stage is None else model_flops(name, resolved(job.model, mesh), stage)
+    return None if stage is None else model_flops(name, resolve_attention(job.model, mesh), stage)
 
 
 def runs_per_step(stage: Stage) -> dict[str, float]:

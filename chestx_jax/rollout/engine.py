@@ -1,4 +1,4 @@
-"""Generation: prefill each prompt once, share its keys with the group, decode in one loop until all are done."""
+"""Generation: each prompt is prefilled once for its group, then one loop decodes until all completions have ended."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,18 +10,18 @@ from jaxtyping import Array, Bool, Float, Int
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache
-from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary, distribution, sample
+from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary, next_token_logprobs, sample
 from chestx_jax.sharding import constrain, merge_interleaved, split_interleaved
 from chestx_jax.types import Prompts, Rollout
 
 
 class _State(NamedTuple):
-    step: Array  # tokens sampled so far, the same for all rows
+    step: Int[Array, ""]  # tokens sampled so far, the same for all rows
     ids: Int[Array, "B L"]
-    logprobs: Array
+    logprobs: Float[Array, "B L"]
     done: Bool[Array, " B"]
     length: Int[Array, " B"]
-    own: Cache  # keys and values of the sampled tokens
+    cache: Cache  # keys and values of the sampled tokens
 
 
 def generate(
@@ -34,28 +34,31 @@ def generate(
     emit: Callable | None = None,
     parts: int = 1,
 ) -> Rollout:
-    """Samples `sampling.group` completions per prompt, completion b from prompt b // G.
+    """Samples G = `sampling.group` completions of each prompt, completion b of prompt b // G.
 
-    A row ends with the first id in `vocabulary.stop_ids` (counted in `length`) and is filled with the first of them.
-    `logprobs` are fp32, of the distribution in `rollout.sampling.distribution`, 0 after the end. Deterministic in
-    `key`. `emit`, where given, is called on the host with each column of ids as it is sampled (for showing them;
-    training has none). With `parts`, so many parts of the prompts have their completions one after the other, each
-    with a key of its own: the caches are smaller by as much, and the weights are read as many times more.
+    A row ends with the first id in `vocabulary.stop_ids` (counted in `length`); after it `ids` hold the first stop id
+    and `logprobs` 0. `logprobs` are fp32, of `rollout.sampling.next_token_logprobs`. The result is a function of `key`.
+    `emit(step, ids_B, live_B)`, where given, is called on the host for every sampled column. With `parts`, that many
+    parts of the prompts are sampled one after the other, each with a key of its own: the caches are smaller by that
+    factor, and the weights are read that many times.
     """
     if parts > 1:
-        turns = jax.tree.map(lambda x: split_interleaved(x, parts), prompts), jax.random.split(key, parts)
-        found = jax.lax.map(lambda turn: generate(config, sampling, params, turn[0], vocabulary, turn[1], emit), turns)
-        return jax.tree.map(lambda x: merge_interleaved(x, sampling.group), found)
-    last_NxD, shared = _prefilled(config, params, prompts)
+        split = jax.tree.map(lambda x: split_interleaved(x, parts), prompts), jax.random.split(key, parts)
+        rollouts = jax.lax.map(
+            lambda part: generate(config, sampling, params, part[0], vocabulary, part[1], emit), split
+        )
+        return jax.tree.map(lambda x: merge_interleaved(x, sampling.group), rollouts)
+    last_Nx1xD, prompt_cache = _prefill(config, params, prompts)
     group, length = sampling.group, sampling.length
-    rows = last_NxD.shape[0] * group
+    rows = last_Nx1xD.shape[0] * group
     start_B = jnp.repeat(next_position(prompts), group)
 
-    def drawn(hidden_Bx1xD: Array, step: Array) -> tuple[Array, Array]:
-        scores = distribution(qwen_vl.logits(config, params, hidden_Bx1xD), vocabulary.allowed, sampling.temperature)
-        return sample(scores[:, 0], jax.random.fold_in(key, step), sampling)
+    def sample_next(hidden_Bx1xD: Array, step: Array) -> tuple[Array, Array]:
+        logits_Bx1xV = qwen_vl.logits(config, params, hidden_Bx1xD)
+        logprobs_Bx1xV = next_token_logprobs(logits_Bx1xV, vocabulary.allowed, sampling.temperature)
+        return sample(logprobs_Bx1xV[:, 0], jax.random.fold_in(key, step), sampling)
 
-    def write(state: _State, ids_B: Array, logprobs_B: Array) -> _State:
+    def append(state: _State, ids_B: Array, logprobs_B: Array) -> _State:
         live = ~state.done
         if emit is not None:
             jax.debug.callback(emit, state.step, ids_B, live)
@@ -71,18 +74,18 @@ def generate(
         )
 
     def decode(state: _State) -> _State:
-        at = state.step - 1  # the token sampled last goes in now
-        last_Bx1 = jax.lax.dynamic_slice_in_dim(state.ids, at, 1, axis=1)
+        last = state.step - 1  # index of the token sampled last, which the model reads now
+        ids_Bx1 = jax.lax.dynamic_slice_in_dim(state.ids, last, 1, axis=1)
         hidden, (k, v) = qwen_vl.extend(
-            config, params, last_Bx1, (start_B + at)[:, None], jnp.ones_like(last_Bx1), (shared, state.own)
+            config, params, ids_Bx1, (start_B + last)[:, None], jnp.ones_like(ids_Bx1), (prompt_cache, state.cache)
         )
-        place = _read_before(at, hidden)
-        own = Cache(
-            k=jax.lax.dynamic_update_slice_in_dim(state.own.k, k, place, axis=3),
-            v=jax.lax.dynamic_update_slice_in_dim(state.own.v, v, place, axis=3),
-            valid=state.own.valid | (jnp.arange(length) == at)[None],
+        slot = _after(last, hidden)
+        cache = Cache(
+            k=jax.lax.dynamic_update_slice_in_dim(state.cache.k, k, slot, axis=3),
+            v=jax.lax.dynamic_update_slice_in_dim(state.cache.v, v, slot, axis=3),
+            valid=state.cache.valid | (jnp.arange(length) == last)[None],
         )
-        return write(state._replace(own=own), *drawn(hidden, state.step))
+        return append(state._replace(cache=cache), *sample_next(hidden, state.step))
 
     empty = _State(
         step=jnp.int32(0),
@@ -90,39 +93,39 @@ def generate(
         logprobs=jnp.zeros((rows, length), jnp.float32),
         done=jnp.zeros((rows,), bool),
         length=jnp.zeros((rows,), jnp.int32),
-        own=_empty_cache(config, rows, length),
+        cache=_empty_cache(config, rows, length),
     )
-    first = write(empty, *drawn(jnp.repeat(last_NxD, group, axis=0), jnp.int32(0)))
+    first = append(empty, *sample_next(jnp.repeat(last_Nx1xD, group, axis=0), jnp.int32(0)))
     final = jax.lax.while_loop(lambda s: (s.step < length) & ~jnp.all(s.done), decode, first)
     return Rollout(ids=final.ids, length=final.length, logprobs=final.logprobs, finished=final.done)
 
 
-def _prefilled(config: ModelConfig, params, prompts: Prompts) -> tuple[Float[Array, "N 1 D"], Cache]:
+def _prefill(config: ModelConfig, params, prompts: Prompts) -> tuple[Float[Array, "N 1 D"], Cache]:
     """The hidden state at each prompt's last token, and the prompts' cache."""
     hidden_NxLxD, cache = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
     return jnp.take_along_axis(hidden_NxLxD, last_index(prompts)[:, None, None], axis=1), cache
 
 
-def _read_before(at: Array, hidden_Bx1xD: Array) -> Array:
-    """`at`, known only once `hidden` is.
+def _after(index: Array, hidden_Bx1xD: Array) -> Array:
+    """`index`, with a data dependency on `hidden`.
 
-    The cache is then written after the last layer has read it, so XLA updates it in place; free to do both in either
-    order, it copies both caches, twice a token. (CPUs drop optimization barriers before that is decided.)
+    It makes the last layer's read of the cache precede the write, so that XLA updates the cache in place; free to
+    choose the order, it copies both caches, twice a token. (On CPUs an optimization barrier is dropped too early.)
     """
     finite = hidden_Bx1xD[0, 0, 0] < jnp.inf
-    return jnp.maximum(at, jnp.where(finite, 0, -1).astype(at.dtype))
+    return jnp.maximum(index, jnp.where(finite, 0, -1).astype(index.dtype))
 
 
 def next_position(prompts: Prompts) -> Int[Array, " N"]:
     """The M-RoPE position of the first token after each prompt: one past the largest so far (Qwen2-VL's rule)."""
-    seen = jnp.where((prompts.tokens.segments != 0)[..., None], prompts.tokens.positions, -1)
-    return jnp.max(seen, axis=(1, 2)) + 1
+    positions = jnp.where((prompts.tokens.segments != 0)[..., None], prompts.tokens.positions, -1)
+    return jnp.max(positions, axis=(1, 2)) + 1
 
 
 def last_index(prompts: Prompts) -> Int[Array, " N"]:
-    """The place of each prompt's last token, whichever side it is padded on."""
-    places = jnp.arange(prompts.tokens.segments.shape[1], dtype=jnp.int32)[None]
-    return jnp.max(jnp.where(prompts.tokens.segments != 0, places, 0), axis=1)
+    """The index of each prompt's last token, whichever side it is padded on."""
+    index = jnp.arange(prompts.tokens.segments.shape[1], dtype=jnp.int32)[None]
+    return jnp.max(jnp.where(prompts.tokens.segments != 0, index, 0), axis=1)
 
 
 def _empty_cache(config: ModelConfig, rows: int, length: int) -> Cache:

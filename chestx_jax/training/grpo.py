@@ -1,4 +1,20 @@
-"""The GRPO loop: rollout → rewards → advantages → update."""
+"""The GRPO loop (group relative policy optimisation, DeepSeekMath, arXiv 2402.03300): PPO without a value model, the
+mean reward of a prompt's other completions taking its place.
+
+One step, on one batch of N prompts:
+
+    rollout     the policy samples G completions of each prompt
+    score       each completion gets a reward, and its advantage is the reward's distance from the mean of its group
+                over the group's standard deviation (`update.scoring`)
+    reference   log-probs of the sampled tokens under the initial policy, for the KL term
+    update      `stage.updates` optimizer steps on the clipped objective (`update.steps.grpo_step`)
+
+What the settings select: `stage.rewards` the terms of the reward; `stage.advantages` GRPO, Dr.GRPO or RLOO, and credit
+per reasoning step; `stage.policy` the clip of the probability ratio (PPO's, with dual clip, or DAPO's upper clip; per
+token or, as in GSPO, per sequence), the KL estimate against the reference model (k3 by default) and its weight, the
+entropy bonus, and what the loss averages over; `stage.overlong` what happens to completions cut off by the length
+limit. With one update per batch the sampling policy is the current one, the ratio is 1 and nothing is clipped.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,61 +22,66 @@ from pathlib import Path
 import jax
 
 from chestx_jax import checkpoint, metrics, multihost, sharding
-from chestx_jax.programs.job import fresh_state, kept_reference
+from chestx_jax.programs.state import init_reference, init_state
 from chestx_jax.recipes import GrpoConfig
-from chestx_jax.training.loop_support import PendingStep, Stopped, fetch_metrics, stop_on_sigterm
+from chestx_jax.training.preemption import Stopped, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
+from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
 from chestx_jax.update.steps import Experience
 
+PROGRESS_METRICS = ("reward/total/mean", "reward/accuracy/mean", "reward/process/mean", "length", "kl")
 
-def train(context: RunContext, stage: GrpoConfig, folder: Path, initial: Callable[[], dict]) -> dict:
+
+def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: Callable[[], dict]) -> dict:
     """Runs (or resumes) GRPO in `folder` and returns the policy's final parameters.
 
-    `initial` gives the parameters to start from, which are also the reference model's. A step is one batch of prompts:
-    one rollout, `stage.updates` optimizer steps. Raises Stopped after SIGTERM, with the state saved.
+    `initial_params` gives the parameters to start from, which are also the reference model's. Raises Stopped after
+    SIGTERM, with the state saved, and UserError where a loss is not finite.
     """
-    job, mesh, functions, words = context.job, context.mesh, context.functions, context.vocabulary
-    program = context.programs["grpo/step"]
-    shapes, state_at = program.arguments[0], program.in_shardings[0]
-    prompts_at = context.programs["grpo/rollout"].in_shardings[1]
-    reference_at = context.programs["grpo/score"].in_shardings[1]
-    data, tables = context.prompt_batches(stage), context.tables()
+    job, mesh, vocabulary = context.job, context.mesh, context.vocabulary
+    rollout_fn, score_fn, reference_fn, policy_fn, step_fn = (
+        context.functions[f"grpo/{name}"] for name in ("rollout", "score", "reference", "logprobs", "step")
+    )
+    prompt_shardings = context.programs["grpo/rollout"].shardings["prompts"]
+    target_shardings = context.programs["grpo/score"].shardings["targets"]
+    data, tables = context.prompt_batches(stage), context.reward_tables()
     needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
-    reference_params = kept_reference(job, stage, mesh).jit()(initial()) if needs_reference else None
-    with checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints, stop_on_sigterm() as stopped:
-        state = checkpoint.restore(checkpoints, shapes, state_at, data)
-        state = fresh_state(job, stage, mesh).jit()(initial()) if state is None else state
+    reference_params = init_reference(job, stage, mesh).jit()(initial_params()) if needs_reference else None
+    with (
+        checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints,
+        stop_on_sigterm() as stop_requested,
+    ):
+        state = checkpoint.restore(checkpoints, *context.programs["grpo/step"].arguments["state"], data)
+        if state is None:
+            state = init_state(job, stage, mesh).jit()(initial_params())
         first = int(jax.device_get(state.step)) // stage.updates
-        flight = None
-        with (
-            metrics.writer(
-                folder, folder.name, stage.steps, restored_step=first, show=SHOWN, **context.reporting
-            ) as write,
-            jax.transfer_guard("disallow"),
-        ):
+        pending = None
+        options = {"restored_step": first, "show": PROGRESS_METRICS, **context.writer_options}
+        with metrics.writer(folder, folder.name, stage.steps, **options) as write, jax.transfer_guard("disallow"):
             for step in range(first + 1, stage.steps + 1):
-                asked = next(data)
-                prompts = sharding.put(asked.prompts, prompts_at)
-                reference = sharding.put(asked.targets, reference_at)
-                rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
-                scores, advantages, loss_mask, summary = functions["grpo/score"](tables, reference, rollout)
-                before, now = functions["grpo/reference"], functions["grpo/logprobs"]
+                prompt_batch = next(data)
+                prompts = sharding.put(prompt_batch.prompts, prompt_shardings)
+                targets = sharding.put(prompt_batch.targets, target_shardings)
+                rollout = rollout_fn(state.params, prompts, vocabulary, state.step)
+                scored = score_fn(tables, targets, rollout)
+                sampled = (prompts, rollout, vocabulary)
                 experience = Experience(
                     prompts=prompts,
                     rollout=rollout,
-                    advantages=advantages,
-                    loss_mask=loss_mask,
-                    ref_logprobs=before(reference_params, prompts, rollout, words) if needs_reference else None,
-                    old_logprobs=now(state.params, prompts, rollout, words) if needs_old else None,
+                    advantages=scored.advantages,
+                    loss_mask=scored.loss_mask,
+                    ref_logprobs=reference_fn(reference_params, *sampled) if needs_reference else None,
+                    old_logprobs=policy_fn(state.params, *sampled) if needs_old else None,
                 )
                 for _ in range(stage.updates):
-                    state, measured = functions["grpo/step"](state, experience, words)
-                if flight:
-                    report(write, context, stage, flight, folder)  # the step before, while this one runs
-                flight, stop = PendingStep(step, {**summary, **measured}, (experience, asked, scores)), stopped(step)
+                    state, measured = step_fn(state, experience, vocabulary)
+                if pending:
+                    log(write, context, stage, pending, folder)  # while the device runs this step
+                inputs = (experience, prompt_batch, scored.scores)
+                pending, stop = PendingStep(step, {**scored.metrics, **measured}, inputs), stop_requested(step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
-                    report(write, context, stage, flight, folder)  # nothing is saved that a non-finite step made
-                    flight = None
+                    log(write, context, stage, pending, folder)  # before saving: no state of a non-finite loss is saved
+                    pending = None
                     checkpoint.save(checkpoints, state, data, step, None)
                 if stop and step < stage.steps:
                     checkpoints.wait_until_finished()
@@ -68,25 +89,21 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial: Callabl
     return state.params
 
 
-SHOWN = ("reward/total/mean", "reward/accuracy/mean", "reward/process/mean", "length", "kl")
-
-
-def report(write: metrics.Write, context: RunContext, stage: GrpoConfig, flight: PendingStep, folder: Path) -> None:
-    """Writes a landed step's metrics at the log cadence, and a table of its first group at the sample cadence."""
-    measured = fetch_metrics(flight, folder)
-    with_samples = flight.step % stage.cadence.samples == 0
-    if flight.step % stage.cadence.log and not with_samples and flight.step != stage.steps:
+def log(write: metrics.Write, context: RunContext, stage: GrpoConfig, pending: PendingStep, folder: Path) -> None:
+    """Writes a step's metrics at the log cadence, and a table of its first group at the sample cadence."""
+    measured = fetch_metrics(pending, folder)
+    with_samples = pending.step % stage.cadence.samples == 0
+    if pending.step % stage.cadence.log and not with_samples and pending.step != stage.steps:
         return
-    write(flight.step, measured, sample_rows(context, stage, flight) if with_samples else ())
+    write(pending.step, measured, sample_rows(context, stage, pending) if with_samples else ())
 
 
-def sample_rows(context: RunContext, stage: GrpoConfig, flight: PendingStep) -> list[metrics.SampleRow]:
-    """The first prompt's completions with their rewards, for reading along."""
-    experience, asked, scores = flight.batch
-    group = stage.sampling.group
-    take = lambda tree: jax.tree.map(lambda x: x[:group], multihost.local_rows(tree))  # noqa: E731
-    rollout, terms, total = take(experience.rollout), take(scores.terms), take(scores.sequence)
-    sample = asked.samples[0]
+def sample_rows(context: RunContext, stage: GrpoConfig, pending: PendingStep) -> list[metrics.SampleRow]:
+    """The completions of the step's first prompt with their reward terms."""
+    experience, prompt_batch, scores = pending.batch
+    first_group = lambda tree: jax.tree.map(lambda x: x[: stage.sampling.group], multihost.local_rows(tree))  # noqa: E731
+    rollout, terms, total = first_group(experience.rollout), first_group(scores.terms), first_group(scores.sequence)
+    sample = prompt_batch.samples[0]
     return [
         metrics.SampleRow(
             images=tuple(sample.images),
@@ -95,5 +112,5 @@ def sample_rows(context: RunContext, stage: GrpoConfig, flight: PendingStep) -> 
             answer=sample.answer,
             scores={"sequence": float(total[i]), **{name: float(term[i]) for name, term in terms.items()}},
         )
-        for i, text in enumerate(context.texts(rollout.ids, rollout.length))
+        for i, text in enumerate(context.decode(rollout.ids, rollout.length))
     ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from chestx_jax.inference.places import find_checkpoint, load_params
-from chestx_jax.programs.job import initial
+from chestx_jax.programs.state import init_params
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.training.run_context import RunContext
 
@@ -11,7 +11,7 @@ from chestx_jax.training.run_context import RunContext
 def load_weights(context: RunContext, place: str) -> Any:
     """Parameters from "random", "orbax:DIR" or "hf:DIR", sharded over the mesh."""
     if place == "random":
-        return initial(context.job, first_seed(context.job), context.mesh).jit()()
+        return init_params(context.job, first_seed(context.job), context.mesh).jit()()
     advice = f"config.init is {place!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage"
     return load_params(find_checkpoint(place, advice), context.job.model, context.mesh)
 

@@ -6,7 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-EPSILON = 1e-6  # rewards no further apart than this are equal; also keeps the division by their spread finite
+EPSILON = 1e-6  # rewards closer than this count as equal; also keeps the division by their spread finite
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class AdvantageConfig:
 def group_advantages(
     rewards_B: Float[Array, " B"], group: int, config: AdvantageConfig
 ) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
-    """Group-relative advantages (arXiv 2402.03300, eq. 4; arXiv 2402.14740 for "others"), and which completions stay
-    in the loss. The standard deviation is the sample's (ddof 1), as in verl and TRL."""
+    """Group-relative advantages (DeepSeekMath, arXiv 2402.03300, section 4.1.2; RLOO, arXiv 2402.14740, for "others")
+    of B completions in consecutive groups, and which completions stay in the loss. The standard deviation is the
+    sample's (ddof 1), as in verl and TRL."""
     rewards_NxG = rewards_B.reshape(-1, group)
     mean = jnp.mean(rewards_NxG, axis=1, keepdims=True)
     spread = jnp.std(rewards_NxG, axis=1, keepdims=True, ddof=1 if group > 1 else 0)
     differ = spread > EPSILON
-    centred = jnp.where(differ, rewards_NxG - mean, 0.0)  # exactly 0, or the mean's rounding would be scaled up
+    centred = jnp.where(differ, rewards_NxG - mean, 0.0)  # exactly 0, or the mean's rounding error would be scaled up
     if config.baseline == "others":
         centred = centred * jnp.float32(group / max(group - 1, 1))
     if config.scale == "std":
@@ -44,8 +45,9 @@ def token_advantages(
     group: int,
     config: AdvantageConfig,
 ) -> tuple[Float[Array, "B L"], Bool[Array, " B"]]:
-    """The sequence's advantage on every token, plus the step credit over its root mean square in the group's credited
-    tokens. Nothing is subtracted from a credit: it is a difference from what the text earns without the step."""
+    """The sequence's advantage on every token, plus `step_weight` times the step credit over its root mean square on
+    the group's credited tokens; and which completions stay in the loss. The credit has no baseline subtracted: it
+    already is the difference from what the text earns without the step."""
     sequence_B, kept_B = group_advantages(rewards_B, group, config)
     advantages = jnp.broadcast_to(sequence_B[:, None], credit_BxL.shape)
     if not config.step_weight:
@@ -53,6 +55,6 @@ def token_advantages(
     rows, length = credit_BxL.shape
     credit = jnp.where(credited_BxL, credit_BxL, 0.0).reshape(-1, group * length)
     count = jnp.maximum(jnp.sum(credited_BxL.reshape(credit.shape), axis=1, keepdims=True), 1).astype(jnp.float32)
-    size = jnp.sqrt(jnp.sum(jnp.square(credit), axis=1, keepdims=True) / count)
-    steps = (credit / (size + jnp.float32(EPSILON))).reshape(rows, length)
+    rms = jnp.sqrt(jnp.sum(jnp.square(credit), axis=1, keepdims=True) / count)
+    steps = (credit / (rms + jnp.float32(EPSILON))).reshape(rows, length)
     return advantages + jnp.float32(config.step_weight) * steps, kept_B

@@ -24,53 +24,56 @@ class PolicyConfig:
     entropy_weight: float = 0.001
 
 
-def supervised_loss(
+def cross_entropy(
     stats: TokenStats, weights_BxL: Float[Array, "B L"], total: Float[Array, ""], z_weight: float
 ) -> Float[Array, ""]:
-    """Cross-entropy summed over weighted tokens, over `total` (the weights of the whole batch, so that accumulated
-    micro-batches sum to one mean), plus z_weight · logZ² (PaLM, arXiv 2204.02311, section 5)."""
+    """Cross-entropy summed over weighted tokens, over `total` (the weights of the whole batch, so that micro-batches
+    sum to the batch's mean), plus z_weight · logZ² (PaLM, arXiv 2204.02311, section 5). Nats, fp32."""
     loss = -stats.logprob
     if z_weight:
         loss = loss + jnp.float32(z_weight) * jnp.square(stats.logz)
     return jnp.sum(loss * weights_BxL) / total
 
 
-def kl_estimate(logprob: Array, reference: Array, kind: Literal["k1", "k2", "k3"]) -> Array:
-    """Per-token estimate of KL(policy ‖ reference) from samples of the policy (Schulman 2020): k1 log-ratio,
-    k2 half its square, k3 r − 1 − log r with r the reference over the policy."""
-    difference = reference - logprob
+def kl_estimate(logprob: Array, ref_logprob: Array, kind: Literal["k1", "k2", "k3"]) -> Array:
+    """Per-token estimate of KL(policy ‖ reference) from samples of the policy (Schulman 2020,
+    http://joschu.net/blog/kl-approx.html): k1 the log-ratio, k2 half its square, k3 r − 1 − log r with r the
+    reference's probability over the policy's."""
+    log_ratio = ref_logprob - logprob
     if kind == "k1":
-        return -difference
+        return -log_ratio
     if kind == "k2":
-        return 0.5 * jnp.square(difference)
-    return jnp.expm1(difference) - difference
+        return 0.5 * jnp.square(log_ratio)
+    return jnp.expm1(log_ratio) - log_ratio
 
 
-def policy_terms(
+def policy_loss(
     logprob: Float[Array, "B L"],
-    old: Float[Array, "B L"],
+    old_logprob: Float[Array, "B L"],
     advantages: Float[Array, "B L"],
     mask: Bool[Array, "B L"],
     config: PolicyConfig,
 ) -> tuple[Float[Array, "B L"], Float[Array, "B L"]]:
     """Per-token clipped objective (PPO, arXiv 1707.06347, eq. 7; dual clip arXiv 1912.09729, eq. 5) as a loss, and
-    whether the clip was active. With ratio "sequence" it is GSPO's length-normalised ratio (arXiv 2507.18071)."""
-    log_ratio = jnp.where(mask, logprob - old, 0.0)
+    1 where the clip was active, else 0. With ratio "sequence" the ratio is the length-normalised one of the completion
+    (GSPO, arXiv 2507.18071)."""
+    log_ratio = jnp.where(mask, logprob - old_logprob, 0.0)
     if config.ratio == "sequence":
         log_ratio = jnp.broadcast_to(_row_mean(log_ratio, mask)[:, None], mask.shape)
     ratio = jnp.exp(log_ratio)
-    clipped = jnp.clip(ratio, 1.0 - config.clip_low, 1.0 + config.clip_high)
-    loss = jnp.maximum(-advantages * ratio, -advantages * clipped)
-    active = -advantages * clipped > -advantages * ratio
+    clipped_ratio = jnp.clip(ratio, 1.0 - config.clip_low, 1.0 + config.clip_high)
+    loss = jnp.maximum(-advantages * ratio, -advantages * clipped_ratio)
+    clipped = -advantages * clipped_ratio > -advantages * ratio
     if config.dual_clip:
         loss = jnp.where(advantages < 0, jnp.minimum(loss, -advantages * jnp.float32(config.dual_clip)), loss)
-    return loss, active.astype(jnp.float32)
+    return loss, clipped.astype(jnp.float32)
 
 
 def token_weights(mask: Bool[Array, "B L"], kind: Literal["token", "sequence", "constant"]) -> Float[Array, "B L"]:
-    """Weights that turn per-token terms into the batch's mean: over all tokens; over sequences of token means; or
-    over rows times the row's length limit, whatever the lengths (Dr.GRPO, arXiv 2503.20783). They sum to at most 1
-    and are made for the whole batch before it is split into micro-batches."""
+    """Weights whose sum with per-token terms is the batch's mean: "token" over all tokens in the mask, "sequence" over
+    sequences of each one's token mean, "constant" over rows times the length limit, whatever the lengths (Dr.GRPO,
+    arXiv 2503.20783). They sum to at most 1; compute them for the whole batch, before it is split into micro-batches.
+    """
     weights = mask.astype(jnp.float32)
     if kind == "token":
         return weights / jnp.maximum(jnp.sum(weights), 1.0)

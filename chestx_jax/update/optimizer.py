@@ -20,18 +20,18 @@ class OptimizerConfig:
     rate: float = 2e-6
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.1
-    final: float = 0.0  # share of the rate left at the end of a cosine
+    final: float = 0.0  # share of the rate left at the end of the cosine
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     clip: float = 1.0  # global gradient norm; 0: off
     moments: Literal["float32", "bfloat16"] = "float32"  # of the first moment; the second is always float32
-    offload: bool = False  # the moments lie in the host's memory between steps
+    offload: bool = False  # the moments are kept in the host's memory between steps
 
 
-def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate by step."""
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """The learning rate as a function of the optimizer step."""
     warmup = round(config.warmup * steps)
     rise = optax.linear_schedule(0.0 if warmup else config.rate, config.rate, max(warmup, 1))
     if config.schedule == "constant":
@@ -40,11 +40,9 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, fall], [warmup])
 
 
-def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then the rule; moments in `config.moments`, brought to the devices where they are offloaded.
-
-    Everything is computed in fp32, whatever the dtype of the parameters and gradients.
-    """
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clip by global norm, then the rule, computed in fp32 whatever the dtype of the parameters and gradients.
+    Offloaded moments are moved to the devices first."""
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
     chained = optax.chain(clip, _muon(config, steps) if config.rule == "muon" else _adamw(config, steps))
 
@@ -62,33 +60,33 @@ def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformati
 
 def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     return optax.adamw(
-        schedule(config, steps),
+        learning_rate(config, steps),
         b1=config.b1,
         b2=config.b2,
         eps=config.epsilon,
         weight_decay=config.weight_decay,
-        mask=_matrices,
+        mask=_decay_mask,
         mu_dtype=jnp.dtype(config.moments),
     )
 
 
 def _muon(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Orthogonalised momentum for matrices (Muon, Jordan et al. 2024), scaled so that AdamW's rates serve
-    (arXiv 2502.16982); embeddings and vectors stay with AdamW."""
+    """Orthogonalised momentum for matrices (Muon, Jordan et al. 2024), scaled so that AdamW's learning rates apply
+    (arXiv 2502.16982); AdamW for embeddings and vectors."""
     return optax.contrib.muon(
-        schedule(config, steps),
+        learning_rate(config, steps),
         weight_decay=config.weight_decay,
         mu_dtype=jnp.dtype(config.moments),
         adam_b1=config.b1,
         adam_b2=config.b2,
         adam_weight_decay=0.0,
-        muon_weight_dimension_numbers=_axes,
+        muon_weight_dimension_numbers=_muon_dimension_numbers,
         consistent_rms=0.2,
     )
 
 
-def _axes(params):
-    """Which axes of each parameter make its matrix; None for what is not one. Leading layer axes are batches."""
+def _muon_dimension_numbers(params):
+    """The two axes of each parameter's matrix; None for other parameters. Leading layer axes are batch axes."""
 
     def axes(path, leaf):
         name = jax.tree_util.keystr(path[-1:]).strip("[']")
@@ -99,7 +97,7 @@ def _axes(params):
     return jax.tree_util.tree_map_with_path(axes, params)
 
 
-def _matrices(params):
+def _decay_mask(params):
     """True for kernels and tables. Scanned layers stack vectors into matrices, so the name decides, not the rank."""
     named = lambda path, leaf: jax.tree_util.keystr(path[-1:]).strip("[']") not in ("bias", "scale", "qkv_bias")  # noqa: E731
     return jax.tree_util.tree_map_with_path(named, params)

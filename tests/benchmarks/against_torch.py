@@ -30,8 +30,8 @@ from chestx_jax.rollout.engine import generate  # noqa: E402
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary  # noqa: E402
 from chestx_jax.tokens.patches import ImageSpec  # noqa: E402
 from chestx_jax.tokens.rows import RowsConfig, pack, prompts  # noqa: E402
-from chestx_jax.update.optimizer import OptimizerConfig, optimizer  # noqa: E402
-from chestx_jax.update.state import fresh  # noqa: E402
+from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer  # noqa: E402
+from chestx_jax.update.state import initial_state  # noqa: E402
 from chestx_jax.update.steps import sft_step  # noqa: E402
 from tests.helpers.tiny_models import EOS, FP32, PAD, TOKEN_IDS, example  # noqa: E402
 
@@ -80,13 +80,13 @@ def main() -> None:
 
 
 def _ours(params, training, asking):
-    transform = optimizer(OptimizerConfig(warmup=0.0), 1000)
+    transform = make_optimizer(OptimizerConfig(warmup=0.0), 1000)
     allowed = jnp.ones(CONFIG.vocab_size, bool)
     step = jax.jit(lambda state, batch: sft_step(CONFIG, transform, 0.0, 1, state, batch, allowed), donate_argnums=0)
     batch = jax.tree.map(
         jnp.asarray, pack([[row] for row in training], RowsConfig(LENGTH, 1, FILM[0] * FILM[1]), ImageSpec())
     )
-    held = {"state": fresh(jax.tree.map(jnp.copy, params), transform)}
+    held = {"state": initial_state(jax.tree.map(jnp.copy, params), transform)}
 
     def train() -> None:
         held["state"], metrics = step(held["state"], batch)

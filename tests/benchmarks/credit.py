@@ -51,11 +51,11 @@ def payments(stage, scores, own):
 def gradients(workdir: Path, batches: int):
     """Gradients [W, parameters] of each batch in turn."""
     job = to_dataclass(JobConfig, json.loads((workdir / "config.json").read_text()))
-    setting, stage = make_context(job, workdir), job.grpo
-    params = load_weights(setting, f"orbax:{workdir}/sft/params")
-    data, tables, words = setting.prompt_batches(stage), setting.tables(), setting.vocabulary
-    rollout_at = setting.programs["grpo/rollout"].in_shardings[1]
-    reference_at = setting.programs["grpo/score"].in_shardings[1]
+    context, stage = make_context(job, workdir), job.grpo
+    params = load_weights(context, f"orbax:{workdir}/sft/params")
+    data, tables, vocabulary = context.prompt_batches(stage), context.reward_tables(), context.vocabulary
+    prompt_shardings = context.programs["grpo/rollout"].shardings["prompts"]
+    target_shardings = context.programs["grpo/score"].shardings["targets"]
     pay = jax.jit(lambda scores, own: payments(stage, scores, own))
 
     @jax.jit
@@ -69,12 +69,14 @@ def gradients(workdir: Path, batches: int):
         return jax.grad(loss)(params)
 
     for number in range(batches):
-        asked = next(data)
-        prompts = sharding.put(asked.prompts, rollout_at)
-        rollout = setting.functions["grpo/rollout"](params, prompts, words, jnp.int32(number))
-        scores, own, *_ = setting.functions["grpo/score"](tables, sharding.put(asked.reference, reference_at), rollout)
-        found = [gradient(params, prompts, rollout, words.allowed, way) for way in pay(scores, own)]
-        yield np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in found])
+        batch = next(data)
+        prompts = sharding.put(batch.prompts, prompt_shardings)
+        targets = sharding.put(batch.targets, target_shardings)
+        rollout = context.functions["grpo/rollout"](params, prompts, vocabulary, jnp.int32(number))
+        scored = context.functions["grpo/score"](tables, targets, rollout)
+        ways = pay(scored.scores, scored.advantages)
+        by_way = [gradient(params, prompts, rollout, vocabulary.allowed, way) for way in ways]
+        yield np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in by_way])
         print(f"batch {number + 1} of {batches}", file=sys.stderr, flush=True)
 
 

@@ -30,7 +30,8 @@ from chestx_jax.planning.cost import topology
 from chestx_jax.planning.cost.chips import GIB, Chip, cpu
 from chestx_jax.planning.cost.roofline import cost
 from chestx_jax.planning.planner import mesh_of, plan
-from chestx_jax.programs.job import Program, programs
+from chestx_jax.programs.job import programs
+from chestx_jax.programs.program import Program
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.rows import RowsConfig
@@ -213,8 +214,7 @@ def chain_seconds(step: Callable, shape: tuple[int, int], times: int) -> float:
 def runner(program: Program) -> Callable[[], object]:
     """A run on zeros, every token allowed; the state is passed from run to run."""
     blank = lambda leaf: np.full(leaf.shape, leaf.dtype == bool, leaf.dtype)  # noqa: E731
-    at = jax.tree.broadcast(program.in_shardings, program.arguments)
-    arguments = list(jax.tree.map(lambda leaf, place: jax.device_put(blank(leaf), place), program.arguments, at))
+    arguments = [jax.device_put(jax.tree.map(blank, shapes), at) for shapes, at in program.arguments.values()]
     run = program.jit()
 
     def once():

@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from chestx_jax import sharding
-from chestx_jax.programs.job import fresh_state, initial, programs
+from chestx_jax.programs.job import programs
+from chestx_jax.programs.state import init_params, init_state
 from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig, SftConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
@@ -90,13 +91,16 @@ def begun(params):
 def stepped(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
     """Metrics, gradients and updated parameters of both steps, each from fresh parameters, by dotted name."""
     found = programs(JOB, mesh)
-    stages = {"sft/step": (JOB.init, supervised_batch()), "grpo/step": (JOB.grpo, experience())}
+    stages = {
+        "sft/step": (JOB.init, "batch", supervised_batch()),
+        "grpo/step": (JOB.grpo, "experience", experience()),
+    }
     results = {}
-    for name, (stage, batch) in stages.items():
+    for name, (stage, argument, batch) in stages.items():
         program = found[name]
-        state = fresh_state(JOB, stage, mesh).jit()(begun(initial(JOB, 0, mesh).jit()()))
-        batch = sharding.put(share(batch, number, count), program.in_shardings[1])
-        words = sharding.put(tiny_rows.vocabulary(), program.in_shardings[2])
+        state = init_state(JOB, stage, mesh).jit()(begun(init_params(JOB, 0, mesh).jit()()))
+        batch = sharding.put(share(batch, number, count), program.shardings[argument])
+        words = sharding.put(tiny_rows.vocabulary(), program.shardings["vocabulary"])
         state, metrics = program.jit()(state, batch, words)
         gradients = optax.tree.get(state.moments, "mu")
         tree = {"metrics": metrics, "gradients": gradients, "params": state.params}

@@ -16,15 +16,10 @@ from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.planning.hlo import parse
 from chestx_jax.planning.hlo.schedule import schedule
-from chestx_jax.programs.job import (
-    Program,
-    fresh_state,
-    initial,
-    kept_reference,
-    programs,
-    reading_shapes,
-    rollout_shapes,
-)
+from chestx_jax.programs.job import programs
+from chestx_jax.programs.program import Program
+from chestx_jax.programs.shapes import rollout_shapes, target_shapes
+from chestx_jax.programs.state import init_params, init_reference, init_state
 from chestx_jax.recipes import EvaluationConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.rows import RowsConfig
@@ -58,11 +53,11 @@ def functions(found):
 @pytest.fixture(scope="module")
 def executables(found, functions):
     """Compiled before any data, parameters or tokenizer exist."""
-    return {name: functions[name].lower(*program.arguments).compile() for name, program in found.items()}
+    return {name: functions[name].lower(*program.shapes.values()).compile() for name, program in found.items()}
 
 
 def state_of(stage, mesh):
-    return fresh_state(JOB, stage, mesh).jit()(initial(JOB, 0, mesh).jit()())
+    return init_state(JOB, stage, mesh).jit()(init_params(JOB, 0, mesh).jit()())
 
 
 def test_every_program_of_a_job_compiles_without_data(executables):
@@ -72,9 +67,9 @@ def test_every_program_of_a_job_compiles_without_data(executables):
 @pytest.mark.parametrize("name", ["sft/step", "grpo/step"])
 def test_a_step_updates_its_state_in_place(found, executables, name):
     """The bytes of the state that a device holds are all reused."""
-    state, at = found[name].arguments[0], found[name].in_shardings[0]
-    held = jax.tree.map(lambda leaf, s: np.prod(s.shard_shape(leaf.shape)) * leaf.dtype.itemsize, state, at)
-    assert executables[name].memory_analysis().alias_size_in_bytes >= sum(jax.tree.leaves(held))
+    size = lambda leaf, sharding: np.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize  # noqa: E731
+    sizes = jax.tree.map(size, *found[name].arguments["state"])
+    assert executables[name].memory_analysis().alias_size_in_bytes >= sum(jax.tree.leaves(sizes))
 
 
 def test_decoding_writes_its_cache_in_place():
@@ -83,7 +78,7 @@ def test_decoding_writes_its_cache_in_place():
     rollout = programs(replace(JOB, model=model), make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))["grpo/rollout"]
     cached = model.layers * model.kv_heads * model.head_width * sampling.length * 4
     size = cached * JOB.grpo.prompts * sampling.group
-    operations = schedule(parse.parse(rollout.jit().lower(*rollout.arguments).compile().as_text()))
+    operations = schedule(parse.parse(rollout.lower().compile().as_text()))
     assert [op.name for op in operations if op.trips > 1 and op.opcode == "copy" and op.hbm_bytes == 2 * size] == []
 
 
@@ -95,16 +90,12 @@ def test_the_weights_that_sample_may_be_split_another_way():
         sampling = replace(JOB.grpo.sampling, temperature=0.0)
         job = replace(JOB, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor, rollout_parts=parts))
         program = programs(job, mesh)["grpo/rollout"]
-        arguments = (
-            mesh_run.begun(initial(JOB, 0, mesh).jit()()), tiny_rows.laid_out([*tiny_rows.asked()] * 2),
-            tiny_rows.vocabulary(), np.int32(0),
-        )  # fmt: skip
-        placed = (
-            arguments[0],
-            *(sharding.put(x, at) for x, at in zip(arguments[1:], program.in_shardings[1:], strict=True)),
-        )
-        executable = program.jit().lower(*program.arguments).compile()
-        found[tensor] = jax.device_get(executable(*placed))
+        params = mesh_run.begun(init_params(JOB, 0, mesh).jit()())
+        prompts = tiny_rows.laid_out([*tiny_rows.asked()] * 2)
+        host = {"prompts": prompts, "vocabulary": tiny_rows.vocabulary(), "step": np.int32(0)}
+        executable = program.lower().compile()
+        placed = [sharding.put(value, program.shardings[name]) for name, value in host.items()]
+        found[tensor] = jax.device_get(executable(params, *placed))
         whole = f"[{JOB.model.width},{JOB.model.hidden}]"
         assert (whole in executable.as_text()) == (tensor == 0)
     np.testing.assert_array_equal(found[0].ids, found[2].ids)
@@ -131,12 +122,12 @@ def deleted(tree):
 
 def test_a_supervised_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
     """Three batches of different content; within a step nothing goes between host and devices."""
-    words = sharding.put(tiny_rows.vocabulary(), found["sft/step"].in_shardings[2])
+    words = sharding.put(tiny_rows.vocabulary(), found["sft/step"].shardings["vocabulary"])
     state = state_of(JOB.init, mesh)
     with jax.transfer_guard("disallow"):
         for turn in range(3):
             rolled = jax.tree.map(functools.partial(np.roll, shift=turn, axis=0), mesh_run.supervised_batch())
-            batch = sharding.put(rolled, found["sft/step"].in_shardings[1])
+            batch = sharding.put(rolled, found["sft/step"].shardings["batch"])
             before = state
             state, metrics = functions["sft/step"](state, batch, words)
             assert deleted(before) == {True}
@@ -164,25 +155,19 @@ def references(known, turn):
 def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
     """Rollout, score, log-probs and update over batches of different content, as the loop calls them."""
     known = lexicon.load()
-    words_at, tables_at, reference_at = (
-        found["grpo/step"].in_shardings[2],
-        found["grpo/score"].in_shardings[0],
-        found["grpo/score"].in_shardings[1],
-    )
-    words = sharding.put(tiny_rows.vocabulary(), words_at)
-    tables = lexicon.compile_tables(known, letters())
-    tables = sharding.put(tables, jax.tree.map(lambda _: tables_at, tables))
+    words = sharding.put(tiny_rows.vocabulary(), found["grpo/step"].shardings["vocabulary"])
+    tables = sharding.put(lexicon.compile_tables(known, letters()), found["grpo/score"].shardings["tables"])
     state = state_of(JOB.grpo, mesh)
-    start = kept_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
+    start = init_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
     assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(start)} == {"pinned_host"}
     examples = [*tiny_rows.asked(), *tiny_rows.asked()[::-1]]
     with jax.transfer_guard("disallow"):
         for turn in range(2):
             prompts = tiny_rows.laid_out(examples[turn:] + examples[:turn])
-            prompts = sharding.put(prompts, found["grpo/rollout"].in_shardings[1])
-            reference = sharding.put(references(known, turn), reference_at)
+            prompts = sharding.put(prompts, found["grpo/rollout"].shardings["prompts"])
+            targets = sharding.put(references(known, turn), found["grpo/score"].shardings["targets"])
             rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
-            _, advantages, loss_mask, _ = functions["grpo/score"](tables, reference, rollout)
+            _, advantages, loss_mask, _ = functions["grpo/score"](tables, targets, rollout)
             experience = Experience(
                 prompts, rollout, advantages, loss_mask,
                 ref_logprobs=functions["grpo/reference"](start, prompts, rollout, words),
@@ -202,7 +187,7 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, 
             assert deleted((experience, words, tables, start)) == {False}
         answered = functions["test/generate"](
             state.params,
-            sharding.put(tiny_rows.laid_out(tiny_rows.asked()), found["test/generate"].in_shardings[1]),
+            sharding.put(tiny_rows.laid_out(tiny_rows.asked()), found["test/generate"].shardings["prompts"]),
             words,
             state.step,
         )
@@ -213,7 +198,7 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, 
 
 
 def test_abstract_references_are_what_the_host_makes():
-    shapes = reading_shapes(JOB.model, JOB.grpo)[1]
+    shapes = target_shapes(JOB.grpo.prompts, JOB.grpo.rewards.slots)
     made = references(lexicon.load(), 0)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
 
@@ -222,7 +207,7 @@ def test_abstract_references_are_what_the_host_makes():
 
 
 def shape_of(program: Program):
-    return jax.eval_shape(program.function, *program.arguments)
+    return jax.eval_shape(program.function, *program.shapes.values())
 
 
 def alike(one, other):
@@ -258,7 +243,7 @@ def test_the_full_recipes_trace(name, size, count):
             continue  # has no parameters: the tiny job's is the same program
         shapes = shape_of(program)
         if program_name.endswith("/step"):
-            alike(shapes[0], program.arguments[0])
+            alike(shapes[0], program.shapes["state"])
             assert billions(shapes[0].params) == pytest.approx(count, rel=0.01)
         if program_name == "grpo/rollout":
             alike(shapes, rollout_shapes(job.grpo.prompts * job.grpo.sampling.group, job.grpo.sampling.length))

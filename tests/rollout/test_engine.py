@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chestx_jax.rollout.engine import generate
-from chestx_jax.rollout.sampling import SamplingConfig, distribution, sample
+from chestx_jax.rollout.sampling import SamplingConfig, next_token_logprobs, sample
 from chestx_jax.update.logprobs import completion_stats
 from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, VOCABULARY
 from tests.helpers.tiny_rows import CONFIG, KNOWN, LONG, asked, laid_out, parameters, shifted, vocabulary
@@ -137,7 +137,7 @@ def changed_first(ids, by):
 def test_distribution_is_the_tempered_softmax_of_what_is_allowed():
     scores = np.random.default_rng(0).normal(size=(2, 3, VOCABULARY)).astype(np.float32)
     allowed = vocabulary().allowed
-    found = np.asarray(distribution(jnp.asarray(scores), jnp.asarray(allowed), 0.5))
+    found = np.asarray(next_token_logprobs(jnp.asarray(scores), jnp.asarray(allowed), 0.5))
     tempered = np.where(allowed, np.exp(scores.astype(np.float64) / 0.5), 0)
     np.testing.assert_allclose(np.exp(found), tempered / tempered.sum(-1, keepdims=True), rtol=1e-5, atol=1e-12)
 

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax.rewards.overlong import OverlongConfig, length_penalty
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import TokenStats
-from chestx_jax.update.losses import PolicyConfig, kl_estimate, policy_terms, supervised_loss, token_weights
-from chestx_jax.update.optimizer import OptimizerConfig, schedule
-from chestx_jax.update.steps import OverlongConfig, accumulated, length_penalty
+from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss, token_weights
+from chestx_jax.update.optimizer import OptimizerConfig, learning_rate
+from chestx_jax.update.steps import accumulate_gradients
 
 B, L, G = 6, 5, 3
 seeds = st.integers(0, 2**32 - 1)
@@ -78,7 +79,7 @@ def clipped_by_hand(ratio, advantage, low, high, dual):
 @settings(max_examples=25)
 def test_clipped_objective_token_by_token(seed, low, high, dual):
     now, old, advantages, mask = drawn(seed)
-    loss, active = policy_terms(now, old, advantages, mask, PolicyConfig(clip_low=low, clip_high=high, dual_clip=dual))
+    loss, active = policy_loss(now, old, advantages, mask, PolicyConfig(clip_low=low, clip_high=high, dual_clip=dual))
     for b, t in zip(*np.nonzero(np.asarray(mask)), strict=True):
         ratio, advantage = float(np.exp(now[b, t] - old[b, t])), float(advantages[b, t])
         np.testing.assert_allclose(loss[b, t], clipped_by_hand(ratio, advantage, low, high, dual), rtol=1e-4, atol=1e-6)
@@ -90,7 +91,7 @@ def test_clipped_objective_token_by_token(seed, low, high, dual):
 def gradient(now, old, advantage, **settings_):
     one = lambda x: jnp.full((1, 1), x, jnp.float32)  # noqa: E731
     config = PolicyConfig(**settings_)
-    loss = lambda x: policy_terms(one(0.0) + x, one(old), one(advantage), one(1.0) > 0, config)[0][0, 0]  # noqa: E731
+    loss = lambda x: policy_loss(one(0.0) + x, one(old), one(advantage), one(1.0) > 0, config)[0][0, 0]  # noqa: E731
     return float(jax.grad(loss)(jnp.float32(now)))
 
 
@@ -110,7 +111,7 @@ def test_clipping_stops_the_gradient_where_the_step_went_far_enough():
 def test_sequence_ratio_is_gspos(seed):
     """(π/π_old)^(1/length) of the whole completion, on each of its tokens."""
     now, old, advantages, mask = drawn(seed)
-    loss, _ = policy_terms(now, old, advantages, mask, PolicyConfig(ratio="sequence", dual_clip=0.0))
+    loss, _ = policy_loss(now, old, advantages, mask, PolicyConfig(ratio="sequence", dual_clip=0.0))
     for b in range(B):
         places = np.flatnonzero(np.asarray(mask)[b])
         if not len(places):
@@ -149,7 +150,7 @@ def test_supervised_loss_is_a_weighted_mean_with_z():
     rng = np.random.default_rng(0)
     logprob, logz, weights = (jnp.asarray(rng.uniform(0, 1, (2, 4)), jnp.float32) for _ in range(3))
     stats = TokenStats(-logprob, logz, logz)
-    loss = supervised_loss(stats, weights, jnp.sum(weights), 0.1)
+    loss = cross_entropy(stats, weights, jnp.sum(weights), 0.1)
     np.testing.assert_allclose(loss, np.average(logprob + 0.1 * np.square(logz), weights=weights), rtol=1e-6)
 
 
@@ -230,10 +231,10 @@ def test_micro_batches_sum_to_the_batch(micro_batches):
         value = jnp.sum(jnp.square(jnp.repeat(prompts, G, axis=0) @ params) * jnp.tanh(rows @ params))
         return value, {"loss": value}
 
-    whole = accumulated(loss, params, (prompts, rows), 1)
+    whole = accumulate_gradients(loss, params, (prompts, rows), 1)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
-        accumulated(loss, params, (prompts, rows), micro_batches),
+        accumulate_gradients(loss, params, (prompts, rows), micro_batches),
         whole,
     )
 
@@ -241,7 +242,8 @@ def test_micro_batches_sum_to_the_batch(micro_batches):
 def test_schedule_warms_up_and_falls():
     config = OptimizerConfig(rate=2.0, warmup=0.1, final=0.1)
     with jax.numpy_dtype_promotion("standard"):
-        rates = [float(schedule(config, 100)(step)) for step in (0, 5, 10, 55, 100)]
-        steady = [float(schedule(OptimizerConfig(rate=2.0, warmup=0.0, schedule="constant"), 9)(s)) for s in (0, 8)]
+        rates = [float(learning_rate(config, 100)(step)) for step in (0, 5, 10, 55, 100)]
+        constant = learning_rate(OptimizerConfig(rate=2.0, warmup=0.0, schedule="constant"), 9)
+        steady = [float(constant(step)) for step in (0, 8)]
     np.testing.assert_allclose(rates, [0.0, 1.0, 2.0, 2.0 * (0.9 * 0.5 + 0.1), 0.2], rtol=1e-5)
     assert steady == [2.0, 2.0]

@@ -15,13 +15,14 @@ import pytest
 from chestx_jax import checkpoint, sharding
 from chestx_jax.errors import UserError
 from chestx_jax.model import qwen_vl
-from chestx_jax.model.config import TuningConfig
-from chestx_jax.programs.job import fresh_state, kept_reference, programs
+from chestx_jax.model.config import TuningConfig, with_compute
+from chestx_jax.programs.job import programs
+from chestx_jax.programs.state import init_reference, init_state
 from chestx_jax.recipes import ReferenceConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
-from chestx_jax.update.optimizer import OptimizerConfig, optimizer
+from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer
 from chestx_jax.update.state import state_shapes
-from chestx_jax.update.steps import applied
+from chestx_jax.update.steps import apply_gradients
 from tests.helpers import mesh_run
 
 JOB = mesh_run.JOB
@@ -43,8 +44,8 @@ def params():
 def begun(offload, mesh, params):
     """The optimizer, its state's shardings and the state before the first step."""
     stage = replace(JOB.init, optimizer=replace(CLIPPED, offload=offload))
-    program = fresh_state(JOB, stage, mesh)
-    return optimizer(stage.optimizer, 10), program.jit()(jax.device_put(params, program.in_shardings[0]))
+    program = init_state(JOB, stage, mesh)
+    return make_optimizer(stage.optimizer, 10), program.jit()(jax.device_put(params, program.shardings["params"]))
 
 
 def updated(offload, mesh, params):
@@ -52,7 +53,7 @@ def updated(offload, mesh, params):
     transform, state = begun(offload, mesh, params)
     at = jax.tree.map(lambda x: x.sharding, state)
     step = jax.jit(
-        lambda state, grads: applied(transform, state, grads)[0],
+        lambda state, grads: apply_gradients(transform, state, grads)[0],
         in_shardings=(at, at.params), out_shardings=at, donate_argnums=0,
     )  # fmt: skip
     grads = jax.device_put(jax.tree.map(np.cos, params), at.params)
@@ -111,8 +112,8 @@ def test_offloaded_moments_are_saved_and_come_back_to_the_host(offloaded, tmp_pa
 @pytest.mark.parametrize("tuning", [TuningConfig(), LORA], ids=["all", "lora"])
 def test_every_moment_of_any_rule_is_placed(mesh, rule, tuning):
     job = replace(JOB, model=replace(JOB.model, tuning=tuning))
-    program = fresh_state(job, replace(JOB.init, optimizer=OptimizerConfig(rule=rule, offload=True)), mesh)
-    shapes = jax.eval_shape(program.function, *program.arguments).moments
+    program = init_state(job, replace(JOB.init, optimizer=OptimizerConfig(rule=rule, offload=True)), mesh)
+    shapes = jax.eval_shape(program.function, *program.shapes.values()).moments
     at = program.out_shardings.moments
     assert jax.tree.structure(shapes) == jax.tree.structure(at)
     large = [place for leaf, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(at), strict=True) if leaf.size > 8]
@@ -122,18 +123,18 @@ def test_every_moment_of_any_rule_is_placed(mesh, rule, tuning):
 
 def test_the_reference_is_kept_in_its_dtype_on_the_host(mesh, params):
     stage = replace(JOB.grpo, reference=ReferenceConfig("bfloat16", offload=True))
-    program = kept_reference(JOB, stage, mesh)
-    kept = program.jit()(jax.device_put(params, program.in_shardings[0]))
+    program = init_reference(JOB, stage, mesh)
+    kept = program.jit()(jax.device_put(params, program.shardings["params"]))
     assert kinds(kept) == {"pinned_host"}
     assert_same(kept, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
     reader = programs(replace(JOB, grpo=stage), mesh)["grpo/reference"]
     jax.tree.map(lambda x, shape: np.testing.assert_equal((x.shape, x.dtype), (shape.shape, shape.dtype)),
-                 kept, reader.arguments[0])  # fmt: skip
-    assert jax.tree.map(lambda x: x.sharding, kept) == reader.in_shardings[0]
+                 kept, reader.shapes["reference"])  # fmt: skip
+    assert jax.tree.map(lambda x: x.sharding, kept) == reader.shardings["reference"]
 
 
 def test_second_moments_are_float32_whatever_the_weights_are():
-    transform = optimizer(OptimizerConfig(moments="bfloat16"), 10)
+    transform = make_optimizer(OptimizerConfig(moments="bfloat16"), 10)
     first, second = moments(state_shapes(with_compute(JOB.model, param_dtype="bfloat16"), transform))
     assert {leaf.dtype for leaf in jax.tree.leaves(first)} == {jnp.dtype("bfloat16")}
     assert {leaf.dtype for leaf in jax.tree.leaves(second)} == {jnp.dtype("float32")}
@@ -141,7 +142,7 @@ def test_second_moments_are_float32_whatever_the_weights_are():
 
 def test_small_gradients_of_half_precision_weights_are_not_lost():
     """In bfloat16 a second moment near 1 would never fall by a thousandth of itself."""
-    transform = optimizer(replace(CLIPPED, clip=0.0), 10)
+    transform = make_optimizer(replace(CLIPPED, clip=0.0), 10)
     weights = {"kernel": jnp.ones((2, 3), jnp.bfloat16)}
     state = transform.init(weights)
     for gradient in (1.0, *[0.0] * 9):

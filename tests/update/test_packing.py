@@ -10,12 +10,13 @@ import optax
 import pytest
 
 from chestx_jax.model.config import with_compute
+from chestx_jax.rewards.overlong import OverlongConfig
 from chestx_jax.tokens import rows
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.update.logprobs import token_stats
 from chestx_jax.update.losses import PolicyConfig
-from chestx_jax.update.state import fresh
-from chestx_jax.update.steps import OverlongConfig, grpo_step, sft_step, supervised
+from chestx_jax.update.state import initial_state
+from chestx_jax.update.steps import grpo_step, sft_loss, sft_step
 from tests.helpers import mesh_run
 from tests.helpers.tiny_models import examples
 from tests.helpers.tiny_rows import CONFIG, parameters, vocabulary
@@ -43,7 +44,7 @@ def whole(batch):
 
 differentiate = jax.jit(
     jax.value_and_grad(
-        lambda params, batch, total: supervised(CONFIG, params, batch, jnp.asarray(vocabulary().allowed), total)
+        lambda params, batch, total: sft_loss(CONFIG, params, batch, jnp.asarray(vocabulary().allowed), total)
     )
 )
 
@@ -83,7 +84,7 @@ def keeping_gradients() -> optax.GradientTransformation:
 
 def test_micro_batches_change_nothing_in_a_supervised_step(params):
     batch, allowed = mesh_run.supervised_batch(), jnp.asarray(vocabulary().allowed)
-    state = fresh(params, keeping_gradients())
+    state = initial_state(params, keeping_gradients())
     found = [
         jax.jit(lambda state, batch, k=k: sft_step(CONFIG, keeping_gradients(), 1e-3, k, state, batch, allowed))(
             state, batch
@@ -100,7 +101,7 @@ def policy_step(micro_batches, overlong):
     """A GRPO step as (parameters, experience) → (state, metrics), compiled once for all tests here."""
     step = functools.partial(grpo_step, CONFIG, keeping_gradients(), PolicyConfig(), overlong, 0.9, micro_batches)
     return jax.jit(
-        lambda params, given: step(fresh(params, keeping_gradients()), given, jnp.asarray(vocabulary().allowed))
+        lambda params, given: step(initial_state(params, keeping_gradients()), given, jnp.asarray(vocabulary().allowed))
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jax
 
-from chestx_jax.programs.job import Program
+from chestx_jax.programs.program import Program
 from chestx_jax.sharding import HOST_MEMORY
 
 # Which parts of the stage's state a program is given, by the second half of its name.
@@ -36,11 +36,11 @@ def layout(programs: Mapping[str, Program], stage: str) -> Layout | None:
     step = programs.get(f"{stage}/step")
     if step is None:
         return None
-    state, shardings = step.arguments[0], step.in_shardings[0]
+    state, shardings = step.arguments["state"]
     parts = {"params": (state.params, shardings.params), "moments": (state.moments, shardings.moments)}
     reference = programs.get(f"{stage}/reference")
     if reference is not None:
-        parts["reference"] = reference.arguments[0], reference.in_shardings[0]
+        parts["reference"] = reference.arguments["reference"]
     return Layout(
         {name: _device_bytes(*part, host=False) for name, part in parts.items()},
         {name: _device_bytes(*part, host=True) for name, part in parts.items()},

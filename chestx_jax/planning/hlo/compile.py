@@ -12,7 +12,7 @@ import jax
 from chestx_jax.planning.hlo.buffers import Argument, Temporary, arguments, temporaries
 from chestx_jax.planning.hlo.parse import parse
 from chestx_jax.planning.hlo.schedule import ScheduledOp, schedule
-from chestx_jax.programs.job import Program
+from chestx_jax.programs.program import Program
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def compile_program(name: str, program: Program, save_hlo: Callable[[str, str], 
     given = argument_bytes(program)
     start = time.monotonic()
     try:
-        executable = program.jit().lower(*program.arguments).compile()
+        executable = program.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         message = str(error)
         if "RESOURCE_EXHAUSTED" not in message:
@@ -82,20 +82,18 @@ def compile_program(name: str, program: Program, save_hlo: Callable[[str, str], 
 def argument_bytes(program: Program) -> tuple[tuple[str, float], ...]:
     """Bytes of each argument on one device, largest first; a train state is divided into its parts."""
     sizes: dict[str, float] = {}
-    leaves = jax.tree_util.tree_leaves_with_path(program.arguments)
-    shardings = jax.tree.leaves(jax.tree.broadcast(program.in_shardings, program.arguments)) if leaves else []
-    for (path, leaf), sharding in zip(leaves, shardings, strict=True):
-        group = _group(jax.tree_util.keystr(path))
-        size = float(leaf.dtype.itemsize) * math.prod(sharding.shard_shape(leaf.shape))
-        sizes[group] = sizes.get(group, 0.0) + size
+    for name, (shapes, shardings) in program.arguments.items():
+        leaves = jax.tree_util.tree_leaves_with_path(shapes)
+        for (path, leaf), sharding in zip(leaves, jax.tree.leaves(jax.tree.broadcast(shardings, shapes)), strict=True):
+            part = _part(name, jax.tree_util.keystr(path))
+            size = float(leaf.dtype.itemsize) * math.prod(sharding.shard_shape(leaf.shape))
+            sizes[part] = sizes.get(part, 0.0) + size
     return tuple(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def _group(path: str) -> str:
-    for part in ("params", "moments", "prompts", "rollout", "reference", "images", "tokens"):
-        if f".{part}" in path:
-            return part
-    return f"argument {path.split(']')[0].lstrip('[')}"
+def _part(argument: str, path: str) -> str:
+    parts = ("params", "moments", "prompts", "rollout", "images", "tokens")
+    return next((part for part in parts if f".{part}" in path), argument)
 
 
 def _needed_bytes(message: str) -> float:

@@ -20,8 +20,8 @@ from chestx_jax.model.qwen_vl import forward, init, logits
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig, pack
-from chestx_jax.update.optimizer import OptimizerConfig, optimizer
-from chestx_jax.update.state import fresh, state_shapes, state_shardings
+from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer
+from chestx_jax.update.state import initial_state, state_shapes, state_shardings
 from chestx_jax.update.steps import sft_step
 from tests.helpers.tiny_models import TOKEN_IDS, VOCABULARY, examples, tiny
 
@@ -40,10 +40,11 @@ def trained(batch):
     config = replace(tiny(), tuning=TUNING)
     params = jax.jit(partial(init, config))(jax.random.key(0))
     transform = optax.masked(
-        optimizer(OptimizerConfig(rate=1e-2, warmup=0.0, weight_decay=0.1), 10), partial(lora.trainable_mask, config)
+        make_optimizer(OptimizerConfig(rate=1e-2, warmup=0.0, weight_decay=0.1), 10),
+        partial(lora.trainable_mask, config),
     )
     step = jax.jit(lambda state: sft_step(config, transform, 0.0, 1, state, batch, jnp.ones(VOCABULARY, bool)))
-    state, losses = fresh(params, transform), []
+    state, losses = initial_state(params, transform), []
     for _ in range(2):
         state, metrics = step(state)
         losses.append(float(metrics["loss"]))
@@ -61,7 +62,7 @@ def test_only_what_should_learn_changes(trained):
 
 def test_frozen_weights_have_no_moments():
     config = replace(tiny(), tuning=TUNING)
-    transform = optax.masked(optimizer(OptimizerConfig(), 10), partial(lora.trainable_mask, config))
+    transform = optax.masked(make_optimizer(OptimizerConfig(), 10), partial(lora.trainable_mask, config))
     shapes = state_shapes(config, transform)
     sizes = sum(leaf.size for leaf in jax.tree.leaves(shapes.moments))
     learning = sum(leaf.size for path, leaf in flatten_dict(shapes.params).items() if lora.is_trainable(config, path))

@@ -1,0 +1,25 @@
+"""What a completion costs for reaching the length limit."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+@dataclass(frozen=True)
+class OverlongConfig:
+    """Completions cut off by the length limit: kept as they are, left out of the loss, or their reward lowered
+    linearly over the last `buffer` tokens by up to `penalty` (DAPO, arXiv 2503.14476, equation 13)."""
+
+    rule: Literal["keep", "mask", "penalise"] = "keep"
+    buffer: int = 0
+    penalty: float = 1.0
+
+
+def length_penalty(length_B: Int[Array, " B"], limit: int, config: OverlongConfig) -> Float[Array, " B"]:
+    """What is subtracted from a completion's reward for nearing `limit` tokens; 0 unless the rule is "penalise"."""
+    if config.rule != "penalise":
+        return jnp.zeros(length_B.shape, jnp.float32)
+    over = (length_B - (limit - config.buffer)).astype(jnp.float32) / jnp.float32(max(config.buffer, 1))
+    return jnp.float32(config.penalty) * jnp.clip(over, 0.0, 1.0)
