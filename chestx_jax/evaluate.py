@@ -1,6 +1,6 @@
 """`python -m chestx_jax.evaluate`: runs a model on records, or scores predictions and judgements that exist already.
 
---config=configs/eval.py --model=orbax:DIR|hf:DIR|openai:MODEL@URL --out=DIR   (run again, it goes on; --distributed)
+--config=configs/eval.py --model=orbax:DIR|hf:DIR|openai:MODEL@URL --out=DIR   (run again, it resumes; --distributed)
 --predictions FILE… --family ours|qwen|chexagent|auto --rule official|strict --json OUT
 --predictions FILE --judge rules|openai:MODEL@URL --json OUT --per_item ITEMS.jsonl
 --judgements FILE… --aggregation official|clean --json OUT

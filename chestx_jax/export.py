@@ -21,7 +21,7 @@ def export_model(
 ) -> None:
     """Write `folder` so that `Qwen2VLForConditionalGeneration`, its processor and vLLM load it.
 
-    The image processor's settings are those of `spec`, or with None the ones lying beside the tokenizer. `dtype` is
+    The image processor's settings are those of `spec`, or with None those beside the tokenizer. `dtype` is
     "float32", "bfloat16" or None for the parameters' own. Written whole or not at all; raises UserError where the
     tokenizer, the folder or the disk does not allow it.
     """

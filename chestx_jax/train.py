@@ -1,6 +1,6 @@
 """`python -m chestx_jax.train --config=configs/rl.py:phantom --workdir=DIR`: trains, tests and exports.
 
-Run the same command again after a kill and it goes on from the last checkpoint.
+The same command run again after a kill resumes from the last checkpoint.
 """
 
 import os
@@ -17,7 +17,7 @@ from chestx_jax.training import job
 from chestx_jax.training.preemption import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the job: configs/NAME.py or configs/NAME.py:PRESET")
-WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts (TPU pods, SLURM) before starting")
 
 

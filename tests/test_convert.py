@@ -1,4 +1,4 @@
-"""The conversion door: there and back bit for bit, and one sentence for what cannot be converted."""
+"""The conversion command: there and back bit for bit, and one sentence for what cannot be converted."""
 
 import os
 import shutil

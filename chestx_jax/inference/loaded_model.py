@@ -24,7 +24,7 @@ from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What answering needs. A model whose encoder is blind sees zeros in place of every film."""
+    """A model with all that answering needs; one with a blind encoder sees zeros in place of every film."""
 
     config: ModelConfig
     params: Any

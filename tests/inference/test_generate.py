@@ -105,7 +105,7 @@ def test_same_tokens_as_transformers(folder, model, films, names):
 
 
 def test_real_films_give_the_same_tokens_as_transformers(folder, model, shared_data, tmp_path):
-    """As they lie, and once more as DICOM, which is windowed over its own range."""
+    """As PNG, and once more as DICOM, which is windowed over its own range."""
     pytest.importorskip("pydicom", exc_type=ImportError)
     path = sorted((shared_data / "cxr" / "images" / "nih").iterdir())[0]
     film = np.asarray(Image.open(path).convert("L")).copy()
