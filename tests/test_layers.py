@@ -168,7 +168,7 @@ def test_broken_rules_are_seen(path, source, rule):
             "train.py",
             "from absl import flags\nfrom ml_collections import config_flags\nfrom chestx_jax.training import sft",
         ),
-        ("model/hf/weights.py", "import safetensors"),
+        ("model/hf/read.py", "import safetensors"),
         ("model/hf/write.py", "import safetensors"),
         ("checkpoint.py", "import orbax.checkpoint as ocp\nfrom chestx_jax.update.state import TrainState"),
         ("data/reader.py", "import numpy as np\nnp.load('x', allow_pickle=False)"),

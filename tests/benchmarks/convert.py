@@ -28,23 +28,23 @@ SHARD_GB = 4
 
 
 def random_checkpoint(folder: pathlib.Path, name: str, tokenizer: pathlib.Path) -> int:
-    """A folder of finite random bits; its size in bytes."""
+    """Writes a checkpoint folder of finite random weights; returns its size in bytes."""
     from chestx_jax.tokens.interchange import sidecar_files, token_ids
     from chestx_jax.tokens.tokenizer import load_tokenizer
 
     config, rng = MODELS[name], np.random.default_rng(0)
-    kind = np.dtype(ml_dtypes.bfloat16)
+    dtype = np.dtype(ml_dtypes.bfloat16)
     folder.mkdir(parents=True)
-    specs = [(tensor, kind, weight.shape) for weight in weights(config) for tensor in weight.names]
+    specs = [(tensor, dtype, weight.shape) for weight in weights(config) for tensor in weight.names]
     shards = [specs[i :: len(specs) // 60 + 1] for i in range(len(specs) // 60 + 1)]
-    places = {}
+    weight_map = {}
     for number, shard in enumerate(shards):
         file = f"part-{number}.safetensors"
-        places |= {tensor: file for tensor, _, _ in shard}
+        weight_map |= {tensor: file for tensor, _, _ in shard}
         # a byte of 0x3f as exponent keeps every value finite
         bits = (rng.integers(0, 256, math.prod(shape), np.uint8).astype(np.uint16) | 0x3F00 for _, _, shape in shard)
         safetensors.write(folder / file, shard, bits)
-    (folder / safetensors.INDEX).write_text(json.dumps({"weight_map": places}))
+    (folder / safetensors.INDEX).write_text(json.dumps({"weight_map": weight_map}))
     (folder / "config.json").write_text(json.dumps(to_hf(config, token_ids(load_tokenizer(tokenizer)), "bfloat16")))
     for file, path in sidecar_files(tokenizer).items():
         shutil.copyfile(path, folder / file)
@@ -53,13 +53,13 @@ def random_checkpoint(folder: pathlib.Path, name: str, tokenizer: pathlib.Path) 
 
 def timed(*arguments: str) -> tuple[float, float]:
     """Seconds and peak GB of resident memory of one conversion."""
-    begun = time.monotonic()
+    start = time.monotonic()
     program = [sys.executable, "-m", "chestx_jax.convert", f"--shard-gb={SHARD_GB}", *arguments]
     pid = subprocess.Popen(program, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}).pid
     _, status, usage = os.wait4(pid, 0)
     if status:
         sys.exit(f"{' '.join(arguments)} failed")
-    return time.monotonic() - begun, usage.ru_maxrss * 1024 / 1e9
+    return time.monotonic() - start, usage.ru_maxrss * 1024 / 1e9
 
 
 def main() -> None:

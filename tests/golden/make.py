@@ -1,6 +1,6 @@
 """Writes tests/golden/*.npz from transformers in torch: `python tests/golden/make.py`, with the `parity` extra.
 
-Parameters come from numpy's generator by their path, so that the files hold results alone.
+Each parameter is drawn by numpy, seeded by its path, so that the files need hold results alone.
 """
 
 import pathlib
@@ -28,12 +28,12 @@ NEW = 16
 
 def parameters(config):
     """Random parameters, the same with every version of jax: norms near 1, the rest near 0."""
-    made = {}
+    params = {}
     for path, leaf in flatten_dict(shapes(config)).items():
         rng = np.random.default_rng(zlib.crc32("/".join(path).encode()))
         centre = 1.0 if path[-1] == "scale" else 0.0
-        made[path] = (centre + 0.15 * rng.standard_normal(leaf.shape)).astype(np.float32)
-    return unflatten_dict(made)
+        params[path] = (centre + 0.15 * rng.standard_normal(leaf.shape)).astype(np.float32)
+    return unflatten_dict(params)
 
 
 def main() -> None:
@@ -50,16 +50,16 @@ def main() -> None:
             model = getattr(transformers, f"{kind}ForConditionalGeneration").from_pretrained(
                 f"{folder}/model", dtype=torch.float32
             )
-        rows, found = examples(), {}
+        rows, results = examples(), {}
         with torch.no_grad():
             scores = model(**torch_inputs(rows)).logits.numpy()
             for i, row in enumerate(rows):
-                found[f"last_{i}"] = scores[i, len(row.ids) - 1]
+                results[f"last_{i}"] = scores[i, len(row.ids) - 1]
                 out = model.generate(
                     **torch_inputs([row]), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=PAD
                 )
-                found[f"greedy_{i}"] = out[0, len(row.ids) :].numpy().astype(np.int32)
-        np.savez_compressed(HERE / f"{name}.npz", **found)
+                results[f"greedy_{i}"] = out[0, len(row.ids) :].numpy().astype(np.int32)
+        np.savez_compressed(HERE / f"{name}.npz", **results)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ def from_hf(raw: Mapping[str, Any], where: str, compute: ComputeConfig | None = 
     """
     family = raw.get("model_type")
     if family not in ARCHITECTURES:
-        named = ", ".join(raw.get("architectures") or [str(family)])
+        architectures = ", ".join(raw.get("architectures") or [str(family)])
         raise UserError(
-            f"{where} describes {named}: the models that run here are {' and '.join(ARCHITECTURES.values())}."
+            f"{where} describes {architectures}: the models that run here are {' and '.join(ARCHITECTURES.values())}."
         )
     text = {**raw, **(raw.get("text_config") or {})}
     _refuse(raw, text, family, where)
@@ -130,7 +130,7 @@ def _vision(raw: Mapping[str, Any], family: str) -> VisionConfig:
 
 
 def _refuse(raw: Mapping[str, Any], text: Mapping[str, Any], family: str, where: str) -> None:
-    """Raise for settings that would make another function of the same weights."""
+    """Raises UserError for settings with which the same weights compute another function."""
     rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
     vision = raw.get("vision_config") or {}
     wrong = {
@@ -144,8 +144,8 @@ def _refuse(raw: Mapping[str, Any], text: Mapping[str, Any], family: str, where:
         "vision_config.hidden_act": vision.get("hidden_act")
         not in (None, {"qwen2_vl": "quick_gelu"}.get(family, "silu")),
     }
-    found = [key for key, bad in wrong.items() if bad]
-    if found:
+    refused = [key for key, bad in wrong.items() if bad]
+    if refused:
         raise UserError(
-            f"{where} sets {', '.join(found)} to what this model code does not run: use unchanged Qwen weights."
+            f"{where} sets {', '.join(refused)} to what this model code does not run: use unchanged Qwen weights."
         )

@@ -1,4 +1,4 @@
-"""Model names to folders: a folder stays itself, `owner/name` is fetched through huggingface_hub's cache."""
+"""Model names to folders: `owner/name` is fetched through huggingface_hub's cache, a folder is used as it is."""
 
 import re
 from pathlib import Path
@@ -8,17 +8,17 @@ from chestx_jax.errors import UserError
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 
-def resolve(place: str | Path) -> Path:
-    """The local folder of `place`: a folder, or `owner/name` or `owner/name@revision` on the Hugging Face hub.
+def resolve(path: str | Path) -> Path:
+    """The local folder of `path`: a folder, or `owner/name` or `owner/name@revision` on the Hugging Face hub.
 
     Cache, offline mode, endpoint and token are huggingface_hub's own (HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN).
-    Raises UserError for a folder that is not there and for whatever the hub refuses.
+    Raises UserError for a missing folder and for whatever the hub refuses.
     """
-    if Path(place).is_dir():
-        return Path(place)
-    match = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", str(place))
-    if match is None or str(place).startswith("."):
-        raise UserError(f"{place} is no folder and no owner/name on the Hugging Face hub: check the spelling.")
+    if Path(path).is_dir():
+        return Path(path)
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", str(path))
+    if match is None or str(path).startswith("."):
+        raise UserError(f"{path} is no folder and no owner/name on the Hugging Face hub: check the spelling.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -28,6 +28,6 @@ def resolve(place: str | Path) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{place} is no folder here and could not be fetched from the hub ({first}): check the name, the network "
+            f"{path} is no folder here and could not be fetched from the hub ({first}): check the name, the network "
             "and, for a gated model, HF_TOKEN."
         ) from error

@@ -1,7 +1,7 @@
-"""Which Hugging Face tensor is which parameter: one table, read in both directions.
+"""Which Hugging Face tensor is which parameter: one table, used in both directions.
 
-Names are those of released checkpoints (`model.layers…`, `visual…`); `canonical` maps the layout that newer versions
-of transformers hold in memory (`model.language_model…`, `model.visual…`) onto it.
+Names are those of released checkpoints (`model.layers…`, `visual…`); `canonical` maps the names that newer versions of
+transformers use in memory (`model.language_model…`, `model.visual…`) to them.
 """
 
 import re
@@ -14,7 +14,7 @@ from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.lora import without_adapters
 from chestx_jax.model.qwen_vl import shapes
 
-# tensor name | path of the parameter | how the one becomes the other (see `_weight`); {} is the layer number
+# tensor name | path of the parameter | layout (see `_weight`); {} is the layer number
 _TABLE = """
 model.embed_tokens.weight                          | embedding                          | same
 lm_head.weight                                     | head                               | linear
@@ -89,19 +89,22 @@ class Weight:
 
 
 def weights(config: ModelConfig) -> list[Weight]:
-    """Every parameter of the model with the tensors it is made of, in the order they are written."""
+    """Every parameter of the model with its tensors, in the order they are written. Adapters are left out.
+
+    Raises ValueError for a parameter that is not in the table.
+    """
     parameters = flatten_dict(shapes(without_adapters(config)))
-    table = _TABLE + (_GATED_MLP if config.vision.gated else _PLAIN_MLP)
-    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line]
-    found = []
-    for name, path, kind in rows:
+    text = _TABLE + (_GATED_MLP if config.vision.gated else _PLAIN_MLP)
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line]
+    table = []
+    for name, path, layout in rows:
         key = tuple(path.split("/"))
         if key in parameters:
-            found.append(_weight(name, key, kind, parameters[key].shape, config))
-    unnamed = set(parameters) - {weight.path for weight in found}
+            table.append(_weight(name, key, layout, parameters[key].shape, config))
+    unnamed = set(parameters) - {weight.path for weight in table}
     if unnamed:
         raise ValueError(f"parameters without a tensor name: {sorted(unnamed)}")
-    return found
+    return table
 
 
 def canonical(name: str) -> str:
@@ -110,21 +113,21 @@ def canonical(name: str) -> str:
 
 
 def in_memory(name: str) -> str:
-    """The reverse of `canonical`: the name transformers 5 gives the tensor of a loaded model."""
+    """The inverse of `canonical`: the name that transformers 5 gives the tensor of a loaded model."""
     if name.startswith("visual."):
         return f"model.{name}"
     return re.sub(r"^model\.", "model.language_model.", name)
 
 
-def _weight(name: str, path: tuple[str, ...], kind: str, shape: tuple[int, ...], config: ModelConfig) -> Weight:
+def _weight(name: str, path: tuple[str, ...], layout: str, shape: tuple[int, ...], config: ModelConfig) -> Weight:
     layers, shape = (shape[0], shape[1:]) if "{}" in name else (0, shape)
-    axes = {"linear": (1, 0), "patches": (1, 0), "qkv": (2, 0, 1)}.get(kind, tuple(range(len(shape))))
+    axes = {"linear": (1, 0), "patches": (1, 0), "qkv": (2, 0, 1)}.get(layout, tuple(range(len(shape))))
     split = tuple(shape[axis] for axis in np.argsort(axes))
     on_disk = split
-    if kind == "patches":  # a convolution whose kernel is one patch
+    if layout == "patches":  # a convolution whose kernel is one patch
         vision = config.vision
         size = vision.patch_size
         on_disk = (split[0], vision.channels, vision.temporal_patch_size, size, size)
-    if kind in ("qkv", "flat"):
+    if layout in ("qkv", "flat"):
         on_disk = (split[0] * split[1], *split[2:])
     return Weight(name, path, on_disk, split, axes, layers)

@@ -24,7 +24,7 @@ INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies."""
+    """A tensor of a file and its position in it, in bytes."""
 
     file: Path
     dtype: np.dtype
@@ -46,17 +46,19 @@ def find(folder: str | Path) -> dict[str, Tensor]:
     folder = Path(folder)
     if (folder / INDEX).is_file():
         try:
-            places: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            weight_map: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder / INDEX} is no index of tensors ({error}): fetch it again.") from error
-        absent = sorted({name for name in places.values() if not (folder / name).is_file()})
+        missing = sorted({file for file in weight_map.values() if not (folder / file).is_file()})
+        if missing:
+            raise UserError(f"{folder / INDEX} names files that are missing: {', '.join(missing)}: fetch them.")
+        tensors = {name: tensor for file in sorted(set(weight_map.values())) for name, tensor in _header(folder / file)}
+        absent = sorted(
+            name for name, file in weight_map.items() if name not in tensors or tensors[name].file.name != file
+        )
         if absent:
-            raise UserError(f"{folder / INDEX} names files that are missing: {', '.join(absent)}: fetch them.")
-        tensors = {name: tensor for file in sorted(set(places.values())) for name, tensor in _header(folder / file)}
-        lost = sorted(name for name, file in places.items() if name not in tensors or tensors[name].file.name != file)
-        if lost:
-            raise UserError(f"{folder / INDEX} names tensors its files do not hold: {', '.join(lost)}.")
-        return {name: tensors[name] for name in places}
+            raise UserError(f"{folder / INDEX} names tensors its files do not hold: {', '.join(absent)}.")
+        return {name: tensors[name] for name in weight_map}
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder} holds no safetensors files: give a Hugging Face checkpoint folder.")
@@ -64,7 +66,7 @@ def find(folder: str | Path) -> dict[str, Tensor]:
 
 
 def write(path: Path, specs: Iterable[tuple[str, np.dtype, tuple[int, ...]]], arrays: Iterator[np.ndarray]) -> None:
-    """Write the tensors `specs` announces, drawing each from `arrays` when its turn comes; synced to disk."""
+    """Write the tensors that `specs` (name, dtype, shape) lists, each taken from `arrays` in turn; synced to disk."""
     codes = {dtype: code for code, dtype in DTYPES.items()}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -83,7 +85,7 @@ def write(path: Path, specs: Iterable[tuple[str, np.dtype, tuple[int, ...]]], ar
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The array by stretches of its first dimension, so that a transposed one is copied a little at a time."""
+    """Slices of the array along its first dimension, so that a transposed one is copied in parts."""
     if not array.size or not array.ndim:
         return iter([array])
     step = max(1, BLOCK * len(array) // array.nbytes)

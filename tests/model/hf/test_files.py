@@ -96,10 +96,12 @@ def test_we_read_what_the_library_writes_in_every_layout_and_dtype(model, folder
 @pytest.mark.parametrize("mesh", [MeshConfig(1, 8, 1), MeshConfig(2, 2, 2), MeshConfig(1, 1, 8)], ids=str)
 def test_loading_onto_a_mesh_gives_the_same_parameters(model, folder, mesh):
     config, params = model
-    places = shardings(config, make_mesh(mesh))
+    expected = shardings(config, make_mesh(mesh))
     loaded = hf.load(folder, config, make_mesh(mesh))
     assert_identical(params, loaded)
-    assert jax.tree.all(jax.tree.map(lambda x, place: x.sharding.is_equivalent_to(place, x.ndim), loaded, places))
+    assert jax.tree.all(
+        jax.tree.map(lambda x, sharding: x.sharding.is_equivalent_to(sharding, x.ndim), loaded, expected)
+    )
     hf.save(folder.parent / "again", config, loaded, TOKEN_IDS, {})
     again = (folder.parent / "again" / "model.safetensors").read_bytes()
     assert again == (folder / "model.safetensors").read_bytes()
@@ -126,7 +128,7 @@ def test_table_covers_each_parameter_once(model):
 
 
 def edit(folder, change):
-    """Rewrite the folder's tensors after `change` has had its way with them."""
+    """Rewrite the folder's tensors as `change` leaves them."""
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(folder / "model.safetensors")
@@ -170,7 +172,7 @@ def test_nonfinite_weights_are_named(folder, model, bad):
 
 
 @given(values=st.lists(st.floats(width=16), max_size=20))
-def test_nonfinite_reads_the_bits_right(values):
+def test_nonfinite_agrees_with_numpy(values):
     for dtype in ("float32", "bfloat16", "float16"):
         array = np.array(values, np.float32).astype(jnp.dtype(dtype))
         assert safetensors.nonfinite(array) == (not np.isfinite(array.astype(np.float32)).all())
@@ -190,9 +192,9 @@ def test_broken_files_are_named(model, tmp_path):
         hf.load(tmp_path / "model", config)
     first.write_bytes(content)
     index = tmp_path / "model" / safetensors.INDEX
-    places = json.loads(index.read_text())
-    places["weight_map"]["ghost.weight"] = first.name
-    index.write_text(json.dumps(places))
+    document = json.loads(index.read_text())
+    document["weight_map"]["ghost.weight"] = first.name
+    index.write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"ghost\.weight"):
         hf.load(tmp_path / "model", config)
     index.write_text("[]")
@@ -257,7 +259,7 @@ def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("renames", [0, 1])
 def test_a_save_killed_at_its_renames_is_undone_by_the_next(model, folder, monkeypatch, renames):
-    """Killed before the first or between the two; a kill tidies nothing up."""
+    """Killed before the first or between the two; a kill runs no cleanup."""
     config, params = model
     before = (folder / "model.safetensors").read_bytes()
     done, replace = [], os.replace

@@ -37,12 +37,12 @@ def test_logits_are_the_stored_ones(case):
 def test_greedy_tokens_are_the_stored_ones(case):
     config, params, golden = case
     rows = examples()
-    asked = prompts(rows, RowsConfig(max(len(row.ids) for row in rows), 3, 120), range(len(rows)), ImageSpec())
+    batch = prompts(rows, RowsConfig(max(len(row.ids) for row in rows), 3, 120), range(len(rows)), ImageSpec())
     allowed = np.ones(VOCABULARY, bool)
-    allowed[[EOS, PAD]] = False  # transformers was told to go on for all tokens
+    allowed[[EOS, PAD]] = False  # transformers was made to generate all tokens
     vocabulary = Vocabulary(allowed=jnp.asarray(allowed), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
-    run = jax.jit(lambda params, asked: generate(config, sampling, params, asked, vocabulary, jax.random.key(0)))
-    rollout = run(params, jax.tree.map(jnp.asarray, asked))
+    run = jax.jit(lambda params, batch: generate(config, sampling, params, batch, vocabulary, jax.random.key(0)))
+    rollout = run(params, jax.tree.map(jnp.asarray, batch))
     for i in range(len(rows)):
         assert np.asarray(rollout.ids[i]).tolist() == golden[f"greedy_{i}"].tolist()

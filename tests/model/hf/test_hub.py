@@ -1,4 +1,4 @@
-"""Names on the hub: fetched once through the cache, pinned by revision, honest offline. The hub here is loopback."""
+"""Names on the hub: fetched once through the cache, pinned by revision, offline too. The hub is a local server here."""
 
 import http.server
 import json
@@ -21,7 +21,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """The two routes a snapshot needs: a revision's file list, and the files."""
 
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         parts = self.path.partition("?")[0].strip("/").split("/")
         if parts[:2] == ["api", "models"] and parts[2:4] == ["owner", "film-reader"]:
             commit = COMMITS.get(parts[5], parts[5]) if len(parts) > 5 else COMMITS["main"]
@@ -51,13 +51,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_):
-        """Silence: requests are kept in `asked`."""
+        """Silence: requests are kept in `requests`."""
 
 
 @pytest.fixture
 def hub():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []
+    server.requests = []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -66,41 +66,40 @@ def hub():
     server.server_close()
 
 
-def fetch(place, hub, home, offline="0"):
-    """`resolve(place)` in a process of its own: huggingface_hub reads its environment when it is imported."""
+def fetch(path, hub, home, offline="0"):
+    """`resolve(path)` in a process of its own: huggingface_hub reads its environment when it is imported."""
     endpoint = f"http://127.0.0.1:{hub.server_address[1]}"
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": offline, "NO_PROXY": "127.0.0.1"}
-    program = f"from chestx_jax.model.hf.hub import resolve; print(resolve({place!r}))"
+    program = f"from chestx_jax.model.hf.hub import resolve; print(resolve({path!r}))"
     root = pathlib.Path(__file__).resolve().parents[3]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program], cwd=root, env={**os.environ, **settings}, capture_output=True, text=True
     )
-    return done
 
 
 def test_names_are_fetched_once_and_pinned(hub, tmp_path):
-    done = fetch("owner/film-reader", hub, tmp_path)
-    assert done.returncode == 0, done.stderr
-    folder = pathlib.Path(done.stdout.strip())
+    process = fetch("owner/film-reader", hub, tmp_path)
+    assert process.returncode == 0, process.stderr
+    folder = pathlib.Path(process.stdout.strip())
     assert json.loads((folder / "config.json").read_text()) == {"age": "new"}
     pinned = pathlib.Path(fetch("owner/film-reader@v1", hub, tmp_path).stdout.strip())
     assert json.loads((pinned / "config.json").read_text()) == {"age": "old"}
     assert [path.name for path in pinned.iterdir()] == ["config.json"]
-    asked = len(hub.asked)
+    requests = len(hub.requests)
     again = fetch("owner/film-reader", hub, tmp_path, offline="1")
     assert again.stdout.strip() == str(folder)
-    assert len(hub.asked) == asked
+    assert len(hub.requests) == requests
 
 
-@pytest.mark.parametrize(("place", "offline"), [("owner/nothing", "0"), ("owner/film-reader", "1")])
-def test_what_cannot_be_fetched_is_one_sentence(hub, tmp_path, place, offline):
-    done = fetch(place, hub, tmp_path, offline)
-    assert done.returncode == 1
-    assert f"chestx_jax.errors.UserError: {place} is no folder here and could not be fetched" in done.stderr
+@pytest.mark.parametrize(("path", "offline"), [("owner/nothing", "0"), ("owner/film-reader", "1")])
+def test_what_cannot_be_fetched_is_one_sentence(hub, tmp_path, path, offline):
+    process = fetch(path, hub, tmp_path, offline)
+    assert process.returncode == 1
+    assert f"chestx_jax.errors.UserError: {path} is no folder here and could not be fetched" in process.stderr
 
 
-def test_folders_stay_themselves_and_nonsense_is_refused(tmp_path):
+def test_folders_are_used_as_they_are_and_other_names_refused(tmp_path):
     assert resolve(tmp_path) == tmp_path
-    for place in (tmp_path / "missing", "nothing here", "./owner/name", "name"):
+    for path in (tmp_path / "missing", "nothing here", "./owner/name", "name"):
         with pytest.raises(UserError, match="is no folder"):
-            resolve(place)
+            resolve(path)

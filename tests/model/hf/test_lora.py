@@ -1,4 +1,4 @@
-"""Low-rank additions: what learns, what stays, merging, and adapters in peft's form."""
+"""Adapters: what is trained and what is frozen, merging, and export in peft's form."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ from chestx_jax.update.steps import sft_step
 from tests.helpers.tiny_models import TOKEN_IDS, VOCABULARY, examples, tiny
 
 TUNING = TuningConfig(vision="freeze", merger="train", decoder="lora", rank=4, targets=("q", "v", "up"))
-ADDED = {"attention/q", "attention/v", "mlp/up"}
+ADAPTED = {"attention/q", "attention/v", "mlp/up"}
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,11 @@ def trained(batch):
     return config, params, state.params
 
 
-def test_only_what_should_learn_changes(trained):
+def test_only_trainable_weights_change(trained):
     config, before, after = (trained[0], *map(flatten_dict, trained[1:]))
     changed = {path for path in before if not np.array_equal(before[path], after[path])}
     assert changed == {path for path in before if lora.is_trainable(config, path)}
-    assert {"/".join(path[2:-1]) for path in changed if path[0] == "decoder"} == ADDED
+    assert {"/".join(path[2:-1]) for path in changed if path[0] == "decoder"} == ADAPTED
     assert {path[1].split("_")[0] for path in changed if path[0] == "vision"} == {"merger"}
 
 
@@ -65,8 +65,8 @@ def test_frozen_weights_have_no_moments():
     transform = optax.masked(make_optimizer(OptimizerConfig(), 10), partial(lora.trainable_mask, config))
     shapes = state_shapes(config, transform)
     sizes = sum(leaf.size for leaf in jax.tree.leaves(shapes.moments))
-    learning = sum(leaf.size for path, leaf in flatten_dict(shapes.params).items() if lora.is_trainable(config, path))
-    assert 2 * learning <= sizes <= 2 * learning + 10
+    trainable = sum(leaf.size for path, leaf in flatten_dict(shapes.params).items() if lora.is_trainable(config, path))
+    assert 2 * trainable <= sizes <= 2 * trainable + 10
     mesh = make_mesh(MeshConfig(2, 2, 2))
     assert jax.tree.structure(state_shardings(config, transform, mesh)) == jax.tree.structure(shapes)
 
@@ -78,22 +78,22 @@ def test_merged_weights_compute_the_same(trained, batch):
     np.testing.assert_allclose(run(config)(after), run(plain)(merged), atol=2e-4)
     untouched = {path: leaf for path, leaf in flatten_dict(after).items() if not path[-1].startswith("lora_")}
     different = [path for path, leaf in flatten_dict(merged).items() if not np.array_equal(leaf, untouched[path])]
-    assert {"/".join(path[2:-1]) for path in different} == ADDED
+    assert {"/".join(path[2:-1]) for path in different} == ADAPTED
 
 
-def test_fresh_additions_change_nothing_and_dropout_needs_a_key(trained, batch):
+def test_fresh_adapters_change_nothing_and_dropout_needs_a_key(trained, batch):
     config, _, after = trained
     plain = lora.without_adapters(config)
     base = lora.merge_adapters(config, after)
-    whole = lora.add_adapters(config, base, jax.eval_shape(lambda: after), jax.random.key(3))
+    adapted = lora.add_adapters(config, base, jax.eval_shape(lambda: after), jax.random.key(3))
     run = jax.jit(lambda p, key: forward(config, p, batch.tokens, batch.images, key))
     expected = jax.jit(lambda p: forward(plain, p, batch.tokens, batch.images))(base)
-    np.testing.assert_array_equal(run(whole, None), expected)
+    np.testing.assert_array_equal(run(adapted, None), expected)
     np.testing.assert_array_equal(run(after, None), run(after, None))
     assert np.abs(run(after, jax.random.key(0)) - run(after, jax.random.key(1))).max() > 1e-3
 
 
-def test_a_base_checkpoint_gets_additions_and_export_folds_them_in(trained, tmp_path):
+def test_a_base_checkpoint_gets_adapters_and_export_merges_them(trained, tmp_path):
     config, _, after = trained
     hf.save(tmp_path / "merged", config, after, TOKEN_IDS, {})
     plain = hf.read_config(tmp_path / "merged", config.compute)
@@ -106,7 +106,7 @@ def test_a_base_checkpoint_gets_additions_and_export_folds_them_in(trained, tmp_
     assert hf.differing(tmp_path / "merged", config, again) == []
 
 
-def test_an_orbax_checkpoint_without_additions_gets_fresh_ones(trained, tmp_path):
+def test_an_orbax_checkpoint_without_adapters_gets_fresh_ones(trained, tmp_path):
     config, _, after = trained
     mesh, plain = make_mesh(MeshConfig(1, 2, 4)), lora.without_adapters(config)
     checkpoint.save_params(tmp_path / "bare", lora.merge_adapters(config, after), to_dict(plain))

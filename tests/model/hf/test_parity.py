@@ -44,7 +44,7 @@ def pair(request, tmp_path_factory):
 
 
 def torch_inputs(rows):
-    """The rows as transformers takes them: right-padded, the images of all rows in one list."""
+    """The rows as transformers' inputs: right-padded, the images of all rows in one list."""
     length = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), length), PAD)
     mask = np.zeros((len(rows), length), int)
@@ -130,11 +130,11 @@ def test_greedy_tokens_agree(pair):
     new, count = 64, 20 if config.family == "qwen2_vl" and not config.tied else 6
     rows = examples() + [example([(4, 4), (6, 8)][: 1 + seed % 2], [4, 3, 5 + seed], seed) for seed in range(4, count)]
     shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
-    asked = jax.tree.map(jnp.asarray, prompts(rows, shape, range(len(rows)), ImageSpec()))
+    prompt_batch = jax.tree.map(jnp.asarray, prompts(rows, shape, range(len(rows)), ImageSpec()))
     vocabulary = Vocabulary(allowed=jnp.ones(config.vocab_size, bool), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=new, group=1)
-    run = jax.jit(lambda params, asked: generate(config, sampling, params, asked, vocabulary, jax.random.key(0)))
-    rollout = run(params, asked)
+    run = jax.jit(lambda params, batch: generate(config, sampling, params, batch, vocabulary, jax.random.key(0)))
+    rollout = run(params, prompt_batch)
     for i, row in enumerate(rows):
         with torch.no_grad():
             theirs = model.generate(
