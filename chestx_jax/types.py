@@ -6,10 +6,12 @@ Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
     L tokens                      P patches            I image slots of a row
     V vocabulary                  D model width        F hidden width of an MLP
     H query heads                 K key/value heads    E head width
-    S cache slots                 C concepts           T steps (sentences)
+    S cache slots                 C concepts           T scan steps over a text's tokens
     M finding slots               U visual tokens of a row (merged patches)
     Z values of one patch (channels · frames · patch²)
     Y layers                      R cache rows (R divides B)
+
+and in `rewards`: R findings of the evidence or of the targets, Q findings of the report, K selections of claims.
 
 Every leaf may be a numpy array (on the host, in the input pipeline) or a jax array (inside `jit`).
 """
@@ -89,7 +91,7 @@ class Findings:
     first: Int[Array, "B M"]  # first token of the mention
     last: Int[Array, "B M"]  # last token of the mention, inclusive
     valid: Bool[Array, "B M"]
-    overflow: Int[Array, " B"]  # findings that found no slot
+    overflow: Int[Array, " B"]  # number of findings beyond the last slot
 
 
 @struct.dataclass
@@ -110,16 +112,16 @@ class Completion:
 
     ids: Int[Array, "B L"]
     length: Int[Array, " B"]
-    prompt: Int[Array, " B"]  # row of the Reference
+    prompt: Int[Array, " B"]  # row of the RewardTargets
 
 
 @struct.dataclass
 class Scores:
-    """A reward's verdict: one number per completion, credit per token, and the terms it was mixed from."""
+    """What a reward returns: one number per completion, credit per token, and the terms it is a mean of."""
 
     sequence: Float[Array, " B"]
-    credit: Float[Array, "B L"]  # per-token process credit (each step's score on its own tokens); 0 elsewhere
-    credited: Bool[Array, "B L"]  # the tokens of steps that have a score
+    credit: Float[Array, "B L"]  # process credit of each step on its own tokens; 0 elsewhere
+    credited: Bool[Array, "B L"]  # the tokens of steps with credit
     terms: dict[str, Float[Array, " B"]]
     masks: dict[str, Bool[Array, " B"]]  # False where a term does not apply (no report, other task)
 

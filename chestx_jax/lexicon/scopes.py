@@ -415,7 +415,7 @@ def _cue(text: _Text, j: int, name: str) -> int:
 
 
 def _mention_in_clause(text: _Text, j: int) -> bool:
-    """Whether a mention stands before word j in its clause."""
+    """Whether a mention precedes word j in its clause."""
     while not text.breaks[j] and j > 0:
         j -= 1
         if text.mention(j):

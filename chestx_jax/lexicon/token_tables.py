@@ -21,7 +21,7 @@ from chestx_jax.lexicon import alphabet, automaton, tags, words
 from chestx_jax.lexicon.lexicon import Lexicon, Record
 from chestx_jax.types import LABELS
 
-# Bits of a word class. A single letter's number (from 1) stands above them.
+# Bits of a word class, below the number (from 1) of a single letter.
 SHORT, NUMBER, GLUE, EXACT, TAG_NAME, LETTER_SHIFT = 1, 2, 4, 8, 16, 5
 OUT, DEAD, FOREIGN, ROOT, _NUMBER = range(5)  # trie states: between words, unknown word, foreign word
 NO_HEAD, FOREIGN_HEAD, DEAD_HEAD = range(3)  # columns of the trie; the others follow

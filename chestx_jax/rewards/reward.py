@@ -107,7 +107,7 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
 def _materialise(claims: Findings) -> Findings:
     """The same findings, written to memory once.
 
-    XLA for CPUs drops optimization barriers before it fuses, and then gathers every claim anew from the text's arrays
+    XLA for CPUs drops optimization barriers before it fuses, and then gathers every claim again from the text's arrays
     for each pair of claim and evidence, which takes three times as long as reading the text. A loop is not fused; this
     one takes a single turn, which the compiler cannot know.
     """

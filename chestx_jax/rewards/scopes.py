@@ -167,20 +167,20 @@ def read_findings(tables: Tables, words: Words, matches: Matches, slots: int, th
 
     # Mentions that assert nothing.
     boundary_ahead, colon_ahead = ahead(next_boundary), _later(next_colon, steps << _PAYLOAD)
-    asked = (boundary_ahead < steps) & (ahead(next_question) == boundary_ahead)
+    asks = (boundary_ahead < steps) & (ahead(next_question) == boundary_ahead)
     heading = (
         (_value(colon_ahead) == 2)
         & (boundary_ahead >= _step(colon_ahead))
         & (ahead(next_asserted_cue) >= _step(colon_ahead))
         & (_step(last_asserted_cue) < _step(last_boundary))
     )
-    muted = muted_before | (ahead(next_mutes) < clause_ahead) | asked | heading
+    muted = muted_before | (ahead(next_mutes) < clause_ahead) | asks | heading
     scope_end = jnp.minimum(clause_ahead, ahead(next_hypothetical))
     resolved = (ahead(next_conclusion) < scope_end) | (behind_comma & (ahead(next_assertion) < scope_end))
     defined = ahead(next_definition) < jnp.minimum(clause_ahead, ahead(next_assertion))
     hypothetical = ((mode == SUPPOSES) | (mode == INTRODUCES)) & ~resolved
     hypothetical = hypothetical | (mode == DEFINES) | ((mode == NEUTRAL) & defined)
-    non_assertive = jnp.where(negated & ~is_shared, (_value(last_denial) == 2) | asked | heading, hypothetical | muted)
+    non_assertive = jnp.where(negated & ~is_shared, (_value(last_denial) == 2) | asks | heading, hypothetical | muted)
     certainty = jnp.where(non_assertive, 0, jnp.where(uncertain, 1, 2))
     polarity = (present != absent).astype(jnp.int32)
 

@@ -1,12 +1,12 @@
-"""How much of a policy gradient is signal, by what it is paid for.
+"""How much of a policy gradient is signal, by the reward and the credit assignment that it is computed from.
 
     python tests/benchmarks/credit.py WORKDIR [BATCHES]
 
 WORKDIR is where a job ran: its policy after SFT and the batches of its GRPO are taken.
 
-Each batch is sampled once and its gradient taken for every way of paying (on-policy, so the gradient is linear in the
-advantages). Prints the power of the gradient's mean over the power of its noise, both without bias from products of
-different batches' gradients, and the cosine of its mean with that of the process reward paid by sequence.
+Each batch is sampled once and its gradient computed with each kind of advantages (on-policy, so the gradient is linear
+in the advantages). Prints the power of the gradient's mean over the power of its noise, both without bias from products
+of different batches' gradients, and the cosine of its mean with that of the process reward by sequence.
 """
 
 import json
@@ -26,26 +26,34 @@ from chestx_jax.training.weights import load_weights
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import completion_stats
 
-WAYS = (
+KINDS = (
     "accuracy, by sequence",
     "process, by sequence",
     "process, by step",
     "whole reward, by sequence",
     "the job's own",
 )
-PROCESS = WAYS.index("process, by sequence")
+PROCESS = KINDS.index("process, by sequence")
 
 
-def payments(stage, scores, own):
-    """The advantages of each way of paying [W, B, L]: rewards less the group's mean, over its spread."""
-    group, per_token = stage.sampling.group, scores.credit
-    sequences = (scores.terms["accuracy"], scores.terms["process"], scores.sequence)
-    paid = [
-        jnp.broadcast_to(group_advantages(x, group, AdvantageConfig())[0][:, None], per_token.shape) for x in sequences
-    ]
-    nothing, only_steps = jnp.zeros_like(scores.sequence), AdvantageConfig(step_weight=1.0)
-    steps = token_advantages(nothing, per_token, scores.credited, group, only_steps)[0]
-    return jnp.stack([paid[0], paid[1], steps, paid[2], own])
+def advantages_by_kind(stage, scores, job_advantages_BxL):
+    """The advantages of each kind [W, B, L]: rewards less the group's mean, over its standard deviation."""
+    group, credit_BxL = stage.sampling.group, scores.credit
+
+    def by_sequence(reward_B):
+        advantages_B = group_advantages(reward_B, group, AdvantageConfig())[0]
+        return jnp.broadcast_to(advantages_B[:, None], credit_BxL.shape)
+
+    zeros_B, steps_only = jnp.zeros_like(scores.sequence), AdvantageConfig(step_weight=1.0)
+    return jnp.stack(
+        [
+            by_sequence(scores.terms["accuracy"]),
+            by_sequence(scores.terms["process"]),
+            token_advantages(zeros_B, credit_BxL, scores.credited, group, steps_only)[0],
+            by_sequence(scores.sequence),
+            job_advantages_BxL,
+        ]
+    )
 
 
 def gradients(workdir: Path, batches: int):
@@ -56,7 +64,7 @@ def gradients(workdir: Path, batches: int):
     data, tables, vocabulary = context.prompt_batches(stage), context.reward_tables(), context.vocabulary
     prompt_shardings = context.programs["grpo/rollout"].shardings["prompts"]
     target_shardings = context.programs["grpo/score"].shardings["targets"]
-    pay = jax.jit(lambda scores, own: payments(stage, scores, own))
+    advantages_of = jax.jit(lambda scores, job_advantages: advantages_by_kind(stage, scores, job_advantages))
 
     @jax.jit
     def gradient(params, prompts, rollout, allowed, advantages):
@@ -74,23 +82,24 @@ def gradients(workdir: Path, batches: int):
         targets = sharding.put(batch.targets, target_shardings)
         rollout = context.functions["grpo/rollout"](params, prompts, vocabulary, jnp.int32(number))
         scored = context.functions["grpo/score"](tables, targets, rollout)
-        ways = pay(scored.scores, scored.advantages)
-        by_way = [gradient(params, prompts, rollout, vocabulary.allowed, way) for way in ways]
-        yield np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in by_way])
+        trees = [
+            gradient(params, prompts, rollout, vocabulary.allowed, advantages)
+            for advantages in advantages_of(scored.scores, scored.advantages)
+        ]
+        yield np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in trees])
         print(f"batch {number + 1} of {batches}", file=sys.stderr, flush=True)
 
 
 def main(workdir: Path, batches: int) -> None:
-    found = np.stack(list(gradients(workdir, batches)))
-    flat = found.reshape(batches * len(WAYS), -1)
-    products = (flat @ flat.T).reshape(batches, len(WAYS), batches, len(WAYS))
-    own = np.einsum("iaib->ab", products)
-    signal = (products.sum((0, 2)) - own) / (batches * (batches - 1))  # of different batches: the noise drops out
-    noise = np.diag(own) / batches - np.diag(signal)
-    lines = [["paid for", "signal / noise of a batch", "cosine with process, by sequence"]]
-    for way, name in enumerate(WAYS):
-        cosine = signal[way, PROCESS] / np.sqrt(max(signal[way, way] * signal[PROCESS, PROCESS], 1e-30))
-        lines.append([name, f"{signal[way, way] / noise[way]:.3f}", f"{cosine:.2f}"])
+    flat = np.stack(list(gradients(workdir, batches))).reshape(batches * len(KINDS), -1)
+    products = (flat @ flat.T).reshape(batches, len(KINDS), batches, len(KINDS))
+    same_batch = np.einsum("iaib->ab", products)
+    signal = (products.sum((0, 2)) - same_batch) / (batches * (batches - 1))  # noise cancels between batches
+    noise = np.diag(same_batch) / batches - np.diag(signal)
+    lines = [["advantages of", "signal / noise of a batch", "cosine with process, by sequence"]]
+    for kind, name in enumerate(KINDS):
+        cosine = signal[kind, PROCESS] / np.sqrt(max(signal[kind, kind] * signal[PROCESS, PROCESS], 1e-30))
+        lines.append([name, f"{signal[kind, kind] / noise[kind]:.3f}", f"{cosine:.2f}"])
     print(aligned(lines))
 
 

@@ -19,19 +19,18 @@ from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.lexicon import Finding, Lexicon, automaton, reward_targets, scopes
 from chestx_jax.lexicon.extract import pad_findings
+from chestx_jax.lexicon.lexicon import SIDES
 from chestx_jax.lexicon.token_tables import Relations, relations
 from chestx_jax.lexicon.words import read_words
 from chestx_jax.rewards import process, verify
+from chestx_jax.rewards.explain import CONTRADICTED, NOT_SCORED, SUPPORTED, UNSUPPORTED
 from chestx_jax.rewards.guarded import Guards
 from chestx_jax.types import LABELS, Findings, RewardTargets
 
 POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
-SIDES = ("", "left", "right", "both")
 LUNG_OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
-SUPPORTED, INFERRED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = (
-    "supported", "inferred", "contradicted", "unsupported", "not scored",
-)  # fmt: skip
+INFERRED = "inferred"  # a verdict of the judge alone; the others are those of `rewards.explain`
 BLOCK = 256  # predictions judged at a time
 GOLD_SLOTS = 128  # findings of a report, and of the reference steps; no text of 2,000 words has had more
 
