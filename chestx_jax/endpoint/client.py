@@ -58,7 +58,6 @@ class Reply:
     truncated: bool = False
     refused: bool = False
     error: str = ""
-    attempts: int = 1
 
 
 class Refused(Exception):
@@ -119,7 +118,7 @@ def _ask(endpoint: Endpoint, body: dict[str, Any], path: Path) -> Reply:
             continue
         _store(path, reply)
         return reply
-    return Reply("", error=f"gave up after {endpoint.attempts} attempts: {problem}", attempts=endpoint.attempts)
+    return Reply("", error=f"gave up after {endpoint.attempts} attempts: {problem}")
 
 
 def each(workers: int, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:

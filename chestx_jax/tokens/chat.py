@@ -8,35 +8,38 @@ a special token spelled out inside a question stays plain text: user text cannot
 from collections.abc import Sequence
 from typing import Any
 
+from chestx_jax.tokens.tokenizer import SpecialIds
+
 SYSTEM = "You are a helpful assistant."
 INSTRUCTION = (
     "Let's think step by step. Enclose the reasoning within <think></think> and the answer within <answer></answer>."
 )
 
 
-def prompt_ids(tokenizer: Any, question: str, visual_counts: Sequence[int], reasoning: bool) -> list[int]:
+def prompt_ids(
+    tokenizer: Any, special: SpecialIds, question: str, visual_counts: Sequence[int], reasoning: bool
+) -> list[int]:
     """Ids of system turn, user turn and the opening of the assistant's, ready for the target or for sampling.
 
     `visual_counts[i]` image pads stand for image i (its patches / merge²); `reasoning` appends the instruction.
     """
-    ids = _ids(tokenizer)
     text = f"{question}\n{INSTRUCTION}" if reasoning else question
-    out = [ids["<|im_start|>"], *encode_text(tokenizer, f"system\n{SYSTEM}"), ids["<|im_end|>"]]
-    out += [*encode_text(tokenizer, "\n"), ids["<|im_start|>"]]
+    ids = [special.im_start, *encode_text(tokenizer, f"system\n{SYSTEM}"), special.im_end]
+    ids += [*encode_text(tokenizer, "\n"), special.im_start]
     if visual_counts:
-        out += encode_text(tokenizer, "user\n")
+        ids += encode_text(tokenizer, "user\n")
         for count in visual_counts:
-            out += [ids["<|vision_start|>"], *[ids["<|image_pad|>"]] * count, ids["<|vision_end|>"]]
-        out += encode_text(tokenizer, text)
+            ids += [special.vision_start, *[special.image_pad] * count, special.vision_end]
+        ids += encode_text(tokenizer, text)
     else:  # without an image between them, header and question are one stretch of text to the tokenizer
-        out += encode_text(tokenizer, f"user\n{text}")
-    out += [ids["<|im_end|>"], *encode_text(tokenizer, "\n")]
-    return [*out, ids["<|im_start|>"], *encode_text(tokenizer, "assistant\n")]
+        ids += encode_text(tokenizer, f"user\n{text}")
+    ids += [special.im_end, *encode_text(tokenizer, "\n")]
+    return [*ids, special.im_start, *encode_text(tokenizer, "assistant\n")]
 
 
-def target_ids(tokenizer: Any, text: str) -> list[int]:
+def target_ids(tokenizer: Any, special: SpecialIds, text: str) -> list[int]:
     """Ids the model learns to emit for `text`: the text and the end token."""
-    return [*encode_text(tokenizer, text), _ids(tokenizer)["<|im_end|>"]]
+    return [*encode_text(tokenizer, text), special.im_end]
 
 
 def target_text(steps: Sequence[str], answer: str, reasoning: bool) -> str:
@@ -49,8 +52,3 @@ def target_text(steps: Sequence[str], answer: str, reasoning: bool) -> str:
 def encode_text(tokenizer: Any, text: str) -> list[int]:
     """Ids of plain text; special tokens in it are read as the characters they are."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
-
-
-def _ids(tokenizer: Any) -> dict[str, int]:
-    names = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
-    return dict(zip(names, tokenizer.convert_tokens_to_ids(list(names)), strict=True))
