@@ -1,7 +1,8 @@
-"""Random radiology texts, random tokenisations, and the comparison of the jitted reading with the plain one."""
+"""Random radiology texts, random tokenisations, and the comparison of the jitted reading with the host's."""
 
 import random
 from dataclasses import astuple
+from functools import cache
 
 import jax
 import numpy as np
@@ -9,90 +10,46 @@ import numpy as np
 from chestx_jax import lexicon
 from chestx_jax.lexicon.extract import FIELDS
 from chestx_jax.rewards.extract import extract
+from chestx_jax.types import Completion
 
-_WORDS = None
+BYTES = [bytes([byte]) for byte in range(256)]  # the vocabulary of single bytes
+
 TAGS = (
-    "<think>",
-    "</think>",
-    "<answer>",
-    "</answer>",
-    "<Think>",
-    "< think >",
-    "<answer",
-    "think>",
-    "</think",
-    "<<answer>",
-)
+    "<think>", "</think>", "<answer>", "</answer>", "<Think>", "< think >", "<answer", "think>", "</think", "<<answer>",
+)  # fmt: skip
 ODD = (
-    "–",
-    "’",
-    "•",
-    " ",
-    "é",
-    "无",
-    "ο",
-    "\u200b",
-    "🙂",
-    "1.",
-    "2)",
-    "A)",
-    "(B)",
-    "5.2",
-    "e.g.",
-    "Dr.",
-    "T12",
-    "**",
-    "_",
+    "–", "’", "•", " ", "é", "无", "ο", "\u200b", "🙂", "1.", "2)", "A)", "(B)", "5.2", "e.g.", "Dr.", "T12", "**", "_",
     "\t",
-)
+)  # fmt: skip
 JOINTS = (
-    " ",
-    " ",
-    " ",
-    " ",
-    " ",
-    ", ",
-    ". ",
-    ". ",
-    "; ",
-    ": ",
-    "\n",
-    "\n\n",
-    "-",
-    "/",
-    "? ",
-    ") ",
-    " (",
-    "",
-    ".",
-    "\n- ",
+    " ", " ", " ", " ", " ", ", ", ". ", ". ", "; ", ": ", "\n", "\n\n", "-", "/", "? ", ") ", " (", "", ".", "\n- ",
     "! ",
-)
+)  # fmt: skip
 FRAMES = (
-    "There is {}.", "No {} or {}.", "The {} is {}.", "{} is not seen.", "Possible {}, {}.", "Without {}, {} has worsened.",  # noqa: E501
-    "The lungs are clear, but {} remains.", "1. {}\n2. {}", "{} cannot be excluded.", "I should look for {}.",
-    "Normal heart size and {}.", "Heart and {} are normal.", "A) {}\nB) {}", "Does this show {}?", "{}: none.",
-    "The {} on the left, {} on the right.", "{} would appear as {}.", "Stable {} with new {}.",
-    "Look for {} and {}. None is seen.", "{}: {}.", "{}:\n- {}", "The correct answer is:\nA) {}\nB) {}", "If {}, the image shows {}.",  # noqa: E501
-    "Option A suggests {}. It shows no {}, ruling out this option.", "To assess {}, no {} is seen.", "Check {}, which is not seen.",  # noqa: E501
-    "The image shows {}, typically {}.", "{} (Option B) should be {}.", "Options: {}, which suggests {}, is the best answer.",  # noqa: E501
+    "There is {}.", "No {} or {}.", "The {} is {}.", "{} is not seen.", "Possible {}, {}.",
+    "Without {}, {} has worsened.", "The lungs are clear, but {} remains.", "1. {}\n2. {}", "{} cannot be excluded.",
+    "I should look for {}.", "Normal heart size and {}.", "Heart and {} are normal.", "A) {}\nB) {}",
+    "Does this show {}?", "{}: none.", "The {} on the left, {} on the right.", "{} would appear as {}.",
+    "Stable {} with new {}.", "Look for {} and {}. None is seen.", "{}: {}.", "{}:\n- {}",
+    "The correct answer is:\nA) {}\nB) {}", "If {}, the image shows {}.",
+    "Option A suggests {}. It shows no {}, ruling out this option.", "To assess {}, no {} is seen.",
+    "Check {}, which is not seen.", "The image shows {}, typically {}.", "{} (Option B) should be {}.",
+    "Options: {}, which suggests {}, is the best answer.",
 )  # fmt: skip
 
 
-def phrases() -> list[str]:
-    """Phrases of the lexicon in words."""
-    global _WORDS
-    if _WORDS is None:
-        loaded = lexicon.load()
-        spelling: dict[int, list[str]] = {}
-        for word, number in loaded.lexemes.items():
-            spelling.setdefault(number, []).append(word)
-        _WORDS = [[spelling[number] for number in phrase] for phrase in loaded.phrases]
-    return _WORDS
+@cache
+def phrases() -> list[list[list[str]]]:
+    """The lexicon's phrases, each a list of lexemes in all their spellings."""
+    loaded = lexicon.load()
+    spellings: dict[int, list[str]] = {}
+    for word, lexeme in loaded.lexemes.items():
+        spellings.setdefault(lexeme, []).append(word)
+    return [[spellings[lexeme] for lexeme in phrase] for phrase in loaded.phrases]
 
 
 def phrase(rng: random.Random) -> str:
-    text = " ".join(rng.choice(words) for words in rng.choice(phrases()))
+    text = " ".join(rng.choice(spellings) for spellings in rng.choice(phrases()))
     if rng.random() < 0.2:
         words = text.split()
         words.insert(rng.randrange(len(words) + 1), rng.choice(("mild", "left", "the", "of", "small", "xxxx")))
@@ -106,18 +63,17 @@ def sentence(rng: random.Random) -> str:
 
 
 def text(rng: random.Random) -> str:
-    """A text of one of several kinds: sentences, loose phrases, tags in and out of order; cut anywhere now and then."""
-    kind = rng.random()
-    if kind < 0.45:
+    """A text of one of several kinds: sentences, loose phrases, tags in and out of order; sometimes cut anywhere."""
+    if rng.random() < 0.45:
         body = " ".join(sentence(rng) for _ in range(rng.randint(0, 5)))
-        made = f"<think> {body} </think><answer> {rng.choice('ABCD')} </answer>" if rng.random() < 0.6 else body
+        result = f"<think> {body} </think><answer> {rng.choice('ABCD')} </answer>" if rng.random() < 0.6 else body
     else:
         parts = []
         for _ in range(rng.randint(0, 14)):
             parts.append(phrase(rng) if rng.random() < 0.75 else rng.choice(ODD if rng.random() < 0.7 else TAGS))
             parts.append(rng.choice(JOINTS))
-        made = "".join(parts)
-    return made[: rng.randrange(len(made) + 1)] if rng.random() < 0.2 else made
+        result = "".join(parts)
+    return result[: rng.randrange(len(result) + 1)] if rng.random() < 0.2 else result
 
 
 def vocabulary(rng: random.Random, texts: list[str], size: int) -> list[bytes]:
@@ -128,44 +84,52 @@ def vocabulary(rng: random.Random, texts: list[str], size: int) -> list[bytes]:
         if data:
             start = rng.randrange(len(data))
             pieces.add(data[start : start + rng.randint(2, 9)])
-    return [bytes([byte]) for byte in range(256)] + [b""] + sorted(pieces)
+    return [*BYTES, b"", *sorted(pieces)]
 
 
-def tokens(rng: random.Random, data: bytes, index: dict[bytes, int]) -> list[int]:
-    """A random tokenisation, special tokens strewn in."""
+def tokens(rng: random.Random, data: bytes, id_of: dict[bytes, int]) -> list[int]:
+    """A random tokenisation, with special tokens in between."""
     ids, start = [], 0
     while start < len(data):
         if rng.random() < 0.02:
             ids.append(256)
         length = rng.randint(1, 9)
-        while data[start : start + length] not in index:
+        while data[start : start + length] not in id_of:
             length -= 1
-        ids.append(index[data[start : start + length]])
+        ids.append(id_of[data[start : start + length]])
         start += length
     return ids
 
 
+def byte_completion(texts: list[str], prompt: list[int], width: int = 0) -> Completion:
+    """Texts as rows of byte tokens, `width` of them (0: three more than the longest text has)."""
+    rows = [text.encode()[: width or None] for text in texts]
+    ids = np.zeros((len(rows), width or max(map(len, rows)) + 3), np.int32)
+    for row, data in enumerate(rows):
+        ids[row, : len(data)] = list(data)
+    return Completion(ids, np.asarray([len(data) for data in rows], np.int32), np.asarray(prompt, np.int32))
+
+
 def differences(
-    texts: list[str], rng: random.Random, tables: lexicon.Tables, words: list[bytes], width: int
+    texts: list[str], rng: random.Random, tables: lexicon.Tables, token_bytes: list[bytes], width: int
 ) -> list[str]:
-    """Texts whose findings differ between the jitted and the plain reading (both modes), with what each found."""
-    index = {data: number for number, data in enumerate(words) if data}
-    rows = [tokens(rng, item.encode(), index)[:width] for item in texts]
-    texts = [b"".join(words[number] for number in row) for row in rows]  # as cut by the width, in mid-character too
+    """Texts whose findings differ between the jitted and the host's reading, in either mode, with both results."""
+    id_of = {data: token for token, data in enumerate(token_bytes) if data}
+    rows = [tokens(rng, item.encode(), id_of)[:width] for item in texts]
+    cut_texts = [b"".join(token_bytes[token] for token in row) for row in rows]  # in the middle of a character too
     ids = np.full((len(rows), width), 256, np.int32)
-    for row, numbers in enumerate(rows):
-        ids[row, : len(numbers)] = numbers
+    for row, row_ids in enumerate(rows):
+        ids[row, : len(row_ids)] = row_ids
     length = np.asarray([len(row) for row in rows], np.int32)
-    found = []
+    different = []
     for think_only in (True, False):
-        got = jax.device_get(extract(tables, ids, length, slots=32, think_only=think_only))
-        for row, data in enumerate(texts):
-            owner = [place for place, number in enumerate(rows[row]) for _ in words[number]]
-            plain = lexicon.extract.extract_bytes(lexicon.load(), data, think_only=think_only)
-            want = [(*astuple(item)[:-2], owner[item.first], owner[item.last]) for item in plain]
-            have = [
-                tuple(int(getattr(got, name)[row, slot]) for name in FIELDS) for slot in np.flatnonzero(got.valid[row])
-            ]
-            if want[:32] != have or max(len(want) - 32, 0) != int(got.overflow[row]):
-                found.append(f"{data!r} (think_only={think_only})\n  plain {want}\n  jit   {have}")
-    return found
+        jitted = jax.device_get(extract(tables, ids, length, slots=32, think_only=think_only))
+        for row, data in enumerate(cut_texts):
+            token_of_byte = [position for position, token in enumerate(rows[row]) for _ in token_bytes[token]]
+            findings = lexicon.extract.extract_bytes(lexicon.load(), data, think_only=think_only)
+            plain = [(*astuple(f)[:-2], token_of_byte[f.first], token_of_byte[f.last]) for f in findings]
+            slots = np.flatnonzero(jitted.valid[row])
+            in_jit = [tuple(int(getattr(jitted, name)[row, slot]) for name in FIELDS) for slot in slots]
+            if plain[:32] != in_jit or max(len(plain) - 32, 0) != int(jitted.overflow[row]):
+                different.append(f"{data!r} (think_only={think_only})\n  host {plain}\n  jit  {in_jit}")
+    return different

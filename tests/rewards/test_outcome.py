@@ -1,4 +1,4 @@
-"""Format and outcome: what is well formed, and that every careful reader then finds the same answer."""
+"""Format and outcome: what is well formed, and that the strict rule of evaluation then finds the same answer."""
 
 import random
 
@@ -9,9 +9,9 @@ import pytest
 from chestx_jax import lexicon
 from chestx_jax.eval.answers.parsing import strict
 from chestx_jax.rewards.reward import RewardConfig, score
-from chestx_jax.types import LABELS, Completion
+from chestx_jax.types import LABELS
+from tests.helpers.reward_texts import BYTES, byte_completion
 
-WORDS = [bytes([byte]) for byte in range(256)]
 QUESTION = "Which finding is in this chest X-ray? Options:\nA) Edema\nB) Fracture\nC) Pneumonia\nD) Atelectasis"
 OPEN_QUESTION = "Which findings are in this chest X-ray?"
 WIDTH = 160
@@ -19,21 +19,17 @@ WIDTH = 160
 
 @pytest.fixture(scope="module")
 def tables():
-    return lexicon.compile_tables(lexicon.load(), WORDS)
+    return lexicon.compile_tables(lexicon.load(), BYTES)
 
 
 def terms(tables, texts, answers, tasks, **options):
     """The score's terms; short lists are filled up so that few shapes compile."""
     size, filler = len(texts), max(32 - len(texts), 0)
     texts, answers, tasks = [*texts, *[""] * filler], [*answers, *["A"] * filler], [*tasks, *["single"] * filler]
-    reference = lexicon.reward_targets(lexicon.load(), [()] * len(texts), [()] * len(texts), answers, tasks, 8)
-    ids, length = np.zeros((len(texts), WIDTH), np.int32), np.zeros(len(texts), np.int32)
-    for row, text in enumerate(texts):
-        data = text.encode()[:WIDTH]
-        ids[row, : len(data)], length[row] = list(data), len(data)
-    completion = Completion(ids=ids, length=length, prompt=np.arange(len(texts), dtype=np.int32))
-    found = jax.device_get(score(RewardConfig(slots=8, **options), tables, completion, reference)).terms
-    return {name: value[:size] for name, value in found.items()}
+    targets = lexicon.reward_targets(lexicon.load(), [()] * len(texts), [()] * len(texts), answers, tasks, 8)
+    completion = byte_completion(texts, list(range(len(texts))), WIDTH)
+    scores = jax.device_get(score(RewardConfig(slots=8, **options), tables, completion, targets))
+    return {name: value[:size] for name, value in scores.terms.items()}
 
 
 GOOD = (
@@ -104,27 +100,9 @@ def test_open_answers_score_by_label_sets(tables):
 def answer_text(rng: random.Random, is_open: bool) -> str:
     names = [*LABELS, "effusion", "Pleural Effusions", "lung", "no findings"]
     parts = [
-        "A",
-        "B",
-        "C",
-        "D",
-        "E",
-        "a",
-        "(A)",
-        "B)",
-        "A)",
-        "and",
-        "or",
-        "option",
-        "AND",
-        "Edema",
-        "Yes",
-        "1",
-        "é",
-        "_",
-        "*",
-        "/",
-    ]
+        "A", "B", "C", "D", "E", "a", "(A)", "B)", "A)", "and", "or", "option", "AND", "Edema", "Yes", "1", "é", "_",
+        "*", "/",
+    ]  # fmt: skip
     pool = names if is_open and rng.random() < 0.8 else parts
     joints = (", ", ", ", ",", " ", "; ", "\n", " and ", ". ", "-", ") ", "(", "  ", "</", "<", ">")
     text = "".join(

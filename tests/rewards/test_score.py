@@ -1,4 +1,4 @@
-"""The mixed reward: masks, weights, credit by step, metrics, and rewards of one's own."""
+"""The mixed reward: masks, weights, credit by step, metrics, and custom rewards."""
 
 from functools import partial
 
@@ -15,10 +15,10 @@ from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.process import precision, recall
 from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.types import Completion, RewardTargets, Scores
+from tests.helpers.reward_texts import BYTES, byte_completion
 
 LEXICON = lexicon.load()
 RELATIONS = relations(LEXICON)
-TOKEN_BYTES = [bytes([byte]) for byte in range(256)]
 REPORT = "The heart is enlarged. Small left pleural effusion. No pneumothorax."
 TEXTS = (
     "<think> The heart is enlarged. There is a fracture of a rib. We look at the bones. </think><answer> A </answer>",
@@ -31,28 +31,23 @@ def findings(texts, slots):
 
 
 def completion(texts=TEXTS, prompt=0) -> Completion:
-    data = [text.encode() for text in texts]
-    ids = np.zeros((len(data), max(map(len, data)) + 3), np.int32)
-    for row, item in enumerate(data):
-        ids[row, : len(item)] = list(item)
-    length = np.asarray([len(item) for item in data], np.int32)
-    return Completion(ids=ids, length=length, prompt=np.full(len(data), prompt, np.int32))
+    return byte_completion(texts, [prompt] * len(texts))
 
 
 @pytest.fixture(scope="module")
 def tables():
-    return lexicon.compile_tables(LEXICON, TOKEN_BYTES)
+    return lexicon.compile_tables(LEXICON, BYTES)
 
 
 @pytest.fixture(scope="module")
-def reference() -> RewardTargets:
+def targets() -> RewardTargets:
     return lexicon.reward_targets(
         LEXICON, [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16
     )
 
 
-def test_terms_follow_the_rules(tables, reference):
-    terms = jax.device_get(score(RewardConfig(slots=16), tables, completion(), reference)).terms
+def test_terms_follow_the_rules(tables, targets):
+    terms = jax.device_get(score(RewardConfig(slots=16), tables, completion(), targets)).terms
     np.testing.assert_allclose(terms["factuality"], [1 / 2, 2 / 3], atol=1e-6)
     np.testing.assert_allclose(terms["completeness"], [1.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(terms["effectiveness"], [1 / 3, 2 / 3], atol=1e-6)
@@ -138,24 +133,24 @@ def test_precision_in_jit_is_the_plain_rule():
         np.testing.assert_allclose(in_jit, plain, atol=1e-5)
 
 
-def test_without_a_report_the_weight_goes_to_the_other_terms(tables, reference):
-    result = jax.device_get(score(RewardConfig(slots=16), tables, completion(prompt=1), reference))
+def test_without_a_report_the_weight_goes_to_the_other_terms(tables, targets):
+    result = jax.device_get(score(RewardConfig(slots=16), tables, completion(prompt=1), targets))
     assert not result.masks["process"].any()
     np.testing.assert_allclose(result.sequence, [1.0, 0.5])
 
 
-def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, reference):
-    by_step = jax.device_get(score(RewardConfig(slots=16, credit="step"), tables, completion(), reference))
+def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, targets):
+    step_scores = jax.device_get(score(RewardConfig(slots=16, credit="step"), tables, completion(), targets))
 
-    def marked(tokens) -> bytes:
+    def text_of(tokens) -> bytes:
         return bytes(byte for byte, yes in zip(TEXTS[0].encode(), tokens, strict=False) if yes).strip()
 
-    assert marked(by_step.credited[0]) == b"The heart is enlarged. There is a fracture of a rib."
-    assert marked(by_step.credit[0] > 0) == b"The heart is enlarged."
-    assert marked(by_step.credit[0] < 0) == b"There is a fracture of a rib."
-    whole = jax.device_get(score(RewardConfig(slots=16), tables, completion(), reference))
-    np.testing.assert_array_equal(by_step.sequence, whole.sequence)
-    assert not whole.credited.any()
+    assert text_of(step_scores.credited[0]) == b"The heart is enlarged. There is a fracture of a rib."
+    assert text_of(step_scores.credit[0] > 0) == b"The heart is enlarged."
+    assert text_of(step_scores.credit[0] < 0) == b"There is a fracture of a rib."
+    sequence_scores = jax.device_get(score(RewardConfig(slots=16), tables, completion(), targets))
+    np.testing.assert_array_equal(step_scores.sequence, sequence_scores.sequence)
+    assert not sequence_scores.credited.any()
 
 
 STEPS = (
@@ -167,25 +162,24 @@ STEPS = (
 
 @pytest.mark.parametrize("task", ["binary", "temporal"])
 def test_step_credit_is_what_the_text_loses_without_the_sentence(tables, task):
-    """Against the reward of the text written anew without it, whatever the guards make of the rest."""
-    gold = lexicon.reward_targets(LEXICON, [[REPORT]], [["The heart is enlarged. No edema."]], ["A"], [task], 16)
+    """Compared with the reward of the text without the sentence, with all guards on."""
+    steps = [["The heart is enlarged. No edema."]]
+    targets = lexicon.reward_targets(LEXICON, [[REPORT]], steps, ["A"], [task], 16)
     config = RewardConfig(slots=24, credit="step", completeness=1.5, effectiveness=0.5)
     rng = np.random.default_rng(0)
     chosen = [[STEPS[i] for i in rng.integers(len(STEPS), size=rng.integers(2, 8))] for _ in range(12)]
-    texts, cut, places = [], [], []
+    texts, cut_texts, positions = [], [], []
     for steps in chosen:
-        at = int(rng.integers(len(steps)))
+        cut = int(rng.integers(len(steps)))
         texts.append(f"<think>{' '.join(steps)}</think><answer>A</answer>")
-        cut.append(f"<think>{' '.join(steps[:at] + steps[at + 1 :])}</think><answer>A</answer>")
-        places.append(len("<think>") + len(" ".join([*steps[:at], "."])))
-    both = jax.device_get(score(config, tables, completion((*texts, *cut)), gold))
+        cut_texts.append(f"<think>{' '.join(steps[:cut] + steps[cut + 1 :])}</think><answer>A</answer>")
+        positions.append(len("<think>") + len(" ".join([*steps[:cut], "."])) + 1)
+    scores = jax.device_get(score(config, tables, completion((*texts, *cut_texts)), targets))
     rows = np.arange(len(texts))
-    reward, credit = both.terms["process"], both.credit[rows, np.asarray(places) + 1]
-    share = config.process / (config.format + config.accuracy + config.process)
-    silent = ~both.credited[rows, np.asarray(places) + 1]
-    np.testing.assert_allclose(
-        credit, np.where(silent, 0.0, share * (reward[rows] - reward[rows + len(texts)])), atol=1e-6
-    )
+    reward, credit = scores.terms["process"], scores.credit[rows, positions]
+    weight = config.process / (config.format + config.accuracy + config.process)
+    loss = weight * (reward[rows] - reward[rows + len(texts)])
+    np.testing.assert_allclose(credit, np.where(scores.credited[rows, positions], loss, 0.0), atol=1e-6)
     assert (credit > 0).any()
     assert (credit < 0).any()
 
@@ -220,15 +214,15 @@ def test_group_metrics_show_spread_and_flat_groups():
     assert float(metrics["reward/process/flat"]) == 0.0
 
 
-# A reward of one's own is a pure function (Completion, Reference) -> Scores.
+# A custom reward is a pure function (Completion, RewardTargets) -> Scores.
 
 
-def brevity(completion: Completion, reference: RewardTargets) -> Scores:
+def brevity(completion: Completion, targets: RewardTargets) -> Scores:
     """1 for completions of at most 90 tokens."""
     value = (jnp.asarray(completion.length) <= 90).astype(jnp.float32)
-    everywhere = jnp.ones_like(value, bool)
-    nowhere = jnp.zeros(completion.ids.shape, jnp.float32)
-    return Scores(value, nowhere, nowhere > 0, {"brevity": value}, {"brevity": everywhere})
+    always = jnp.ones_like(value, bool)
+    no_credit = jnp.zeros(completion.ids.shape, jnp.float32)
+    return Scores(value, no_credit, no_credit > 0, {"brevity": value}, {"brevity": always})
 
 
 def on_host(function, name: str):
@@ -237,29 +231,29 @@ def on_host(function, name: str):
     The call is asynchronous: what does not depend on its result goes on meanwhile.
     """
 
-    def reward(completion: Completion, reference: RewardTargets) -> Scores:
+    def reward(completion: Completion, targets: RewardTargets) -> Scores:
         shape = jax.ShapeDtypeStruct(completion.length.shape, jnp.float32)
         value = jax.pure_callback(function, shape, completion.ids, completion.length)
-        everywhere = jnp.ones_like(value, bool)
-        nowhere = jnp.zeros(completion.ids.shape, jnp.float32)
-        return Scores(value, nowhere, nowhere > 0, {name: value}, {name: everywhere})
+        always = jnp.ones_like(value, bool)
+        no_credit = jnp.zeros(completion.ids.shape, jnp.float32)
+        return Scores(value, no_credit, no_credit > 0, {name: value}, {name: always})
 
     return reward
 
 
-def test_a_reward_of_ones_own_joins_the_mix(tables, reference):
+def test_a_custom_reward_joins_the_mix(tables, targets):
     spelled = on_host(lambda ids, length: (np.asarray(ids) == ord("x")).any(1).astype(np.float32), "spelled")
 
     @jax.jit
-    def mixed(tables, completion, reference):
+    def mixed(tables, completion, targets):
         parts = [
-            score(RewardConfig(slots=16), tables, completion, reference),
-            brevity(completion, reference),
-            spelled(completion, reference),
+            score(RewardConfig(slots=16), tables, completion, targets),
+            brevity(completion, targets),
+            spelled(completion, targets),
         ]
         return sum(part.sequence for part in parts) / len(parts)
 
-    values = np.asarray(mixed(tables, completion(), reference))
-    alone = np.asarray(score(RewardConfig(slots=16), tables, completion(), reference).sequence)
+    values = np.asarray(mixed(tables, completion(), targets))
+    alone = np.asarray(score(RewardConfig(slots=16), tables, completion(), targets).sequence)
     short = np.asarray(completion().length) <= 90
     np.testing.assert_allclose(values, (alone + short + np.asarray([0.0, 1.0])) / 3, atol=1e-6)
