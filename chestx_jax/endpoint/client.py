@@ -1,7 +1,7 @@
-"""A client for any OpenAI-compatible chat endpoint: cached on disk, retried with back-off, never asked twice.
+"""A client for any OpenAI-compatible chat endpoint: replies cached on disk, failures retried with back-off.
 
-Standard library only. A reply is cached under the hash of its request before anyone sees it, so a killed run that
-starts again pays for nothing it already has; failures are not cached.
+Standard library only. A reply is cached under the hash of its request before it is used, so a killed run that starts
+again pays for no reply twice; failures are not cached.
 """
 
 import email.utils
@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +26,13 @@ from chestx_jax.files import write_json
 
 T = TypeVar("T")
 R = TypeVar("R")
-RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-MOST_BYTES = 16_000_000  # of one reply
+RETRIED_STATUS = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+MAX_REPLY_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and how to ask. `url` is the API's base (`http://host:port/v1`); `cache` a folder, one file per reply."""
+    """A model behind an API. `url` is the API's base (`http://host:port/v1`); `cache` a folder, one file per reply."""
 
     model: str
     url: str
@@ -39,17 +40,17 @@ class Endpoint:
     key: str = ""
     timeout: float = 120.0  # seconds without a byte
     attempts: int = 6
-    first_wait: float = 1.0  # seconds before the second attempt, doubled each time
-    longest_wait: float = 60.0
+    first_wait: float = 1.0  # seconds before the second attempt, doubled for each further one
+    max_wait: float = 60.0
     workers: int = 8
     stream: bool = True
-    patience: int = 24  # failed calls in a row after which it counts as down
-    asking: dict[str, threading.Lock] = field(default_factory=dict, compare=False, repr=False)  # by request
+    patience: int = 24  # failed calls in a row after which the endpoint counts as down
+    locks: dict[str, threading.Lock] = field(default_factory=dict, compare=False, repr=False)  # by request key
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `error` is empty or says why there is no text; token counts are the server's, if it gave any."""
+    """One chat completion. `error` is why there is no text, or empty; token counts are the server's, if it gives any."""
 
     text: str
     prompt_tokens: int | None = None
@@ -60,12 +61,8 @@ class Reply:
     error: str = ""
 
 
-class Refused(Exception):
-    """The endpoint will not answer however often it is asked (wrong key, unknown model, malformed request)."""
-
-
 class Transient(Exception):
-    """Worth asking again, after `wait` seconds if the server said so."""
+    """A failure that may pass; `wait` is the number of seconds the server wants to be left alone, if it gives one."""
 
     def __init__(self, problem: str, wait: float | None = None):
         super().__init__(problem)
@@ -83,28 +80,28 @@ def parse_model(value: str, cache: Path, **settings: Any) -> Endpoint:
 
 
 def request_key(endpoint: Endpoint, body: Mapping[str, Any]) -> str:
-    """SHA-256 of what is asked of whom, independent of how (streaming, retries)."""
-    asked = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
-    text = json.dumps({"url": endpoint.url, **asked}, sort_keys=True, ensure_ascii=True)
+    """SHA-256 of the request and the endpoint's address, whether or not the reply is streamed."""
+    request = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
+    text = json.dumps({"url": endpoint.url, **request}, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def ask(endpoint: Endpoint, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Reply:
+def complete(endpoint: Endpoint, messages: Sequence[Mapping[str, Any]], **parameters: Any) -> Reply:
     """One chat completion, from the cache if it is there; failures come back as a `Reply` with an `error`.
 
-    Threads that ask the same at the same time ask once: the others wait for the reply.
+    Of threads with the same request at the same time one sends it, and the others wait for its reply.
 
     Raises:
-      Refused: the endpoint rejects the request itself, so that asking on makes no sense.
+      UserError: the endpoint refuses the request itself (wrong key, unknown model, malformed request).
     """
     body = {"model": endpoint.model, "messages": list(messages), **parameters}
     key = request_key(endpoint, body)
     path = endpoint.cache / f"{key}.json"
-    with endpoint.asking.setdefault(key, threading.Lock()):
-        return _cached(path) or _ask(endpoint, body, path)
+    with endpoint.locks.setdefault(key, threading.Lock()):
+        return _cached(path) or _request(endpoint, body, path)
 
 
-def _ask(endpoint: Endpoint, body: dict[str, Any], path: Path) -> Reply:
+def _request(endpoint: Endpoint, body: dict[str, Any], path: Path) -> Reply:
     if endpoint.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     problem = ""
@@ -114,45 +111,41 @@ def _ask(endpoint: Endpoint, body: dict[str, Any], path: Path) -> Reply:
         except Transient as error:
             problem = str(error)
             if attempt < endpoint.attempts:
-                time.sleep(min(endpoint.longest_wait, max(error.wait or 0.0, endpoint.first_wait * 2 ** (attempt - 1))))
+                time.sleep(min(endpoint.max_wait, max(error.wait or 0.0, endpoint.first_wait * 2 ** (attempt - 1))))
             continue
         _store(path, reply)
         return reply
     return Reply("", error=f"gave up after {endpoint.attempts} attempts: {problem}")
 
 
-def each(workers: int, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
-    """`work` on every item, `workers` at a time, in the order of completion.
+def call_all(
+    endpoint: Endpoint, call: Callable[[T], R], items: Sequence[T], failed: Callable[[R], bool]
+) -> Iterator[tuple[T, R]]:
+    """`call(item)` for every item, `endpoint.workers` at a time, in the order of completion.
 
-    When interrupted, calls in flight are waited for (their replies are cached) and none is started any more.
+    Ends after `endpoint.patience` failures in a row, since the endpoint is down then. When interrupted, calls in flight
+    are waited for (their replies are cached) and no other is started.
     """
-    pool = ThreadPoolExecutor(max_workers=max(1, workers))
+    workers = max(1, endpoint.workers)
+    pool = ThreadPoolExecutor(workers)
     waiting = iter(items)
     running: dict[Future[R], T] = {}
+    failures = 0
     try:
         while True:
-            for item in waiting:
-                running[pool.submit(work, item)] = item
-                if len(running) >= 2 * workers:
-                    break
+            for item in islice(waiting, 2 * workers - len(running)):
+                running[pool.submit(call, item)] = item
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                yield running.pop(future), future.result()
+                result = future.result()
+                failures = failures + 1 if failed(result) else 0
+                yield running.pop(future), result
+                if failures >= endpoint.patience:
+                    return
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def until_down(results: Iterator[tuple[T, R]], failed: Callable[[R], bool], patience: int) -> Iterator[tuple[T, R]]:
-    """The results, ended after `patience` failures in a row: an endpoint that is down is not asked to the last item."""
-    in_a_row = 0
-    for item, result in results:
-        in_a_row = in_a_row + 1 if failed(result) else 0
-        yield item, result
-        if in_a_row >= patience:
-            results.close()  # type: ignore[attr-defined]
-            return
 
 
 def _post(endpoint: Endpoint, body: Mapping[str, Any]) -> Reply:
@@ -164,21 +157,22 @@ def _post(endpoint: Endpoint, body: Mapping[str, Any]) -> Reply:
     try:
         with urllib.request.urlopen(request, timeout=endpoint.timeout) as response:
             if "event-stream" in response.headers.get("Content-Type", ""):
-                return _streamed(response)
-            return _whole(response.read(MOST_BYTES))
+                return _read_stream(response)
+            return _read_reply(response.read(MAX_REPLY_BYTES))
     except urllib.error.HTTPError as error:
         with error:
             detail = " ".join(error.read(500).decode("utf-8", "replace").split())
-        if error.code in RETRIED:
+        if error.code in RETRIED_STATUS:
             raise Transient(
                 f"HTTP {error.code} {detail}"[:200], _retry_after(error.headers.get("Retry-After"))
             ) from error
-        raise Refused(f"HTTP {error.code} {detail}"[:300]) from error
+        problem = f"HTTP {error.code} {detail}"[:300]
+        raise UserError(f"{endpoint.url} refuses {endpoint.model} ({problem}); check model, key and URL") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, OSError) as error:
         raise Transient(f"{type(error).__name__}: {error}"[:200]) from error
 
 
-def _whole(data: bytes) -> Reply:
+def _read_reply(data: bytes) -> Reply:
     try:
         document = json.loads(data)
         choice = document["choices"][0]
@@ -187,7 +181,7 @@ def _whole(data: bytes) -> Reply:
         raise Transient(f"malformed reply ({type(error).__name__}): {data[:80]!r}") from error
 
 
-def _streamed(lines: Any) -> Reply:
+def _read_stream(lines: Any) -> Reply:
     """A server-sent event stream; one that ends without `[DONE]` or a finish reason was cut off."""
     text, refusal, finish, usage, ended = [], [], None, None, False
     for raw in lines:
@@ -240,8 +234,8 @@ def _retry_after(value: str | None) -> float | None:
 
 def _cached(path: Path) -> Reply | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Reply(**{**found, "cached": True})
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Reply(**{**fields, "cached": True})
     except (OSError, ValueError, TypeError):
         return None
 

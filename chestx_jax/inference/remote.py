@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.schema import Sample
-from chestx_jax.endpoint.client import Endpoint, Refused, Reply, ask, each, until_down
+from chestx_jax.endpoint.client import Endpoint, Reply, call_all, complete
 from chestx_jax.errors import UserError
 from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.tokens.chat import INSTRUCTION
@@ -24,8 +24,8 @@ def predict(
       UserError: the endpoint refuses the request itself.
     """
     answered, failed = 0, 0
-    replies = each(endpoint.workers, partial(_answer, endpoint, length, blind), samples)
-    for sample, reply in until_down(replies, lambda reply: bool(reply.error), endpoint.patience):
+    answer = partial(_answer, endpoint, length, blind)
+    for sample, reply in call_all(endpoint, answer, samples, lambda reply: bool(reply.error)):
         if reply.error:
             failed += 1
             log(f"{sample.id}: no answer ({reply.error})")
@@ -61,8 +61,7 @@ def film_url(path: str) -> str:
 
 def _answer(endpoint: Endpoint, length: int, blind: bool, sample: Sample) -> Reply:
     try:
-        return ask(endpoint, messages(sample, blind), temperature=0, max_tokens=length)
-    except Refused as error:
-        raise UserError(f"{endpoint.url} refuses {endpoint.model} ({error}); check model, key and URL") from error
-    except UserError as error:
+        chat = messages(sample, blind)
+    except UserError as error:  # a film that cannot be read
         return Reply("", error=str(error))
+    return complete(endpoint, chat, temperature=0, max_tokens=length)

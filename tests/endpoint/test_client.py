@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from chestx_jax.data.schema import Sample
-from chestx_jax.endpoint.client import Endpoint, Refused, ask, each, parse_model, request_key
+from chestx_jax.endpoint.client import Endpoint, call_all, complete, parse_model, request_key
 from chestx_jax.errors import UserError
 from chestx_jax.eval.judges import llm_judge
 from chestx_jax.eval.judges.judgements import aggregate
@@ -22,7 +22,7 @@ CHAT = [{"role": "user", "content": "hello"}]
 
 
 def endpoint(url, folder, **settings):
-    defaults = {"first_wait": 0.01, "longest_wait": 0.1, "timeout": 0.5, "workers": 4}
+    defaults = {"first_wait": 0.01, "max_wait": 0.1, "timeout": 0.5, "workers": 4}
     return Endpoint("tiny", url, folder / "cache", **{**defaults, **settings})
 
 
@@ -38,8 +38,8 @@ def samples(folder, count=8):
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_reply_is_asked_for_once(tmp_path, stream):
     with serve(lambda body, before: "Kerley lines are seen.", stream) as (url, log):
-        first = ask(endpoint(url, tmp_path, stream=stream), CHAT)
-        second = ask(endpoint(url, tmp_path), CHAT)
+        first = complete(endpoint(url, tmp_path, stream=stream), CHAT)
+        second = complete(endpoint(url, tmp_path), CHAT)
     assert first.text == second.text == "Kerley lines are seen."
     assert (first.prompt_tokens, first.completion_tokens, first.cached) == (10, 4, False)
     assert second.cached
@@ -49,7 +49,9 @@ def test_a_reply_is_asked_for_once(tmp_path, stream):
 def test_the_same_is_asked_once_however_many_ask(tmp_path):
     with serve(lambda body, before: time.sleep(0.1) or "A") as (url, log):
         ours = endpoint(url, tmp_path)
-        replies = [reply for _, reply in each(4, lambda number: ask(ours, CHAT), range(8))]
+        replies = [
+            reply for _, reply in call_all(ours, lambda number: complete(ours, CHAT), range(8), lambda reply: False)
+        ]
     assert [reply.text for reply in replies] == ["A"] * 8
     assert sum(log.asked.values()) == 1
     assert sum(not reply.cached for reply in replies) == 1
@@ -58,23 +60,26 @@ def test_the_same_is_asked_once_however_many_ask(tmp_path):
 @pytest.mark.parametrize("fault", [429, 500, "html", "cut", "slow"])
 def test_faults_are_asked_again(tmp_path, fault):
     with serve(lambda body, before: fault if before < 2 else "A") as (url, log):
-        reply = ask(endpoint(url, tmp_path), CHAT)
+        reply = complete(endpoint(url, tmp_path), CHAT)
     assert reply.text == "A"
     assert sum(log.asked.values()) == 3
 
 
 def test_a_fault_that_stays_is_an_error_and_not_cached(tmp_path):
     with serve(lambda body, before: 500) as (url, log):
-        reply = ask(endpoint(url, tmp_path, attempts=3), CHAT)
+        reply = complete(endpoint(url, tmp_path, attempts=3), CHAT)
     assert "gave up after 3 attempts: HTTP 500" in reply.error
     assert sum(log.asked.values()) == 3
     with serve(lambda body, before: "A") as (other, _):
-        assert ask(endpoint(other, tmp_path), CHAT).text == "A"
+        assert complete(endpoint(other, tmp_path), CHAT).text == "A"
 
 
 def test_a_refused_request_is_not_repeated(tmp_path):
-    with serve(lambda body, before: 401) as (url, log), pytest.raises(Refused, match="HTTP 401"):
-        ask(endpoint(url, tmp_path), CHAT)
+    with (
+        serve(lambda body, before: 401) as (url, log),
+        pytest.raises(UserError, match=r"refuses tiny \(HTTP 401.*check model, key and URL"),
+    ):
+        complete(endpoint(url, tmp_path), CHAT)
     assert sum(log.asked.values()) == 1
 
 

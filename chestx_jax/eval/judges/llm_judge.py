@@ -1,7 +1,7 @@
 """RadRScore by an LLM judge behind an OpenAI-compatible endpoint: the release's calls and record form, our audit trail.
 
 The judged records have the release's fields, so that `judgements.aggregate` reads them; a reply that never became the
-JSON asked for is stored as `{"error": …}` and counts as malformed. Each record also carries `judge`: model, prompt
+JSON it should be is stored as `{"error": …}` and counts as malformed. Each record also carries `judge`: model, prompt
 version and tokens.
 """
 
@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from chestx_jax.endpoint.client import Endpoint, Refused, Reply, ask, each, until_down
-from chestx_jax.errors import UserError
+from chestx_jax.endpoint.client import Endpoint, Reply, call_all, complete
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.judges import prompts
 from chestx_jax.eval.predictions.accuracy import outcome
 from chestx_jax.eval.predictions.records import Prediction, to_record
 
 FIELDS = ("gt_key_finding", "pred_key_finding", "recall_res", "precision_res", "efficiency")
-TRIES = 3  # times a reply that is not the JSON asked for is asked for again
+TRIES = 3  # of a call whose reply is not the JSON it should be
 NEEDED = {
     "findings": ("key_conclusion",),
     "recall": ("recalled_count",),
@@ -62,14 +61,14 @@ def judge_all(
       UserError: the endpoint refuses the request itself.
     """
     pending = dict(enumerate(predictions))
-    results = each(endpoint.workers, partial(_judge, endpoint), list(pending.items()))
-    for (index, _), (record, usage) in until_down(results, _unreachable, endpoint.patience):
+    judged = call_all(endpoint, partial(_judge, endpoint), list(pending.items()), _unreachable)
+    for (index, _), (record, usage) in judged:
         del pending[index]
         for field in FIELDS:
             if "error" in record[field]:
                 log(f"item {index}: {field} could not be judged ({record[field]['error'][:80]})")
         yield index, record, usage
-    for index, prediction in pending.items():  # the endpoint is down: counted as what they are
+    for index, prediction in pending.items():  # the endpoint is down
         yield index, to_record(prediction) | {field: {"error": "not asked"} for field in FIELDS}, Usage()
 
 
@@ -140,15 +139,12 @@ def _reports(prediction: Prediction) -> str:
 
 
 def _call(endpoint: Endpoint, kind: str, prompt: str) -> tuple[dict[str, Any], Usage]:
-    """One structured call; a reply that is not the JSON asked for is asked for again with a number in the request."""
+    """One structured call; a reply without the JSON it should hold is requested again under another seed."""
     usage, problem = Usage(), ""
     form = {"type": "json_schema", "json_schema": {"name": kind, "schema": prompts.SCHEMAS[kind], "strict": True}}
     for attempt in range(TRIES):
         chat = [{"role": "system", "content": prompts.SYSTEM}, {"role": "user", "content": prompt}]
-        try:
-            reply = ask(endpoint, chat, temperature=0, seed=attempt, response_format=form)
-        except Refused as error:
-            raise UserError(f"{endpoint.url} refuses {endpoint.model} ({error}); check model, key and URL") from error
+        reply = complete(endpoint, chat, temperature=0, seed=attempt, response_format=form)
         usage = usage if reply.error else usage.plus(reply)
         answer = None if reply.error or reply.refused else parse_json(reply.text, NEEDED[kind])
         if answer is not None:
