@@ -50,7 +50,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Reply:
-    """One chat completion. `error` is why there is no text, or empty; token counts are the server's, if it gives any."""
+    """One chat completion. `error` is why there is no text, or empty; token counts are the server's, or None."""
 
     text: str
     prompt_tokens: int | None = None
