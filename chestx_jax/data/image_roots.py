@@ -1,4 +1,4 @@
-"""Where a collection's films lie: a folder, or rules that map the paths written in its records to folders."""
+"""Where a collection's films are: a folder, or rules that map the paths written in its records to folders."""
 
 import re
 from dataclasses import dataclass
@@ -16,13 +16,12 @@ class ImageRoots:
 
     def path(self, image: str) -> Path:
         """The path of an image as its record writes it; an absolute one that no rule fits stands for itself."""
-        for pattern, to in self.rules:
-            found = pattern.match(image)
-            if found:
-                parts = iter(found.groups())
-                return Path("".join(next(parts) if part == "*" else part for part in re.split(r"(\*)", to))) / image[
-                    found.end() :
-                ].lstrip("/")
+        for pattern, replacement in self.rules:
+            match = pattern.match(image)
+            if match:
+                parts = iter(match.groups())
+                folder = "".join(next(parts) if part == "*" else part for part in re.split(r"(\*)", replacement))
+                return Path(folder, image[match.end() :].lstrip("/"))
         return self.folder / image
 
 

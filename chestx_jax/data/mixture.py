@@ -15,8 +15,8 @@ from chestx_jax.errors import UserError
 @dataclass(frozen=True)
 class SourceConfig:
     """One file of RadR records. Reasoning sources get the instruction sentence and a think block as target; the
-    others teach the bare answer. With `seen` the answer says what each visual token shows ("clear edema …"), and is
-    taught at the film's own tokens: practice in seeing for a vision tower that starts from nothing."""
+    others have the bare answer as target. With `seen` the answer names what each visual token shows ("clear edema …")
+    and its words are the targets at the film's own tokens, which trains a vision tower from random weights."""
 
     path: str = ""  # relative to the job's data root
     weight: float = bounded(1.0, min=0.0)

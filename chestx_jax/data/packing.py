@@ -33,20 +33,20 @@ class _PackedIterator(grain.DatasetIterator):
 
     def __next__(self):
         rows: list[list[Example]] = [[] for _ in range(self._count)]
-        for example, before in self._stream():
-            place = next((row for row in rows if fits(row, example, self._rows)), None)
-            if place is None:
-                self._waiting, self._resume = example, before
+        for example, state in self._stream():
+            row_with_room = next((row for row in rows if fits(row, example, self._rows)), None)
+            if row_with_room is None:
+                self._waiting, self._resume = example, state
                 break
-            place.append(example)
+            row_with_room.append(example)
         return self._emit(rows)
 
     def _stream(self) -> Iterator[tuple[Example, Any]]:
         if self._waiting is not None:
             yield self._waiting, self._resume
         while True:
-            before = self._parent.get_state()
-            yield next(self._parent), before
+            state = self._parent.get_state()
+            yield next(self._parent), state
 
     def get_state(self):
         return {"parent": self._resume}

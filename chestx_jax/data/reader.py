@@ -46,10 +46,10 @@ def read_samples(
     unreadable or not JSON, and for one without records.
     """
     samples = []
-    for found in _scan(path, image_root, require_images, check_images):
-        if isinstance(found, Problem):
-            raise UserError(str(found))
-        samples.append(found)
+    for item in _scan(path, image_root, require_images, check_images):
+        if isinstance(item, Problem):
+            raise UserError(str(item))
+        samples.append(item)
     return samples
 
 
@@ -61,18 +61,18 @@ def read_good_samples(
     require_images: bool = True,
     check_images: bool = True,
 ) -> tuple[list[Sample], list[Problem]]:
-    """As `read_samples`, but bad records are left out and handed back beside the good ones.
+    """As `read_samples`, but bad records are left out and returned beside the good ones.
 
     Raises UserError if more than `bad_share` of the records are bad (naming the first), or if the file cannot be read.
     """
-    found = list(_scan(path, image_root, require_images, check_images))
-    problems = [item for item in found if isinstance(item, Problem)]
-    if len(problems) > bad_share * len(found):
+    items = list(_scan(path, image_root, require_images, check_images))
+    problems = [item for item in items if isinstance(item, Problem)]
+    if len(problems) > bad_share * len(items):
         raise UserError(
-            f"{path}: {len(problems)} of {len(found)} records are bad, more than the share allowed ({bad_share}); "
+            f"{path}: {len(problems)} of {len(items)} records are bad, more than the share allowed ({bad_share}); "
             f"the first: {problems[0]}"
         )
-    return [item for item in found if isinstance(item, Sample)], problems
+    return [item for item in items if isinstance(item, Sample)], problems
 
 
 def find_problems(
@@ -83,8 +83,8 @@ def find_problems(
     check_images: bool = True,
 ) -> Iterator[Problem]:
     """Every bad record of a file, lazily. Raises UserError only if the file itself cannot be read."""
-    found = _scan(path, image_root, require_images, check_images, keep_broken=True)
-    return (item for item in found if isinstance(item, Problem))
+    items = _scan(path, image_root, require_images, check_images, keep_broken=True)
+    return (item for item in items if isinstance(item, Problem))
 
 
 def read_records(path: str | Path, keep_broken: bool = False) -> Iterator[tuple[int, Any]]:
@@ -164,9 +164,9 @@ def _resolve(image: str, roots: ImageRoots, check: bool) -> str:
         return str(path)
     parts = Path(image).parts
     for start in range(1, len(parts)):
-        moved = roots.folder.joinpath(*parts[start:])
-        if moved.is_file():
-            return str(moved)
+        candidate = roots.folder.joinpath(*parts[start:])
+        if candidate.is_file():
+            return str(candidate)
     raise FieldError(
         "image_path", f"{image} does not exist (looked for {path})", "set the source's image root, or fix the path"
     )

@@ -67,7 +67,7 @@ def options(question: str) -> dict[str, str]:
 def sample_from_record(record: Any, source: str, *, require_images: bool = True) -> Sample:
     """The sample a record describes, with image paths as written.
 
-    A text-only record says so with an empty `image_path` list; a record without the field is incomplete, unless
+    A text-only record has an empty `image_path` list; a record without the field is incomplete, unless
     `require_images` is False (stored predictions). `source` is used where the record has no `dataset_name`.
     Raises FieldError for the first bad field.
     """
@@ -93,7 +93,7 @@ def sample_from_record(record: Any, source: str, *, require_images: bool = True)
 
 
 def record_from_sample(sample: Sample, image_root: str | Path | None = None) -> dict[str, Any]:
-    """The release-form record of a sample, image paths relative to `image_root` where they lie under it.
+    """The release-form record of a sample, image paths relative to `image_root` where they are under it.
 
     Answers are written bare, with the content of the gold option beside it, as the release does. Reading the record
     back gives the same sample (its empty fields included).
@@ -176,8 +176,8 @@ def _letters(text: str, listed: Mapping[str, str]) -> list[str]:
         return by_text
     bare = re.fullmatch(r"\(?([A-Z])\)?(?:\s*,?\s*\(?([A-Z])\)?)*", text)
     lettered = re.match(r"\(?([A-Z])[).:]", text)
-    found = re.findall(r"[A-Z]", text) if bare else [lettered.group(1)] if lettered else []
-    return sorted(set(found)) if set(found) <= set(listed) else []
+    letters = re.findall(r"[A-Z]", text) if bare else [lettered.group(1)] if lettered else []
+    return sorted(set(letters)) if set(letters) <= set(listed) else []
 
 
 def _images(record: Mapping[str, Any], require_images: bool) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def log_judgements(document: Mapping[str, Any], log: Log) -> None:
     log(file_table(document, ("n", "n_valid", "malformed", *judgements.TERMS, "radrscore")))
     for file in document["files"]:
         problems = [f"{n} malformed: {problem}" for problem, n in file["problems"].items()]
-        corrections = [f"{n} put right: {note}" for note, n in file["notes"].items()]
+        corrections = [f"{n} corrected: {note}" for note, n in file["notes"].items()]
         for note in [*file.get("remarks", ()), *problems, *corrections]:
             log(f"{file['file']}: {note}")
 

@@ -1,4 +1,4 @@
-"""What an evaluation asks of a model, as one typed configuration."""
+"""The typed configuration of an evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from chestx_jax.config import bounded
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What is asked, and how. Files are RadR records; `train` is what the image-free baselines are fitted on."""
+    """What a model is asked, and how. Files hold RadR records; `train` is what the blind baselines are fitted on."""
 
     files: tuple[str, ...] = ()
     image_root: str = ""
@@ -17,8 +17,8 @@ class EvalConfig:
     blind: bool = False  # films left out (or zeroed)
     length: int = bounded(2048, min=1)  # tokens of an answer
     batch: int = bounded(32, min=1)  # of a local model
-    tokenizer: str = ""  # of a local model, where the checkpoint has none beside it
-    image_size: int = bounded(0, min=0)  # pixels a side for a local model; 0: as its settings say
+    tokenizer: str = ""  # of a local model, where the checkpoint has none
+    image_size: int = bounded(0, min=0)  # pixels a side for a local model; 0: by its settings
     dtype: Literal["", "float32", "bfloat16"] = ""  # of a local model; empty: bfloat16, float32 on a CPU
     max_bad: float = bounded(0.01, min=0.0, max=1.0)  # share of records that may be unreadable
     workers: int = bounded(8, min=1)  # calls to an endpoint at a time

@@ -1,7 +1,7 @@
 """The release's answer rules by model family, bugs included, so that its printed accuracies can be reproduced.
 
 Facts from the public scoring script (MAGIC-AI4Med/ChestX-Reasoner, eval/accuracy_eval.py). What a rule cannot decide
-without an LLM judge or RaTEScore is a `Verdict` with a reason and no say in the score.
+without an LLM judge or RaTEScore is a `Verdict` with a reason, left out of the score.
 """
 
 import re
@@ -27,7 +27,7 @@ def family_of(path: str | Path) -> str:
 
 
 def official(pred: Any, answer: Any, question: str, family: str, echo_stripped: bool = False) -> Verdict:
-    """The release's verdict on one record. `echo_stripped` mends what hides the 7B files' answers."""
+    """The release's verdict on one record; `echo_stripped` first removes the echoed chat, which hides 7B answers."""
     if family not in ("ours", "qwen", "chexagent", "judged"):
         raise UserError(f"--family={family} is not one of {', '.join(FAMILIES)}; name the family of the model")
     if not isinstance(question, str) or not options(question):

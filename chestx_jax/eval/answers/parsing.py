@@ -33,7 +33,7 @@ TAIL = 200  # characters at the end of a text without an answer block in which a
 
 @dataclass(frozen=True)
 class Verdict:
-    """One record's answer under one rule. `valid`: the rule found something to compare; `reason` says why not."""
+    """One record's answer under one rule. `valid`: the rule found something to compare; `reason`: why not."""
 
     given: frozenset[str] | None
     valid: bool
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def strip_echo(text: str) -> str:
-    """The model's own words: what follows the echoed chat (`system … user … assistant`), or all of a plain text."""
+    """The completion alone: what follows the echoed chat (`system … user … assistant`), or all of a plain text."""
     match = _ECHO.match(text)
     if match:
         return text[match.end() :]
@@ -61,9 +61,9 @@ def answer_text(text: str) -> str | None:
 
 def reasoning_text(text: str) -> str:
     """The reasoning to judge: the think block(s), else the whole text less its answer block (echo stripped)."""
-    own = strip_echo(text)
-    blocks = re.findall(r"<think>(.*?)(?:</think>|\Z)", own, re.DOTALL | re.IGNORECASE)
-    body = "\n".join(blocks) if blocks else own
+    completion = strip_echo(text)
+    blocks = re.findall(r"<think>(.*?)(?:</think>|\Z)", completion, re.DOTALL | re.IGNORECASE)
+    body = "\n".join(blocks) if blocks else completion
     body = ANSWER_BLOCK.sub(" ", body)
     return _TAG.sub(" ", re.sub(r"<answer>.*\Z", " ", body, flags=re.DOTALL | re.IGNORECASE)).strip()
 
@@ -73,23 +73,22 @@ def given_letters(text: str, question: str) -> frozenset[str] | None:
 
     In order: the last closed answer block; what follows an unclosed one; a leading `A)`, `(A)` or `A`; in the closing
     200 characters a verdict such as "the answer is A", then the last `A)`; anywhere, a line that begins with `A)` or a
-    verdict, if all such name one letter. Sentences that only say how to answer ("if …, A") are passed over. Inside a
-    block an option's own words count as its letter.
+    verdict, if all such name one letter. Sentences that describe how to answer ("if …, A") are passed over. Inside a
+    block an option's text counts as its letter.
     """
     choices = options(question)
-    own = strip_echo(text)
-    block = answer_text(own)
-    found = _letters_in_block(block, choices) if block is not None else _letters_in_prose(own, choices)
-    kept = frozenset(letter for letter in found if not choices or letter in choices)
-    return kept if kept and kept == found else None
+    completion = strip_echo(text)
+    block = answer_text(completion)
+    letters = _letters_in_block(block, choices) if block is not None else _letters_in_prose(completion, choices)
+    return letters if letters and (not choices or letters <= choices.keys()) else None
 
 
 def given_labels(text: str) -> frozenset[str] | None:
     """Label set of an open answer, lower case: the answer block, else the last line of a short text; None if empty."""
-    own = strip_echo(text)
-    block = answer_text(own)
-    if block is None and "<think>" not in own.lower() and len(own) <= TAIL:
-        block = own
+    completion = strip_echo(text)
+    block = answer_text(completion)
+    if block is None and "<think>" not in completion.lower() and len(completion) <= TAIL:
+        block = completion
     return label_set(block) or None if block is not None else None
 
 
@@ -114,10 +113,10 @@ def strict(text: str, answer: str, question: str) -> Verdict:
     return Verdict(given, True, given == gold)
 
 
-def _why_none(own: str) -> str:
-    if not own.strip():
+def _why_none(completion: str) -> str:
+    if not completion.strip():
         return "empty"
-    return "refused" if _REFUSAL.search(own) else "no answer found"
+    return "refused" if _REFUSAL.search(completion) else "no answer found"
 
 
 def _letters_in_block(block: str, choices: dict[str, str]) -> frozenset[str]:
@@ -142,16 +141,16 @@ def _letters_in_prose(text: str, choices: dict[str, str]) -> frozenset[str]:
     leading = _LEADING.match(plain)
     if leading:
         return frozenset(leading.group(1))
-    for pattern, where in ((_VERDICT, plain[-TAIL:]), (_MARKED, plain[-TAIL:]), (_STATED, plain), (_VERDICT, plain)):
-        found = [match.group(1) for match in pattern.finditer(where) if not _conditional(where, match)]
-        if found and (where is not plain or len(set(found)) == 1):
-            return frozenset(found[-1:])
-    named = [letter for letter, words in choices.items() if words and _plain(words) == _plain(plain)]
+    for pattern, part in ((_VERDICT, plain[-TAIL:]), (_MARKED, plain[-TAIL:]), (_STATED, plain), (_VERDICT, plain)):
+        letters = [match.group(1) for match in pattern.finditer(part) if not _conditional(part, match)]
+        if letters and (part is not plain or len(set(letters)) == 1):
+            return frozenset(letters[-1:])
+    named = [letter for letter, text in choices.items() if text and _plain(text) == _plain(plain)]
     return frozenset(named) if len(named) == 1 else frozenset()
 
 
 def _conditional(text: str, match: re.Match[str]) -> bool:
-    """Whether the match stands in a line such as "if …, the answer is A", which tells how to answer and does not."""
+    """Whether the match stands in a line such as "if …, the answer is A", which describes how to answer."""
     start = max(text.rfind("\n", 0, match.start()), text.rfind(". ", 0, match.start())) + 1
     after = text[match.end() :].partition("\n")[0][:80]
     return bool(

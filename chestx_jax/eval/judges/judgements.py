@@ -20,7 +20,7 @@ BROKEN = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowE
 
 @dataclass(frozen=True)
 class Judged:
-    """One record's ratios: all three, or with a `problem` those from before it broke. `noted`: what was put right."""
+    """One record's ratios: all three, or with a `problem` those from before it broke. `noted`: what was corrected."""
 
     terms: Mapping[str, float]
     problem: str = ""
@@ -44,8 +44,8 @@ def official_item(record: Any) -> Judged:
         if not all(math.isfinite(ratio) for ratio in terms.values()):
             raise ValueError("a count is not finite")
     except BROKEN as error:
-        kept = {term: ratio for term, ratio in terms.items() if math.isfinite(ratio)}
-        return Judged(kept, f"{type(error).__name__}: {error}")
+        finite = {term: ratio for term, ratio in terms.items() if math.isfinite(ratio)}
+        return Judged(finite, f"{type(error).__name__}: {error}")
     return Judged(terms)
 
 
@@ -73,7 +73,7 @@ def aggregate(records: Sequence[Any], aggregation: str) -> dict[str, Any]:
 
     Returns:
       `n`, `n_valid`, `malformed`, the three terms and `radrscore` as fractions (None where `clean` has no valid item),
-      `accuracy` by the stored `correct`, `noted` (what `clean` put right, by kind in `notes`) and `problems` by reason.
+      `accuracy` by the stored `correct`, `noted` (what `clean` corrected, by kind in `notes`) and `problems` by reason.
     """
     if aggregation not in AGGREGATIONS:
         raise UserError(f"--aggregation={aggregation} is not one of {', '.join(AGGREGATIONS)}; choose one of them")

@@ -2,8 +2,8 @@
 
 The terms rest on the reward's verdicts (`rewards.verify`, without the training guards), here over host-side readings,
 so that training and evaluation mean the same thing by a finding and by its truth. Factuality and completeness are
-summed up as the release's judge does it: `process.precision` goes by sentence and grants half of what only inference
-bears out, `process.recall` also credits what the reasoning weighs without stating it.
+averaged as the release's judge does it: `process.precision` goes by sentence and gives half credit for what only
+inference supports, `process.recall` also credits findings that the reasoning considers without stating them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ GOLD_SLOTS = 128  # findings of a report, and of the reference steps; no text of
 
 @dataclass(frozen=True)
 class Mark:
-    """One finding of the reasoning: what it says, where (characters of `reasoning_text`), and what becomes of it."""
+    """One finding of the reasoning, where it stands (characters of `reasoning_text`), and the verdict on it."""
 
     concept: str
     polarity: str
@@ -83,25 +83,25 @@ def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judge
     readings = [read(reasoning_text(prediction.pred), lexicon) for prediction in predictions]
     judged = partial(jax.jit(_terms), relations(lexicon))
     slots = _slots(max((len(reading.findings) for reading in readings), default=1))
-    found: list[Judgement] = []
+    judgements: list[Judgement] = []
     for start in range(0, len(predictions), BLOCK):
-        block, known = predictions[start : start + BLOCK], readings[start : start + BLOCK]
-        terms = _judge_block(judged, block, known, lexicon, slots)
-        found += [_judgement(*parts, lexicon) for parts in zip(block, known, terms, strict=True)]
-    return found
+        block, block_readings = predictions[start : start + BLOCK], readings[start : start + BLOCK]
+        terms = _judge_block(judged, block, block_readings, lexicon, slots)
+        judgements += [_judgement(*parts, lexicon) for parts in zip(block, block_readings, terms, strict=True)]
+    return judgements
 
 
 def read(text: str, lexicon: Lexicon) -> Reading:
     """The findings, sentences and words of a text."""
     machine = automaton.build(lexicon)
-    found = read_words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
-    sentences = sum(word.boundary for word in found[:-1])
-    return Reading(text, tuple(scopes.read_findings(lexicon, machine, found)), sentences, len(found) - 1)
+    words = read_words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
+    sentences = sum(word.boundary for word in words[:-1])
+    return Reading(text, tuple(scopes.read_findings(lexicon, machine, words)), sentences, len(words) - 1)
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """One row of what the jitted functions say: the three terms, and what each slot is."""
+    """One row of the jitted functions' results: the three terms, and the verdicts on each slot."""
 
     factuality: float
     completeness: float
@@ -183,42 +183,42 @@ def _slots(most: int) -> int:
 
 
 def _ground_truth_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) -> float | None:
-    """Share of the claims about the 12 labels that the drawing bears out, sides included; None without any."""
+    """Share of the claims about the 12 labels that the drawing confirms, sides included; None without any."""
     if drawn is None:
         return None
     truth = [parse_drawn(text) for text in drawn]
-    about = _once([finding for finding in claims if finding.concept < len(LABELS)])
-    return sum(_drawn_true(finding, truth) for finding in about) / len(about) if about else None
+    distinct = _once([finding for finding in claims if finding.concept < len(LABELS)])
+    return sum(_drawn_true(finding, truth) for finding in distinct) / len(distinct) if distinct else None
 
 
 def _once(claims: Sequence[Finding]) -> list[Finding]:
     """Each concept and polarity once: its first mention with a side, else its first."""
-    kept: dict[tuple[int, int], Finding] = {}
+    first: dict[tuple[int, int], Finding] = {}
     for claim in claims:
         key = (claim.concept, claim.polarity)
-        if key not in kept or (claim.side and not kept[key].side):
-            kept[key] = claim
-    return list(kept.values())
+        if key not in first or (claim.side and not first[key].side):
+            first[key] = claim
+    return list(first.values())
 
 
 def _drawn_true(finding: Finding, truth: Sequence[Drawn]) -> bool:
     label = LABELS[finding.concept]
     if label == "No Finding":
         return bool(finding.polarity) == (not truth)
-    found = any(label in _kinds(d.label) and _sides_fit(finding.side, SIDES.index(d.side)) for d in truth)
-    return bool(finding.polarity) == found
+    present = any(label in _kinds(d.label) and _sides_fit(finding.side, SIDES.index(d.side)) for d in truth)
+    return bool(finding.polarity) == present
 
 
 def _kinds(label: str) -> tuple[str, ...]:
-    """What a drawn label also is, of the 12: the phantom's own account, whatever finer tree the lexicon keeps."""
+    """A drawn label and those of the 12 that include it, in the phantom's tree, which is coarser than the lexicon's."""
     if label in LUNG_OPACITIES:
         return label, "Lung Opacity"
     return (label, "Enlarged Cardiomediastinum") if label == "Cardiomegaly" else (label,)
 
 
-def _sides_fit(asked: int, found: int) -> bool:
-    """Whether what is said of side `asked` is borne out by `found`; unsaid fits any, both bears out each."""
-    return not asked or not found or asked == found or found == 3
+def _sides_fit(claimed: int, drawn: int) -> bool:
+    """Whether a claim of side `claimed` fits a finding drawn on side `drawn`: none fits any, both includes each."""
+    return not claimed or not drawn or claimed == drawn or drawn == 3
 
 
 def _characters(text: str) -> list[int]:

@@ -76,8 +76,8 @@ def estimate(predictions: Sequence[Prediction]) -> dict[str, int]:
     """Calls and tokens that judging will take, at four characters a token: an upper bound, the cache not looked at."""
     characters = 0
     for p in predictions:
-        own, gold, report = len(reasoning_text(p.pred)), sum(map(len, p.steps)), sum(map(len, p.reports))
-        characters += 2 * (own + gold) + report + (own + gold) // 2 + 5 * 700
+        reasoning, gold, report = len(reasoning_text(p.pred)), sum(map(len, p.steps)), sum(map(len, p.reports))
+        characters += 2 * (reasoning + gold) + report + (reasoning + gold) // 2 + 5 * 700
     return {
         "calls": 5 * len(predictions),
         "prompt_tokens": characters // 4,

@@ -37,7 +37,7 @@ def scorer(log: Callable[[str], None]) -> Any | None:
 def scores(predictions: Sequence[Prediction], scorer: Any) -> list[float | None]:
     """One score per prediction: of the answer block (else the whole text) against the gold; 0 where either is empty.
 
-    None for closed questions, which it was not made for.
+    None for closed questions, which it is not meant for.
     """
     texts = [strip_echo(prediction.pred) for prediction in predictions]
     given = [(block if (block := answer_text(text)) is not None else text).strip() for text in texts]
@@ -45,7 +45,7 @@ def scores(predictions: Sequence[Prediction], scorer: Any) -> list[float | None]
     values = [0.0 if prediction.task == "anomaly" else None for prediction in predictions]
     scored = [i for i, value in enumerate(values) if value is not None and given[i] and gold[i]]
     if scored:
-        found = scorer.compute_score([given[i] for i in scored], [gold[i] for i in scored])
-        for i, value in zip(scored, found, strict=True):
+        ratescores = scorer.compute_score([given[i] for i in scored], [gold[i] for i in scored])
+        for i, value in zip(scored, ratescores, strict=True):
             values[i] = float(value)
     return values

@@ -1,7 +1,7 @@
-"""Predictions: one model's answer to one sample with everything needed to score and to show it again.
+"""Predictions: one model's answer to one sample, with all that scoring and showing it needs.
 
 On disk a prediction is one JSON line in the release's variant A (`question, answer, pred, reason_steps,
-original_report`, `image_path`, `item_id`) plus our own fields: the release's rules read our files and ours theirs.
+original_report`, `image_path`, `item_id`) plus our own fields, so that the release's rules read our files and ours its.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ class Prediction:
       truncated: the length limit cut the text off. tokens: its length in tokens, None if unknown.
       drawn: the phantom's truth in the surface form of labels and steps; None for real films.
       probability: the answer's probability under the model, None if unknown.
-      model: who answered; empty if unknown.
+      model: name of the model; empty if unknown.
     """
 
     sample_id: str
@@ -77,15 +77,15 @@ def from_sample(
 
 
 def keys(predictions: Iterable[Prediction]) -> list[tuple[str, str, int]]:
-    """What each prediction's sample is known by: id, question, and how many of these two came before it in the file
-    (records that repeat an id are kept apart, and models are still compared item by item)."""
-    seen: Counter[tuple[str, str]] = Counter()
-    found = []
+    """A key of each prediction's sample, the same for all models: id, question, and the number of earlier predictions
+    with both, since a file may repeat a record."""
+    counts: Counter[tuple[str, str]] = Counter()
+    numbered = []
     for prediction in predictions:
-        known = prediction.sample_id, prediction.question
-        found.append((*known, seen[known]))
-        seen[known] += 1
-    return found
+        key = prediction.sample_id, prediction.question
+        numbered.append((*key, counts[key]))
+        counts[key] += 1
+    return numbered
 
 
 def to_record(prediction: Prediction) -> dict[str, Any]:
