@@ -26,7 +26,7 @@ import jax
 import pytest
 
 from tests.helpers import arrays
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import DATA
 
 arrays.install()  # before the package is imported
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -58,7 +58,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """The folder of real development data, which the repository does not hold; tests that need it skip without it."""
-    folder = pathlib.Path(os.environ.get("CHESTX_SHARED", ROOT.parent / "shared")) / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no development data: {folder} is not a folder (CHESTX_SHARED names its parent)")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"no development data: {DATA} is not a folder (CHESTX_SHARED names its parent)")
+    return DATA

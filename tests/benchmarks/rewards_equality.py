@@ -1,8 +1,9 @@
-"""The jitted reading against the plain one on many texts: `python tests/benchmarks/rewards_equality.py [TEXTS] [FILE]`.
+"""The jitted reading against the host's on many texts: `python tests/benchmarks/rewards_equality.py [TEXTS] [FILE]`.
 
-Texts (default 100,000) come in chunks of 500 with seeds of their own: sentences from a grammar of radiology and loose
-phrases of the lexicon, odd characters, tags in any order, cut anywhere, in random tokenisations, read in both modes. A
-line of FILE (default: none) keeps each finished chunk, so that a stopped run goes on; other sources do not count.
+Texts (default 100,000) come in chunks of 500, each with its seed: sentences from a grammar of radiology and loose
+phrases of the lexicon, odd characters, tags in any order, cut anywhere, in random tokenisations, read in both modes.
+Each finished chunk is a line of FILE (default: none), so that a stopped run continues; lines of other code are
+ignored.
 """
 
 import hashlib
@@ -21,33 +22,33 @@ CHUNK, WIDTH, ROOT = 500, 192, Path(chestx_jax.__file__).parent
 
 
 def version() -> str:
-    """What the result depends on: the lexicon, both readings and the texts' grammar."""
+    """Digest of what the result depends on: the lexicon, both readings and the texts' grammar."""
     parts = [*sorted((ROOT / "lexicon").glob("*")), *(ROOT / "rewards" / f"{name}.py" for name in ("scan", "scopes"))]
     parts.append(Path(__file__).resolve().parents[1] / "helpers/reward_texts.py")
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()[:16]
 
 
 def main(count: int, file: Path | None) -> int:
-    mark = version()
-    kept = [json.loads(line) for line in file.read_text().splitlines()] if file and file.exists() else []
-    done = {entry["chunk"]: entry["differences"] for entry in kept if entry["version"] == mark}
-    words = vocabulary(random.Random(7), [text(random.Random(seed)) for seed in range(2000)], 3000)
-    tables = lexicon.compile_tables(lexicon.load(), words)
+    current = version()
+    entries = [json.loads(line) for line in file.read_text().splitlines()] if file and file.exists() else []
+    done = {entry["chunk"]: entry["differences"] for entry in entries if entry["version"] == current}
+    token_bytes = vocabulary(random.Random(7), [text(random.Random(seed)) for seed in range(2000)], 3000)
+    tables = lexicon.compile_tables(lexicon.load(), token_bytes)
     start = time.perf_counter()
     for chunk in range(-(-count // CHUNK)):
         if chunk in done:
             continue
         rng = random.Random(1_000_003 * (chunk + 1))
-        found = differences([text(rng) for _ in range(CHUNK)], rng, tables, words, WIDTH)
-        done[chunk] = len(found)
-        print("\n".join(found[:2]) if found else "", end="")
+        different = differences([text(rng) for _ in range(CHUNK)], rng, tables, token_bytes, WIDTH)
+        done[chunk] = len(different)
+        print("\n".join(different[:2]), end="")
         if file:
             with file.open("a") as out:
-                out.write(json.dumps({"chunk": chunk, "differences": len(found), "version": mark}) + "\n")
+                out.write(json.dumps({"chunk": chunk, "differences": len(different), "version": current}) + "\n")
         if chunk % 20 == 19:
             total = len(done) * CHUNK
             print(f"{total} texts, {sum(done.values())} differences, {time.perf_counter() - start:.0f} s", flush=True)
-    print(f"{len(done) * CHUNK} texts, {sum(done.values())} differences between the jitted and the plain reading")
+    print(f"{len(done) * CHUNK} texts, {sum(done.values())} differences between the jitted and the host's reading")
     return int(bool(sum(done.values())))
 
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.lexicon import extract_batch, load
 from chestx_jax.lexicon.extract import extract, pad_findings
 from chestx_jax.lexicon.token_tables import relations
 from chestx_jax.rewards import process, verify
+from tests.helpers.paths import DATA
 
-FOLDER = Path(__file__).resolve().parents[2].parent / "shared/data/radrbench_outputs/reasoning_res"
+FOLDER = DATA / "radrbench_outputs/reasoning_res"
 NEGATIVE = re.compile(
     r"\b(no|not|none|non|nor|absent|absence|without|normal|negative|clear|unremarkable|unlikely|ruled out|excluded|exclud\w*|"  # noqa: E501
     r"within normal|intact|sharp|midline|free|resolved|lack|never|inconsistent|unsupported|less likely|preserved|denied|"  # noqa: E501
@@ -30,7 +32,7 @@ NEGATIVE = re.compile(
 STATUS_POSITIVE = re.compile(
     r"\b(not (?:excluded|ruled out|normal|clear)|cannot be (?:excluded|ruled out)|abnormal)\b", re.IGNORECASE
 )
-REFUSED = re.compile(
+REFUTED = re.compile(
     r"\b(not|absent|unlikely|ruled out|excluded|negative|unconfirmed|unsupported|less likely|refuted)\b", re.IGNORECASE
 )
 HEALTHY = re.compile(
@@ -62,32 +64,32 @@ def observations(record: dict, field: str) -> list[tuple[str, str]]:
 
 def judged(record: dict) -> dict[str, float] | None:
     """The judge's factuality and completeness, None where a reply is malformed."""
-    found, gold = observations(record, "pred_key_finding"), observations(record, "gt_key_finding")
+    observed, gold = observations(record, "pred_key_finding"), observations(record, "gt_key_finding")
     try:
         right = float(record["precision_res"]["correct_count"])
         recalled = float(record["recall_res"]["recalled_count"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not found or not gold:
+    if not observed or not gold:
         return None
-    return {"factuality": min(right / len(found), 1.0), "completeness": min(recalled / len(gold), 1.0)}
+    return {"factuality": min(right / len(observed), 1.0), "completeness": min(recalled / len(gold), 1.0)}
 
 
 def judge_sign(observation: str, status: str) -> int:
-    """Whether the judge lists something that is there (1) or is not (0), read by rules of its own.
+    """Whether the judge lists a present (1) or an absent (0) finding, by rules independent of the lexicon.
 
-    The status decides. An observation that is itself a denial or a normality ("no effusion", "clear lungs") says that
-    something is absent unless the status refuses it; where the status only names what is normal or missing ("bones:
-    no fractures or abnormal densities"), that is an absence too.
+    The status decides. An observation that is itself a denial or a normality ("no effusion", "clear lungs") is an
+    absence unless the status refutes it; so is one whose status names what is normal or missing ("bones: no fractures
+    or abnormal densities").
     """
     negative = bool(NEGATIVE.search(status)) and not STATUS_POSITIVE.search(status)
     if re.match(r"\s*(?:no|none|without|absence of)\b", status, re.IGNORECASE):
         negative = True
-    turned = re.match(r"(?:no|absence of|lack of|without|absent)\b", observation.strip(), re.IGNORECASE)
+    denial = re.match(r"(?:no|absence of|lack of|without|absent)\b", observation.strip(), re.IGNORECASE)
     healthy = HEALTHY.search(observation) and not UNHEALTHY.search(observation)
-    if turned or healthy:
+    if denial or healthy:
         return int(
-            bool(healthy) and bool(REFUSED.search(status)) and not re.search(r"\bnormal\b", status, re.IGNORECASE)
+            bool(healthy) and bool(REFUTED.search(status)) and not re.search(r"\bnormal\b", status, re.IGNORECASE)
         )
     return int(not negative)
 
@@ -121,56 +123,56 @@ def rouge_l(one: str, two: str) -> tuple[float, float]:
 def main(verbose: bool) -> None:
     lexicon = load()
     names = [concept.name for concept in lexicon.concepts]
-    concepts_ = relations(lexicon)
-    counted, is_a = concepts_.counted, concepts_.is_a
+    tables = relations(lexicon)
     items = load_items(FOLDER)
     total = covered = agree = signed = text_agree = text_signed = 0
-    uncovered, clashes = Counter(), Counter()
+    uncovered, disagreements = Counter(), Counter()
     for _, record in items:
         text = reasoning_text(str(record["pred"]))
         in_text = [f for f in extract(lexicon, text) if f.certainty]
         for observation, status in observations(record, "pred_key_finding"):
             total += 1
-            concepts = [f for f in extract(lexicon, observation) if counted[f.concept]]
-            whole = [f for f in extract(lexicon, f"{observation}: {status}") if counted[f.concept]]
-            if not concepts and not whole:
+            concepts = [f for f in extract(lexicon, observation) if tables.counted[f.concept]]
+            with_status = [f for f in extract(lexicon, f"{observation}: {status}") if tables.counted[f.concept]]
+            if not concepts and not with_status:
                 uncovered[observation.lower()] += 1
                 continue
             covered += 1
             sign = judge_sign(observation, status)
-            read = whole or concepts
+            in_observation = with_status or concepts
             signed += 1
-            said = [finding for finding in read if finding.certainty] or read  # headings assert nothing
-            same = (said[0].polarity == sign) != (names[said[0].concept] == "No Finding")
+            asserted = [f for f in in_observation if f.certainty] or in_observation  # headings assert nothing
+            same = (asserted[0].polarity == sign) != (names[asserted[0].concept] == "No Finding")
             agree += same
             if not same:
-                clashes[f"{observation} | {status} | {names[read[0].concept]} {read[0].polarity}"] += 1
-            mine = [
+                first = in_observation[0]
+                disagreements[f"{observation} | {status} | {names[first.concept]} {first.polarity}"] += 1
+            signs = [
                 f.polarity != (names[f.concept] == "No Finding")
                 for f in in_text
-                if any(is_a[f.concept, c.concept] or is_a[c.concept, f.concept] for c in read)
+                if any(tables.is_a[f.concept, c.concept] or tables.is_a[c.concept, f.concept] for c in in_observation)
             ]
-            if mine:
+            if signs:
                 text_signed += 1
-                text_agree += sign in mine
+                text_agree += sign in signs
     print(f"observations {total}, covered {covered / total:.4f}")
     print(
         f"sign of observation with status {agree / signed:.4f}; sign in the reasoning {text_agree / text_signed:.4f} of {text_signed}"  # noqa: E501
     )
     if verbose:
         print("uncovered:", uncovered.most_common(60))
-        print("\n".join(f"{n} {c}" for c, n in clashes.most_common(60)))
+        print("\n".join(f"{n} {c}" for c, n in disagreements.most_common(60)))
     correlate(lexicon, items)
 
 
 def correlate(lexicon, items) -> None:
-    kept = [(name, record, verdict) for name, record in items if (verdict := judged(record)) is not None]
-    texts = [reasoning_text(str(record["pred"])) for _, record, _ in kept]
-    steps = [record["reason_steps"] for _, record, _ in kept]
+    items_with_verdict = [(name, record, verdict) for name, record in items if (verdict := judged(record)) is not None]
+    texts = [reasoning_text(str(record["pred"])) for _, record, _ in items_with_verdict]
+    steps = [record["reason_steps"] for _, record, _ in items_with_verdict]
     steps = [
         " ".join(s) if isinstance(s, list) else str(s.get("reason_steps") if isinstance(s, dict) else s) for s in steps
     ]
-    reports = [str(record.get("original_report", "")) for _, record, _ in kept]
+    reports = [str(record.get("original_report", "")) for _, record, _ in items_with_verdict]
     slots = 96
     claims, evidence, targets = (extract_batch(lexicon, list(values), slots) for values in (texts, reports, steps))
     tables = relations(lexicon)
@@ -182,12 +184,13 @@ def correlate(lexicon, items) -> None:
     rouge_p = [rouge_l(text, report)[0] for text, report in zip(texts, reports, strict=True)]
     rouge_r = [rouge_l(text, step)[1] for text, step in zip(texts, steps, strict=True)]
     bag_p, bag_r = [], []
-    for i in range(len(kept)):
+    for i in range(len(items_with_verdict)):
         one, two, three = (set(f.concept[i][f.valid[i]]) for f in (claims, evidence, targets))
         bag_p.append(len(one & two) / max(len(one), 1))
         bag_r.append(len(one & three) / max(len(three), 1))
-    judge = {name: np.asarray([verdict[name] for _, _, verdict in kept]) for name in ("factuality", "completeness")}
-    print(f"items {len(kept)}")
+    names = ("factuality", "completeness")
+    judge = {name: np.asarray([verdict[name] for _, _, verdict in items_with_verdict]) for name in names}
+    print(f"items {len(items_with_verdict)}")
     for name, ours, rouge, bag in (("factuality", factual, rouge_p, bag_p), ("completeness", complete, rouge_r, bag_r)):
         print(
             f"{name:13s} Spearman ours {spearman(ours, judge[name]):.4f}  ROUGE-L {spearman(np.asarray(rouge), judge[name]):.4f}"  # noqa: E501
@@ -197,25 +200,25 @@ def correlate(lexicon, items) -> None:
         f"the training terms: factuality of distinct claims {spearman(plain, judge['factuality']):.4f}, "
         f"completeness by statements alone {spearman(stated, judge['completeness']):.4f}"
     )
-    own = [
+    observed = [
         [
             replace(f, step=number)
             for number, (o, s) in enumerate(observations(record, "pred_key_finding"))
             for f in extract(lexicon, f"{o}: {s}")
         ]
-        for _, record, _ in kept
+        for _, record, _ in items_with_verdict
     ]
-    listed = pad_findings(own, slots)
+    listed = pad_findings(observed, slots)
     verdicts = verify.verify(tables, listed, evidence)
     print(
         "the judge's own observations, verified by the same rules: factuality Spearman "
         f"{spearman(process.precision(tables, listed, evidence, verdicts), judge['factuality']):.4f}"
     )
-    for group in sorted({name for name, _, _ in kept}):
-        mine = np.asarray([name == group for name, _, _ in kept])
+    for group in sorted({name for name, _, _ in items_with_verdict}):
+        in_group = np.asarray([name == group for name, _, _ in items_with_verdict])
         print(
-            f"{group:55s} n {mine.sum():4d}  ours {factual[mine].mean():.3f} {complete[mine].mean():.3f}"
-            f"  judge {judge['factuality'][mine].mean():.3f} {judge['completeness'][mine].mean():.3f}"
+            f"{group:55s} n {in_group.sum():4d}  ours {factual[in_group].mean():.3f} {complete[in_group].mean():.3f}"
+            f"  judge {judge['factuality'][in_group].mean():.3f} {judge['completeness'][in_group].mean():.3f}"
         )
 
 

@@ -3,9 +3,9 @@
     python tests/benchmarks/rewards_speed.py [TOKENIZER_FOLDER] [ROWS TOKENS …]     default: 64 × 512 and 64 × 64
     python tests/benchmarks/rewards_speed.py share WORKDIR     share of a GRPO iteration of the job that ran in WORKDIR
 
-The first prints tokens a second of extraction and of the whole reward, beside a plain-regex labeller and the
-plain-Python reading, with a vocabulary filled up to 151,936 rows; the second times the job's reward at its shape, every
-row full. The texts are made of lexicon phrases.
+The first prints tokens a second of extraction and of the reward, beside a regex labeller and the host's reading, with a
+vocabulary of 151,936 rows; the second times the job's reward at its shape with full rows. The texts are made of lexicon
+phrases.
 """
 
 import json
@@ -21,19 +21,20 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax import lexicon
 from chestx_jax.config import to_dataclass
-from chestx_jax.lexicon.extract import extract as plain
+from chestx_jax.lexicon.extract import extract as extract_on_host
 from chestx_jax.rewards.extract import extract
 from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.tokens.tokenizer import load_tokenizer, token_bytes
 from chestx_jax.types import LABELS, Completion
 from tests.benchmarks.timing import median_seconds
+from tests.helpers.paths import DATA
 from tests.helpers.reward_texts import sentence
 
-TOKENIZER = Path(__file__).resolve().parents[2].parent / "shared/data/qwen2vl/qwen2-vl-2b"
-ROWS = 151_936
+TOKENIZER = DATA / "qwen2vl/qwen2-vl-2b"
+VOCABULARY_ROWS = 151_936
 
 
-def rows(tokenizer, count: int, width: int, rng: random.Random) -> np.ndarray:
+def completion_ids(tokenizer, count: int, width: int, rng: random.Random) -> np.ndarray:
     """Completions of `width` tokens: as many sentences as fit, a think block and an answer."""
     head, tail = (tokenizer.encode(text) for text in ("<think>", "</think><answer> A </answer>"))
     ids = np.zeros((count, width), np.int32)
@@ -46,14 +47,14 @@ def rows(tokenizer, count: int, width: int, rng: random.Random) -> np.ndarray:
 
 
 def case(loaded, tokenizer, count: int, width: int, slots: int, rng: random.Random):
-    """Completions, and the references of an eighth as many prompts."""
-    ids = rows(tokenizer, count, width, rng)
+    """Completions, and the targets of an eighth as many prompts."""
+    ids = completion_ids(tokenizer, count, width, rng)
     reports = [[" ".join(sentence(rng) for _ in range(8))] for _ in range(max(count // 8, 1))]
-    reference = lexicon.reward_targets(
+    targets = lexicon.reward_targets(
         loaded, reports, [[]] * len(reports), ["A"] * len(reports), ["binary"] * len(reports), slots
     )
     prompt = np.arange(count, dtype=np.int32) // 8 % len(reports)
-    return jax.device_put(Completion(ids, np.full(count, width, np.int32), prompt)), jax.device_put(reference)
+    return jax.device_put(Completion(ids, np.full(count, width, np.int32), prompt)), jax.device_put(targets)
 
 
 def share(run: Path) -> None:
@@ -63,12 +64,12 @@ def share(run: Path) -> None:
     config = to_dataclass(RewardConfig, grpo["rewards"])
     loaded, tokenizer = lexicon.load(), load_tokenizer(run / "data" / "tokenizer")
     tables = jax.device_put(lexicon.compile_tables(loaded, token_bytes(tokenizer)))
-    completion, reference = case(loaded, tokenizer, count, width, config.slots, random.Random(0))
-    took = median_seconds(lambda: score(config, tables, completion, reference))
+    completion, targets = case(loaded, tokenizer, count, width, config.slots, random.Random(0))
+    seconds = median_seconds(lambda: score(config, tables, completion, targets))
     log = [json.loads(line) for line in (run / "grpo" / "grpo.jsonl").read_text().splitlines()]
     first, last = log[0], log[-1]
     step = (last["time"] - first["time"]) / (last["step"] - first["step"])
-    print(f"{count} x {width}: reward {took * 1e3:.1f} ms of an iteration of {step:.2f} s: {took / step:.2%}")
+    print(f"{count} x {width}: reward {seconds * 1e3:.1f} ms of an iteration of {step:.2f} s: {seconds / step:.2%}")
 
 
 def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
@@ -76,27 +77,30 @@ def main(folder: Path, shapes: list[tuple[int, int]]) -> None:
     tokenizer = load_tokenizer(folder)
     words = token_bytes(tokenizer)
     start = time.perf_counter()
-    made = lexicon.compile_tables(loaded, words + [b""] * (ROWS - len(words)))
-    size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(made)) / 1e6
-    print(f"tables: {len(made.head) - 1} rows, {size:.1f} MB, built in {time.perf_counter() - start:.1f} s")
-    tables = jax.device_put(made)
+    tables = lexicon.compile_tables(loaded, words + [b""] * (VOCABULARY_ROWS - len(words)))
+    size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tables)) / 1e6
+    print(f"tables: {len(tables.head) - 1} rows, {size:.1f} MB, built in {time.perf_counter() - start:.1f} s")
+    tables = jax.device_put(tables)
     for count, width in shapes:
         slots = 64 if width > 128 else 24
-        completion, reference = case(loaded, tokenizer, count, width, slots, rng)
-        config, by_step = RewardConfig(slots=slots), RewardConfig(slots=slots, credit="step")
+        completion, targets = case(loaded, tokenizer, count, width, slots, rng)
         texts = [tokenizer.decode(row) for row in np.asarray(completion.ids)]
-        patterns = [re.compile(rf"(?:\bno [^.]*)?\b{label.lower()}") for label in LABELS]
-        timed = {
-            "extraction": median_seconds(lambda: extract(tables, completion.ids, completion.length, slots=slots)),  # noqa: B023
-            "reward (extraction + verification)": median_seconds(lambda: score(config, tables, completion, reference)),  # noqa: B023
-            "the same, paid by step": median_seconds(lambda: score(by_step, tables, completion, reference)),  # noqa: B023
-            "plain regex labeller": median_seconds(lambda: [p.findall(x.lower()) for x in texts for p in patterns], 1),  # noqa: B023
-            "plain Python reading": median_seconds(lambda: [plain(loaded, text) for text in texts], 1),  # noqa: B023
-        }
-        for name, seconds in timed.items():
-            print(
-                f"{count} x {width} {jax.default_backend()}  {name:36s} {seconds * 1e3:9.2f} ms  {count * width / seconds / 1e6:7.3f} M tokens/s"  # noqa: E501
-            )
+        for name, seconds in timings(tables, completion, targets, slots, texts).items():
+            speed = f"{seconds * 1e3:9.2f} ms  {count * width / seconds / 1e6:7.3f} M tokens/s"
+            print(f"{count} x {width} {jax.default_backend()}  {name:36s} {speed}")
+
+
+def timings(tables, completion, targets, slots: int, texts: list[str]) -> dict[str, float]:
+    """Seconds of each way to read or score the completions; `texts` are the same, decoded."""
+    config, by_step = RewardConfig(slots=slots), RewardConfig(slots=slots, credit="step")
+    patterns = [re.compile(rf"(?:\bno [^.]*)?\b{label.lower()}") for label in LABELS]
+    return {
+        "extraction": median_seconds(lambda: extract(tables, completion.ids, completion.length, slots=slots)),
+        "reward (extraction + verification)": median_seconds(lambda: score(config, tables, completion, targets)),
+        "the same with step credit": median_seconds(lambda: score(by_step, tables, completion, targets)),
+        "regex labeller": median_seconds(lambda: [p.findall(text.lower()) for text in texts for p in patterns], 1),
+        "reading on the host": median_seconds(lambda: [extract_on_host(lexicon.load(), text) for text in texts], 1),
+    }
 
 
 if __name__ == "__main__":

@@ -12,14 +12,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax import lexicon
 from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.planning.cost import topology
 from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.tokens.tokenizer import load_tokenizer, token_bytes
 from chestx_jax.types import Completion
+from tests.helpers.paths import DATA
 
-TOKENIZER = Path(__file__).resolve().parents[2].parent / "shared/data/qwen2vl/qwen2-vl-2b"
+TOKENIZER = DATA / "qwen2vl/qwen2-vl-2b"
 
 
 def compiled(name: str, tables: Tables, rows: int, width: int, credit: str, slots: int = 64) -> jax.stages.Compiled:
@@ -31,12 +33,15 @@ def compiled(name: str, tables: Tables, rows: int, width: int, credit: str, slot
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
     count = max(rows // 8, 1)
-    gold = lexicon.reward_targets(lexicon.load(), [()] * count, [()] * count, ["A"] * count, ["binary"] * count, slots)
-    per_row = np.zeros(rows, np.int32)
-    completion = Completion(ids=np.zeros((rows, width), np.int32), length=per_row, prompt=per_row)
+    targets = lexicon.reward_targets(
+        lexicon.load(), [()] * count, [()] * count, ["A"] * count, ["binary"] * count, slots
+    )
+    zero_B = np.zeros(rows, np.int32)
+    completion = Completion(ids=np.zeros((rows, width), np.int32), length=zero_B, prompt=zero_B)
     config = RewardConfig(slots=slots, credit=credit)
-    whole, split = PartitionSpec(), PartitionSpec("data")
-    return score.lower(config, placed(tables, whole), placed(completion, split), placed(gold, whole)).compile()
+    replicated, split = PartitionSpec(), PartitionSpec("data")
+    arguments = placed(tables, replicated), placed(completion, split), placed(targets, replicated)
+    return score.lower(config, *arguments).compile()
 
 
 def main(name: str, folder: Path) -> None:
@@ -45,8 +50,8 @@ def main(name: str, folder: Path) -> None:
     for credit in ("sequence", "step"):
         start = time.perf_counter()
         program = compiled(name, tables, 2048, 2048, credit)
-        took = time.perf_counter() - start
-        print(f"{name}, paid by {credit}: 2048 x 2048 tokens, {len(words)} vocabulary rows, compiled in {took:.0f} s")
+        seconds = time.perf_counter() - start
+        print(f"{name}, {credit} credit: 2048 x 2048 tokens, {len(words)} vocabulary rows, compiled in {seconds:.0f} s")
         memory = program.memory_analysis()
         for part in ("argument", "output", "temp", "generated_code"):
             print(f"{part:15s} {getattr(memory, part + '_size_in_bytes') / 2**20:9.1f} MiB a chip")

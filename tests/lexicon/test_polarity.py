@@ -15,9 +15,9 @@ def wrong() -> list[str]:
     for line in LINES:
         sign, name, sentence = line.split("\t")
         concept = lexicon.concept(name) - 1
-        found = {finding.polarity for finding in extract(lexicon, sentence) if finding.concept == concept}
-        if found != {int(sign == "+")}:
-            failures.append(f"{line} -> {found or 'missed'}")
+        polarities = {finding.polarity for finding in extract(lexicon, sentence) if finding.concept == concept}
+        if polarities != {int(sign == "+")}:
+            failures.append(f"{line} -> {polarities or 'missed'}")
     return failures
 
 

@@ -1,4 +1,4 @@
-"""The lexicon's data, its check, and the plain reading of report language."""
+"""The lexicon's data, its check, and the reading of report language on the host."""
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_every_label_is_read_by_its_own_name(label):
             "There is no fracture Impression: Normal chest.",
             [("Fracture", "-", 2, "", "", 0), ("No Finding", "+", 2, "", "", 0)],
         ),
-        # what was weighed is denied without its name
+        # a hypothetical finding is denied without its name
         ("Look for edema. None is seen.", [("Edema", "-", 2, "", "", 0)]),
         ("Look for edema. The heart is enlarged.", [("Edema", "+", 0, "", "", 0), ("Cardiomegaly", "+", 2, "", "", 1)]),
         (
@@ -132,11 +132,11 @@ def test_mistakes_in_the_lexicon_are_named(change, message):
         parse(text.replace(*change, 1))
 
 
-def test_references_of_two_films_carry_the_change():
-    found = lexicon.reward_targets(lexicon.load(), [["Left effusion.", "No effusion."]], [[]], ["C"], ["temporal"], 8)
-    assert found.report.polarity[0, :2].tolist() == [1, 0]
-    assert CHANGES[found.report.change[0, 1]] == "improving"
-    assert int(found.letters[0]) == 4
+def test_targets_of_two_films_carry_the_change():
+    targets = lexicon.reward_targets(lexicon.load(), [["Left effusion.", "No effusion."]], [[]], ["C"], ["temporal"], 8)
+    assert targets.report.polarity[0, :2].tolist() == [1, 0]
+    assert CHANGES[targets.report.change[0, 1]] == "improving"
+    assert int(targets.letters[0]) == 4
 
 
 def test_answers_outside_the_labels_are_refused():
