@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import re
 
 import pytest
 
 from chestx_jax import files
 from chestx_jax.errors import UserError
+from tests.helpers.paths import ROOT
 
 WRITERS = [
     lambda path: files.write_bytes(path, b"new"),
@@ -105,3 +107,17 @@ def test_what_cannot_be_read_is_named_with_the_fix(tmp_path, content, problem):
         path.write_bytes(content)
     with pytest.raises(UserError, match=rf"config\.json .*{problem}.*: write it again\.$"):
         files.read_json(path, "write it again")
+
+
+WRITES = re.compile(
+    r"""(?<!files)\.write_(?:text|bytes)\(|os\.(?:replace|rename)\(|\.rename\(|json\.dump\(|open\([^)]*["'][wax]"""
+)
+
+
+def test_the_package_writes_through_this_module_alone():
+    """But for tensors, whose folder it swaps in, and the films of a phantom, which are drawn into such a folder."""
+    package = ROOT / "chestx_jax"
+    writers = {
+        path.relative_to(package).as_posix() for path in package.rglob("*.py") if WRITES.search(path.read_text())
+    }
+    assert writers == {"files.py", "model/hf/safetensors.py"}

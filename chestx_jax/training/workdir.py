@@ -21,7 +21,7 @@ def same_configuration(job: JobConfig, workdir: Path) -> None:
         files.write_text(path, json.dumps(to_dict(job), indent=2) + "\n")  # an infinite bound stays one
         return
     new = _flat(to_dict(job))
-    old = _flat(files.read_json(path, "use another workdir, or remove the file to begin this run anew"))
+    old = _flat(files.read_json(path, "remove the file if the configuration is the old one, or use another workdir"))
     for name in sorted(new.keys() | old.keys()):
         if new.get(name) != old.get(name):
             raise UserError(

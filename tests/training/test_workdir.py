@@ -1,0 +1,25 @@
+"""A workdir belongs to one configuration, whatever a kill or a user left in its config.json."""
+
+from dataclasses import replace
+
+import pytest
+
+from chestx_jax.errors import UserError
+from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.training.workdir import same_configuration
+
+JOB = JobConfig(init=SftConfig(z_weight=float("inf")), grpo=GrpoConfig())
+
+
+def test_the_configuration_is_kept_and_compared(tmp_path):
+    same_configuration(JOB, tmp_path)
+    same_configuration(JOB, tmp_path)
+    with pytest.raises(UserError, match=r"config\.max_bad was 0\.01, now it is 0\.5"):
+        same_configuration(replace(JOB, max_bad=0.5), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", '{"grpo": {"name"', "\x00", "3", "[]"])
+def test_a_configuration_that_cannot_be_read_is_one_sentence(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json is not valid JSON .*another workdir|holds a run in which"):
+        same_configuration(JOB, tmp_path)
