@@ -58,14 +58,12 @@ def read_good_samples(
     image_root: str | Path | None = None,
     *,
     bad_share: float = 0.01,
-    require_images: bool = True,
-    check_images: bool = True,
 ) -> tuple[list[Sample], list[Problem]]:
     """As `read_samples`, but bad records are left out and returned beside the good ones.
 
     Raises UserError if more than `bad_share` of the records are bad (naming the first), or if the file cannot be read.
     """
-    items = list(_scan(path, image_root, require_images, check_images))
+    items = list(_scan(path, image_root))
     problems = [item for item in items if isinstance(item, Problem)]
     if len(problems) > bad_share * len(items):
         raise UserError(
@@ -144,7 +142,9 @@ def _json_lines(path: Path, lines, keep_broken: bool) -> Iterator[tuple[int, Any
         index += 1
 
 
-def _scan(path, image_root, require_images, check_images, keep_broken: bool = False) -> Iterator[Sample | Problem]:
+def _scan(
+    path, image_root, require_images: bool = True, check_images: bool = True, keep_broken: bool = False
+) -> Iterator[Sample | Problem]:
     path = Path(path)
     roots = parse_image_root(image_root, path.parent)
     for index, record in read_records(path, keep_broken):

@@ -8,7 +8,6 @@ A record is a JSON object with the release's fields: `question`, `answer`, `imag
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.fields import FieldError, as_record, bare_answer, reports_of, steps_of, text_of
@@ -47,12 +46,17 @@ class Drawn:
         return f"{self.label}|{self.side}|{self.change}"
 
 
+def split_drawn(text: str) -> Drawn:
+    """The inverse of `str(Drawn(...))`, unchecked; missing trailing parts are empty."""
+    return Drawn(*[*text.split("|"), "", ""][:3])
+
+
 def parse_drawn(text: str) -> Drawn:
-    """The inverse of `str(Drawn(...))`; missing trailing parts are empty. ValueError for an unknown label or side."""
-    label, side, change = [*text.split("|"), "", ""][:3]
-    if label not in LABELS or side not in ("", "left", "right", "both"):
+    """`split_drawn`, or ValueError for an unknown label or side."""
+    drawn = split_drawn(text)
+    if drawn.label not in LABELS or drawn.side not in ("", "left", "right", "both"):
         raise ValueError(f"{text!r} is not a drawn finding")
-    return Drawn(label, side, change)
+    return drawn
 
 
 _OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.+?)\s*$", re.MULTILINE)
@@ -92,8 +96,8 @@ def sample_from_record(record: Any, source: str, *, require_images: bool = True)
     )
 
 
-def record_from_sample(sample: Sample, image_root: str | Path | None = None) -> dict[str, Any]:
-    """The release-form record of a sample, image paths relative to `image_root` where they are under it.
+def record_from_sample(sample: Sample) -> dict[str, Any]:
+    """The release-form record of a sample.
 
     Answers are written bare, with the content of the gold option beside it, as the release does. Reading the record
     back gives the same sample (its empty fields included).
@@ -102,13 +106,13 @@ def record_from_sample(sample: Sample, image_root: str | Path | None = None) -> 
         "item_id": sample.id,
         "dataset_name": sample.source,
         "task": sample.task,
-        "image_path": [_relative(path, image_root) for path in sample.images],
+        "image_path": list(sample.images),
         "question": sample.question,
         "answer": sample.answer,
     }
-    listed = options(sample.question)
-    if sample.answer in listed:
-        record["answer_content"] = listed[sample.answer]
+    choices = options(sample.question)
+    if sample.answer in choices:
+        record["answer_content"] = choices[sample.answer]
     if sample.steps:
         record["reason_steps"] = list(sample.steps)
     if len(sample.reports) == 1:
@@ -122,14 +126,14 @@ def record_from_sample(sample: Sample, image_root: str | Path | None = None) -> 
 
 def infer_task(question: str) -> str:
     """The task family a question belongs to, read from its wording and options alone."""
-    listed = options(question)
+    choices = options(question)
     stem = question.partition("Options:")[0].lower()
-    words = {text.strip(" .").lower() for text in listed.values()}
-    if "progression" in stem or "reference image" in stem or {"stable", "worsening", "improving"} <= words:
+    texts = {text.strip(" .").lower() for text in choices.values()}
+    if "progression" in stem or "reference image" in stem or {"stable", "worsening", "improving"} <= texts:
         return "temporal"
-    if not listed:
+    if not choices:
         return "anomaly"
-    if words == {"yes", "no"}:
+    if texts == {"yes", "no"}:
         return "binary"
     if "which findings" in stem or "findings are" in stem:
         return "multiple"
@@ -158,26 +162,26 @@ def _answer(record: Mapping[str, Any], question: str) -> str:
             "answer", "is missing or empty", "write the gold letter, or the label list of an open question"
         )
     text = bare_answer(value)
-    listed = options(question)
-    if not listed:
+    choices = options(question)
+    if not choices:
         return text
-    letters = _letters(text, listed)
+    letters = _letters(text, choices)
     if not letters:
         raise FieldError(
-            "answer", f"{text!r} is none of the options {', '.join(listed)}", "write the letter of the gold option"
+            "answer", f"{text!r} is none of the options {', '.join(choices)}", "write the letter of the gold option"
         )
     return ", ".join(letters)
 
 
-def _letters(text: str, listed: Mapping[str, str]) -> list[str]:
+def _letters(text: str, choices: Mapping[str, str]) -> list[str]:
     """Gold letters from "A", "A, C", "(A)", "A) Yes" or the option's own text; [] if it is none of them."""
-    by_text = [letter for letter, content in listed.items() if content.lower() == text.lower()]
+    by_text = [letter for letter, content in choices.items() if content.lower() == text.lower()]
     if by_text:
         return by_text
     bare = re.fullmatch(r"\(?([A-Z])\)?(?:\s*,?\s*\(?([A-Z])\)?)*", text)
     lettered = re.match(r"\(?([A-Z])[).:]", text)
     letters = re.findall(r"[A-Z]", text) if bare else [lettered.group(1)] if lettered else []
-    return sorted(set(letters)) if set(letters) <= set(listed) else []
+    return sorted(set(letters)) if set(letters) <= set(choices) else []
 
 
 def _images(record: Mapping[str, Any], require_images: bool) -> tuple[str, ...]:
@@ -198,9 +202,3 @@ def _drawn(record: Mapping[str, Any]) -> tuple[str, ...] | None:
         return tuple(str(parse_drawn(text)) for text in value)
     except (ValueError, AttributeError, TypeError) as problem:
         raise FieldError("drawn", str(problem), "write each finding as Label|side|change") from None
-
-
-def _relative(path: str, root: str | Path | None) -> str:
-    if root is not None and Path(path).is_relative_to(root):
-        return Path(path).relative_to(root).as_posix()
-    return path

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from typing import Any
 
-from chestx_jax.data.schema import options
+from chestx_jax.data.schema import options, split_drawn
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.report.tables import HEADINGS
@@ -48,8 +48,8 @@ def _entry(prediction: Prediction) -> dict[str, Any]:
 
 def _drawn_finding(text: str) -> str:
     """`Pleural Effusion|left|worsening` as `left Pleural Effusion, worsening`."""
-    label, side, change = [*text.split("|"), "", ""][:3]
-    return f"{side} {label}{', ' + change if change else ''}".strip()
+    drawn = split_drawn(text)
+    return f"{drawn.side} {drawn.label}{', ' + drawn.change if drawn.change else ''}".strip()
 
 
 def _answer(prediction: Prediction, item: Item) -> dict[str, Any]:
