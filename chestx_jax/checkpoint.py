@@ -1,9 +1,9 @@
-"""Orbax checkpoints: the train state and the place of each process's data iterator, saved together, asynchronously,
-atomically.
+"""Orbax checkpoints: the train state and the position of each process's data iterator, saved together, asynchronously
+and atomically.
 
-Restore order: the newest complete checkpoint is chosen; its state goes straight into sharded arrays; the
-iterator is set to the place saved with it; then the caller drops metrics later than that step. A checkpoint that a
-kill left half-written is never chosen (Orbax renames it into place when it is complete).
+To resume, the newest complete checkpoint is restored into sharded arrays and the iterator set to its position; the
+caller then drops metrics of later steps. A checkpoint that a kill left half-written is never restored: Orbax renames
+it into place when it is complete.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def manager(folder: str | Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     """The checkpoints of one stage: the `keep` newest and the one with the lowest validation loss."""
     policies = [
         preservation_policy.LatestN(keep),
-        preservation_policy.BestN(get_metric_fn=_best, n=1, keep_checkpoints_without_metrics=False),
+        preservation_policy.BestN(get_metric_fn=_negative_loss, n=1, keep_checkpoints_without_metrics=False),
     ]
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
@@ -39,48 +39,50 @@ def manager(folder: str | Path, keep: int) -> Iterator[ocp.CheckpointManager]:
         yield checkpoints
 
 
-def _best(metrics: Mapping[str, float]) -> float:
+def _negative_loss(metrics: Mapping[str, float]) -> float:
     return -float(metrics["validation_loss"])
 
 
 def save(
     checkpoints: ocp.CheckpointManager, state: TrainState, data: Any, step: int, metrics: Mapping[str, float] | None
 ) -> None:
-    """Saves `state` as of `step` in the background, and at once each process's place in `data`; a step already saved is
-    left alone."""
+    """Saves each process's position in `data` at once, and `state` in the background; does nothing where `step` is
+    saved already."""
     if step in checkpoints.all_steps():
         return
-    place = grain.checkpoint.CheckpointSave(data)
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=place)
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(data))
     checkpoints.save(step, args=items, metrics=dict(metrics) if metrics else None)
 
 
 def restore(
     checkpoints: ocp.CheckpointManager, shapes: TrainState, shardings: TrainState, data: Any
 ) -> TrainState | None:
-    """The newest saved state in the given shardings, with `data` set to its place; None where nothing is saved."""
+    """The newest saved state in the given shardings, with `data` set to its position; None where nothing is saved.
+
+    Raises UserError where the saved state has other shapes, naming the first that differ.
+    """
     step = checkpoints.latest_step()
     if step is None:
         return None
-    target = _placed(shapes, shardings)
-    # Before Orbax starts reading: what it has begun when it finds a difference goes on failing behind our back.
+    target = _with_shardings(shapes, shardings)
+    # Checked before Orbax starts reading: reads that it has begun go on failing in the background.
     _check_shapes(checkpoints.item_metadata(step).state, target, checkpoints.directory)
     items = {"state": ocp.args.StandardRestore(target)}
     if data is not None:
         items["data"] = grain.checkpoint.CheckpointRestore(data)
-    restored = _explained(lambda: checkpoints.restore(step, args=ocp.args.Composite(**items)), checkpoints.directory)
+    restored = _user_errors(lambda: checkpoints.restore(step, args=ocp.args.Composite(**items)), checkpoints.directory)
     return restored.state
 
 
 def save_params(folder: str | Path, params, model: dict) -> None:
-    """Parameters alone with the model's configuration (plain JSON values), replacing `folder` in one rename."""
+    """Saves parameters and the model's configuration (plain JSON values), replacing `folder` in one rename."""
     folder = Path(folder).absolute()
-    pieces = [_bytes(leaf, leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(params)]
+    sizes = [_bytes(leaf, leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(params)]
     primary = multihost.is_primary()
     replacing = files.replacing_folder(folder) if primary else contextlib.nullcontext(files.partial_folder(folder))
     with replacing as partial:
         multihost.barrier("parameters")
-        with _checkpointer(max(pieces)) as checkpointer:
+        with _checkpointer(max(sizes)) as checkpointer:
             checkpointer.save(partial / "params", params)
             checkpointer.wait_until_finished()
         if primary:
@@ -89,8 +91,8 @@ def save_params(folder: str | Path, params, model: dict) -> None:
 
 
 def load_params(folder: str | Path, model: ModelConfig, mesh):
-    """Parameters saved by `save_params`, in the mesh's shardings; where the model has low-rank additions and the
-    checkpoint none, fresh ones are added.
+    """Parameters saved by `save_params`, in the mesh's shardings. Where the model has adapters and the checkpoint none,
+    new ones are added.
 
     Raises UserError for a folder without parameters or with parameters of another shape, naming the first that differ.
     """
@@ -100,23 +102,22 @@ def load_params(folder: str | Path, model: ModelConfig, mesh):
     shapes, shardings = qwen_vl.shapes(model), qwen_vl.shardings(model, mesh)
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder / "params")
-    bare = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
-    saved = lora.without_adapters(model) if bare else model
-    target = _placed(qwen_vl.shapes(saved), qwen_vl.shardings(saved, mesh))
+    no_adapters = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
+    saved = lora.without_adapters(model) if no_adapters else model
+    target = _with_shardings(qwen_vl.shapes(saved), qwen_vl.shardings(saved, mesh))
     _check_shapes(metadata, target, folder)
     stored = {_name(path): leaf for path, leaf in _leaves(metadata)}
-    pieces = [_bytes(leaf, _read_at_once(leaf, stored[_name(path)])) for path, leaf in _leaves(target)]
-    with _checkpointer(max(pieces)) as checkpointer:
-        params = _explained(lambda: checkpointer.restore(folder / "params", target), folder)
-    if not bare:
+    sizes = [_bytes(leaf, _chunk_span(leaf, stored[_name(path)])) for path, leaf in _leaves(target)]
+    with _checkpointer(max(sizes)) as checkpointer:
+        params = _user_errors(lambda: checkpointer.restore(folder / "params", target), folder)
+    if not no_adapters:
         return params
     return jax.device_put(lora.add_adapters(model, params, shapes, jax.random.key(model.tuning.seed)), shardings)
 
 
 def _checkpointer(largest: int) -> ocp.StandardCheckpointer:
-    """Copies little more than one piece of an array at a time, or host memory would hold the parameters twice.
-
-    The limit must exceed the largest piece, of `largest` bytes: Orbax waits forever for one of just that size.
+    """A checkpointer that copies little more than one shard at a time, so that host memory does not hold the parameters
+    twice. The limit exceeds the largest shard, of `largest` bytes: Orbax waits forever for one of exactly the limit.
     """
     limit = max(1.0, 1.1 * largest / 1e9)
     return ocp.StandardCheckpointer(save_concurrent_gb=limit, restore_concurrent_gb=limit)
@@ -126,12 +127,12 @@ def _bytes(leaf, shape) -> int:
     return math.prod(shape) * leaf.dtype.itemsize
 
 
-def _read_at_once(leaf, stored) -> tuple[int, ...]:
-    """The shape of the stored chunks that one device's piece of an array touches, at most."""
-    piece, chunk = leaf.sharding.shard_shape(leaf.shape), stored.storage.chunk_shape
+def _chunk_span(leaf, stored) -> tuple[int, ...]:
+    """The shape that the stored chunks which one device's shard overlaps cover together, at most."""
+    shard_shape, chunk_shape = leaf.sharding.shard_shape(leaf.shape), stored.storage.chunk_shape
     spans = (
-        max(size, step) if size % step == 0 or step % size == 0 else (size // step + 2) * step
-        for size, step in zip(piece, chunk, strict=True)
+        max(size, chunk) if size % chunk == 0 or chunk % size == 0 else (size // chunk + 2) * chunk
+        for size, chunk in zip(shard_shape, chunk_shape, strict=True)
     )
     return tuple(spans)
 
@@ -148,7 +149,7 @@ def _check_shapes(metadata, target, folder) -> None:
 
 
 def _name(path) -> str:
-    """One name for a leaf of a dataclass and of the plain dicts and lists that it was saved as."""
+    """The same name for a leaf of a dataclass and of the dicts and lists that it was saved as."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -158,13 +159,13 @@ def _leaves(tree):
     return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
 
 
-def _placed(shapes, shardings):
-    place = lambda shape, at: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=at)  # noqa: E731
-    return jax.tree.map(place, shapes, shardings)
+def _with_shardings(shapes, shardings):
+    combine = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(combine, shapes, shardings)
 
 
-def _explained(restore, folder) -> Any:
-    """Orbax's complaint about another tree or shape, as one sentence."""
+def _user_errors(restore, folder) -> Any:
+    """`restore()`, with Orbax's error about another tree or shape raised as a UserError of one sentence."""
     try:
         return restore()
     except (ValueError, KeyError, FileNotFoundError) as error:

@@ -1,10 +1,10 @@
-"""One writer for what a run measures: JSON lines always, one progress line on the console, wandb where asked for.
+"""One writer for a run's metrics: JSON lines always, one progress line on the console, wandb if configured.
 
     with metrics.writer(workdir, "sft", total_steps, restored_step=step) as write:
         write(step, {"loss": 0.71, "tokens": 4096}, samples)
 
 `NAME.jsonl` holds one line per write and `NAME.samples.jsonl` one per sample. Every line carries its step, so a run
-that was killed and restored at an earlier step first drops the lines it is about to write again.
+that was killed and restored at an earlier step first drops the later lines, which it will write again.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ WandbMode = Literal["disabled", "offline", "online"]
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One row of the sample table: what was shown, what was said, and what it earned."""
+    """One row of the sample table: question, completion and scores."""
 
     images: tuple[str | np.ndarray, ...]  # paths, or uint8 pixels (RGB or grey)
     question: str
@@ -39,7 +39,7 @@ class SampleRow:
 
 
 class Write(Protocol):
-    """Record scalars (host numbers) and samples of `step`; a scalar `tokens` is the number in one step."""
+    """Record scalars (host numbers) and samples of `step`; the scalar `tokens` is the number of tokens in a step."""
 
     def __call__(self, step: int, scalars: Mapping[str, Any], samples: Sequence[SampleRow] = ()) -> None: ...
 
@@ -58,12 +58,11 @@ def writer(
     console: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Write]:
-    """Open the run's records under `workdir` and yield the function that writes to all of them.
+    """Opens the run's records under `workdir` and yields the function that writes to all of them.
 
-    Lines later than `restored_step` are dropped first. `show` names the scalars of the progress line; `config` goes to
-    wandb as it is. Where `primary` is False (every process of a pod but the first) nothing is written.
-
-    Raises: UserError where an existing record cannot be read.
+    Lines later than `restored_step` are dropped first. `show` names the scalars of the progress line; `config` is
+    passed to wandb. Where `primary` is False (all processes but the first) nothing is written. Raises UserError where
+    an existing record cannot be read.
     """
     if not primary:
         yield lambda step, scalars, samples=(): None
@@ -90,9 +89,9 @@ def writer(
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The records of a JSONL file, in order; a last line torn by a kill is left out, a missing file is an empty one.
+    """The records of a JSONL file, in order; a last line torn by a kill is left out, a missing file has none.
 
-    Raises: UserError naming the file and line of anything else that is no record.
+    Raises UserError naming the file and line of anything else that is not a record.
     """
     records = []
     for number, line in enumerate(files.complete_lines(path), 1):
@@ -107,7 +106,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def truncate_after(path: str | os.PathLike[str], step: int) -> None:
-    """Drop a JSONL file's records later than `step` and a torn last line; atomic, all other bytes unchanged."""
+    """Drops a JSONL file's records later than `step` and a torn last line, atomically; other bytes are unchanged."""
     files.drop_torn_line(path)
     lines, records = files.complete_lines(path), read(path)
     if any(record["step"] > step for record in records):
@@ -126,15 +125,15 @@ def _sample_line(step: int, sample: SampleRow) -> dict[str, Any]:
 def _wandb(
     folder: pathlib.Path, name: str, mode: WandbMode, config: Mapping[str, Any] | None
 ) -> Iterator[Callable[[int, Mapping[str, float], Sequence[SampleRow]], None]]:
-    """A wandb run in `folder`, or nothing at all (not even the import) where it is disabled."""
+    """A wandb run in `folder`; where it is disabled, wandb is not even imported."""
     if mode == "disabled":
         yield lambda step, numbers, samples: None
         return
     import wandb
 
-    # Files staged for upload stay beside the run, so that `wandb sync` finds them later.
+    # Files staged for upload are kept in the run's folder, so that `wandb sync` finds them later.
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
-    # A restored run goes on under the id it had, so that the server shows one curve.
+    # A restored run keeps its id, so that the server shows one curve.
     id_file = folder / f"{name}.wandb_id"
     if not id_file.is_file():
         files.write_text(id_file, uuid.uuid4().hex)
@@ -154,7 +153,7 @@ def _wandb(
         run.log({**numbers, **table}, step=step)
 
     def _table(samples: Sequence[SampleRow]) -> Any:
-        # A column per image slot: wandb draws an image only where it is a cell of its own.
+        # A column per image slot: wandb draws an image only if it is a cell of its own.
         slots = max(len(sample.images) for sample in samples)
         names = sorted({key for sample in samples for key in sample.scores})
         films = [f"film {slot + 1}" for slot in range(slots)]

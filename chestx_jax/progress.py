@@ -1,4 +1,4 @@
-"""How fast a run goes and when it will be done, on one console line."""
+"""A run's speed and remaining time on one console line."""
 
 import collections
 import contextlib
@@ -9,14 +9,15 @@ from typing import TextIO
 
 
 def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, float | None], dict[str, float]]:
-    """Steps and tokens (given for one step) per second over the last writes; the first, which compiles, is dropped."""
+    """A function of the step and its number of tokens: steps and tokens per second over the last 20 calls. The first
+    interval, which contains compilation, is left out as soon as there are others."""
     recent: collections.deque[tuple[float, int, float]] = collections.deque([(clock(), restored_step, 0.0)], maxlen=20)
 
     def measure(step: int, tokens: float | None) -> dict[str, float]:
         _, previous, total = recent[-1]
         recent.append((clock(), step, total + (tokens or 0.0) * (step - previous)))
         if len(recent) == 3 and recent[0][1] == restored_step:
-            recent.popleft()  # the first interval held the compilation
+            recent.popleft()  # the first interval contains compilation
         (start, first, before), (now, last, after) = recent[0], recent[-1]
         seconds = max(now - start, 1e-9)
         rate = {"steps_per_second": (last - first) / seconds}
@@ -29,13 +30,13 @@ def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, floa
 def progress(
     name: str, total_steps: int, show: Sequence[str], console: TextIO, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """A line that is redrawn in place on a terminal, and printed every few seconds elsewhere."""
+    """Yields a function that shows a step: redrawn in place on a terminal, printed every few seconds elsewhere."""
     in_place = console.isatty()
     interval = 0.2 if in_place else 5.0
     printed_at = -math.inf
     pending = ""
 
-    def put(line: str) -> None:
+    def show_line(line: str) -> None:
         console.write(f"\r{line}\x1b[K" if in_place else f"{line}\n")
         console.flush()
 
@@ -43,14 +44,14 @@ def progress(
         nonlocal printed_at, pending
         pending = progress_line(name, step, total_steps, numbers, show)
         if clock() - printed_at >= interval:
-            put(pending)
+            show_line(pending)
             printed_at, pending = clock(), ""
 
     try:
         yield show_step
     finally:
         if pending:
-            put(pending)
+            show_line(pending)
         if in_place:
             console.write("\n")
 

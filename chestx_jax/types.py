@@ -1,4 +1,4 @@
-"""Pytrees that travel between rooms, and the legend of dimension suffixes.
+"""Pytrees that packages pass to each other, and the legend of dimension suffixes.
 
 Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
 
@@ -60,17 +60,17 @@ class Images:
 
 @struct.dataclass
 class Tokens:
-    """Rows of token ids with what the model needs to place them; a row may hold several packed samples."""
+    """Rows of token ids with their positions; a row may hold several packed samples."""
 
     ids: Int[Array, "B L"]
-    segments: Int[Array, "B L"]  # 1, 2, … per packed sample; 0 is padding, attended by nobody
+    segments: Int[Array, "B L"]  # 1, 2, … per packed sample; 0 is padding, which nothing attends to
     positions: Int[Array, "B L 3"]  # M-RoPE: temporal, height, width
     visual: Int[Array, "B L"]  # index into the row's merged visual tokens where the id is an image pad, else -1
 
 
 @struct.dataclass
 class Batch:
-    """One supervised batch. `weights[b, l]` is the loss weight of predicting `ids[b, l]` from what precedes it."""
+    """One supervised batch. `weights[b, l]` is the loss weight of predicting `ids[b, l]` from the ids before it."""
 
     tokens: Tokens
     images: Images
@@ -84,9 +84,9 @@ class Findings:
     concept: Int[Array, "B M"]
     polarity: Int[Array, "B M"]  # 1 present, 0 absent
     certainty: Int[Array, "B M"]  # 2 asserted, 1 hedged, 0 hypothetical or definitional (never scored)
-    side: Int[Array, "B M"]  # 0 unsaid, 1 left, 2 right, 3 both
-    site: Int[Array, "B M"]  # 0 unsaid, else the lexicon's site number
-    change: Int[Array, "B M"]  # 0 unsaid, 1 stable, 2 worsening, 3 improving
+    side: Int[Array, "B M"]  # 0 not stated, 1 left, 2 right, 3 both
+    site: Int[Array, "B M"]  # 0 not stated, else the lexicon's site number
+    change: Int[Array, "B M"]  # 0 not stated, 1 stable, 2 worsening, 3 improving
     step: Int[Array, "B M"]  # sentence number from 0
     first: Int[Array, "B M"]  # first token of the mention
     last: Int[Array, "B M"]  # last token of the mention, inclusive
@@ -108,7 +108,7 @@ class RewardTargets:
 
 @struct.dataclass
 class Completion:
-    """Sampled tokens, padding after `length`; the end token, where sampled, is counted in `length`."""
+    """Sampled tokens, padding after `length`; the stop token, where sampled, is counted in `length`."""
 
     ids: Int[Array, "B L"]
     length: Int[Array, " B"]
@@ -142,5 +142,5 @@ class Rollout:
 
     ids: Int[Array, "B L"]
     length: Int[Array, " B"]
-    logprobs: Float[Array, "B L"]  # of the sampling distribution's model: temperature applied, truncation not
+    logprobs: Float[Array, "B L"]  # with temperature, before top-k and top-p; 0 after the end
     finished: Bool[Array, " B"]  # False: cut off by the length limit

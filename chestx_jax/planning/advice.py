@@ -77,7 +77,7 @@ def _rollout_tensor(job: JobConfig, sizes: dict[str, int]) -> int:
 
 
 def _groups(sizes: dict[str, int], size: int) -> bool:
-    """Whether the mesh can be regrouped into copies of the weights over `size` chips (`sharding.regrouped`)."""
+    """Whether the mesh can be regrouped into copies of the weights over `size` chips (`sharding.rollout_mesh`)."""
     return size % sizes["tensor"] == 0 and sizes["fsdp"] % (size // sizes["tensor"]) == 0
 
 

@@ -87,4 +87,4 @@ def export(context: RunContext, model: TrainedModel) -> None:
     if not folder.exists():
         job = context.job
         params = load_weights(context, model.place)
-        export_model(folder, job.model, params, context.root / job.tokenizer, job.image)
+        export_model(folder, job.model, params, context.data_root / job.tokenizer, job.image)

@@ -32,7 +32,7 @@ class RunContext:
 
     job: JobConfig
     workdir: Path
-    root: Path  # of the data
+    data_root: Path
     mesh: Any
     programs: dict[str, Program]
     functions: dict[str, Any]  # the programs, jitted
@@ -67,7 +67,7 @@ class RunContext:
     ) -> grain.DatasetIterator:
         count, shard = self._local_batch(stage.batch)
         return pipeline.supervised_batches(
-            [read_source(source, self.root) for source in sources],
+            [read_source(source, self.data_root) for source in sources],
             self._encoder(blind),
             count,
             stage.rows,
@@ -80,7 +80,7 @@ class RunContext:
         """The stage's endless batches of prompts with their reward targets: this process's rows of them."""
         count, shard = self._local_batch(stage.prompts)
         return pipeline.prompt_batches(
-            read_source(stage.source, self.root).samples,
+            read_source(stage.source, self.data_root).samples,
             self._encoder(False),
             count,
             stage.rows,
@@ -108,7 +108,7 @@ class RunContext:
 
     def samples(self, source: SourceConfig) -> tuple[Sample, ...]:
         """The records of a source."""
-        return read_source(source, self.root).samples
+        return read_source(source, self.data_root).samples
 
     def _encoder(self, blind: bool) -> pipeline.Encoder:
         return pipeline.Encoder(self.tokenizer, self.special, self.job.image, blind)
@@ -130,20 +130,20 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
 
     Raises UserError where the tokenizer has more tokens than the model's vocabulary, or the mesh does not fit.
     """
-    root = Path(job.data_root) if job.data_root else workdir / "data"
+    data_root = Path(job.data_root) if job.data_root else workdir / "data"
     mesh = make_mesh(job.mesh)
-    tokenizer = load_tokenizer(root / job.tokenizer)
+    tokenizer = load_tokenizer(data_root / job.tokenizer)
     special, size = special_ids(tokenizer), len(tokenizer)
     if size > job.model.vocab_size:
         raise UserError(
-            f"the tokenizer in {root / job.tokenizer} has {size} tokens and the model {job.model.vocab_size}: "
+            f"the tokenizer in {data_root / job.tokenizer} has {size} tokens and the model {job.model.vocab_size}: "
             "set config.model.vocab_size to at least that"
         )
     by_name = programs(job, mesh)
     return RunContext(
         job=job,
         workdir=workdir,
-        root=root,
+        data_root=data_root,
         mesh=mesh,
         programs=by_name,
         functions={name: program.jit() for name, program in by_name.items()},
