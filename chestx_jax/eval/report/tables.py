@@ -92,7 +92,7 @@ def blind_rows(comparison: Comparison) -> Rows:
     guessers, best, models = comparison.guessers, comparison.blind_accuracy, comparison.sighted
     blind_model = comparison.evaluations.get(BLIND)
     rows = []
-    for task in dict.fromkeys((*(t for t in TASKS if t in guessers), *best)):
+    for task in (task for task in ROW_NAMES if task in guessers or task in best):
         guessed = [_percent(guessers.get(task, {}).get(guesser)) for guesser in GUESSERS]
         trained = [_percent(blind_model.mean(task, "accuracy"))] if blind_model else []
         rows.append(
@@ -112,7 +112,7 @@ def label_rows(evaluations: Evaluations) -> Rows:
         for name, evaluation in evaluations.items()
         if (row := evaluation.labels.get(label))
     ]
-    return [["label", "model", *columns], *rows]
+    return [["label", "model", "yes/no asked", *columns[1:3], "open named", *columns[4:]], *rows]
 
 
 def calibration_rows(evaluations: Evaluations) -> Rows:

@@ -13,7 +13,7 @@ SUPERVISED_CHARTS = (("loss", "nats per target token", {"training": "loss", "val
 POLICY_CHARTS = (
     (
         "reward terms",
-        "mean over completions",
+        "mean",
         {
             "total": "reward/total/mean",
             "accuracy": "reward/accuracy/mean",
