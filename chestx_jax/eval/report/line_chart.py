@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: no script, colours from the page's style sheet, the data said in words beside them."""
+"""Line charts as inline SVG: no script, colours from the page's style sheet, described in words for screen readers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ def line_chart(title: str, unit: str, series: Mapping[str, Points]) -> str:
 
     Args:
       title: what is drawn. unit: of the values.
-      series: name -> (step, value) in order of steps, none empty; lines are told apart by colour and by dashes.
+      series: name -> (step, value) in order of steps, none empty; lines differ by colour and by dashes.
     """
     everything = [point for points in series.values() for point in points]
     last_step = max(x for x, _ in everything)

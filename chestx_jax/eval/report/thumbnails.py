@@ -14,14 +14,14 @@ def data_urls(paths: Iterable[str], budget: int = BUDGET) -> dict[str, str]:
 
     The size is chosen on a sample of the films, since neighbours on the ladder differ by a factor and films do not.
     """
-    wanted = sorted(set(paths))
-    if not wanted:
+    distinct = sorted(set(paths))
+    if not distinct:
         return {}
-    probe = wanted[:: max(1, len(wanted) // 16)]
+    probe = distinct[:: max(1, len(distinct) // 16)]
     size, quality = next(
-        (step for step in LADDER if _total(probe, *step) * len(wanted) / len(probe) <= budget), LADDER[-1]
+        (step for step in LADDER if _total(probe, *step) * len(distinct) / len(probe) <= budget), LADDER[-1]
     )
-    urls = ((path, _data_url(path, size, quality)) for path in wanted)
+    urls = ((path, _data_url(path, size, quality)) for path in distinct)
     return {path: url for path, url in urls if url}
 
 

@@ -13,7 +13,7 @@ MIN_ITEMS = 20  # fewer say nothing of a cross-fitted guesser
 
 
 def audit(items: Sequence[Prediction]) -> dict[str, Any]:
-    """Image-free baselines per task family, and the shares of repeated films and of answers said in the question.
+    """Image-free baselines per task family, and the shares of repeated films and of repeated ids.
 
     Returns:
       `n`; `tasks`: {task: {n, chance, majority, letter, prior, order, combined, blind}}, accuracies of guessers that
