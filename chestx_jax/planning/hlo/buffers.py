@@ -10,7 +10,7 @@ _VIEWS = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "whi
 
 
 @dataclass(frozen=True)
-class Argument:
+class ArgumentBuffer:
     """One array that the program is given, on one device. `reused`: an output takes its memory."""
 
     name: str  # as the program's source calls it: state.params['embedding']
@@ -28,13 +28,13 @@ class Temporary:
     scope: str
 
 
-def arguments(module: Module, text: str) -> tuple[Argument, ...]:
+def arguments(module: Module, text: str) -> tuple[ArgumentBuffer, ...]:
     """The arguments in order. The first line of the module's text says which are reused."""
     header = text[: text.index("\n")]
     aliases = re.search(r"input_output_alias=\{(.*?)\}, (?:entry|allow|num|frontend|replica)", header)
     reused = {int(number) for number in re.findall(r"\}: \((\d+),", aliases.group(1))} if aliases else set()
     return tuple(
-        Argument(parameter.scope, str(array), array.bytes, number in reused)
+        ArgumentBuffer(parameter.scope, str(array), array.bytes, number in reused)
         for number, parameter in sorted(module.computations[module.entry].parameters.items())
         for array in leaves(parameter.shape)
     )

@@ -1,15 +1,16 @@
 """A program compiled for a topology: its memory and its schedule, or why the compiler refused it."""
 
+import contextlib
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from chestx_jax.planning.hlo.buffers import Argument, Temporary, arguments, temporaries
+from chestx_jax.planning.hlo.buffers import ArgumentBuffer, Temporary, arguments, temporaries
 from chestx_jax.planning.hlo.parse import parse
 from chestx_jax.planning.hlo.schedule import ScheduledOp, schedule
 from chestx_jax.programs.program import Program
@@ -43,7 +44,7 @@ class Compiled:
     argument_bytes: tuple[tuple[str, float], ...]  # on one device, by group of arguments, largest first
     seconds: float  # of compiling
     schedule: tuple[ScheduledOp, ...] = ()
-    arguments: tuple[Argument, ...] = ()
+    arguments: tuple[ArgumentBuffer, ...] = ()
     temporaries: tuple[Temporary, ...] = ()  # the largest
     refusal: str = ""
     allocations: tuple[str, ...] = ()  # that the compiler lists when it refuses
@@ -54,7 +55,8 @@ def compile_program(name: str, program: Program, save_hlo: Callable[[str, str], 
     given = argument_bytes(program)
     start = time.monotonic()
     try:
-        executable = program.lower().compile()
+        with _cache_writes_only_if_attached(program):
+            executable = program.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         message = str(error)
         if "RESOURCE_EXHAUSTED" not in message:
@@ -77,6 +79,19 @@ def compile_program(name: str, program: Program, save_hlo: Callable[[str, str], 
     module = parse(text)
     operations, inputs, largest = tuple(schedule(module)), arguments(module, text), temporaries(module)
     return Compiled(name, memory, given, time.monotonic() - start, operations, inputs, largest)
+
+
+@contextlib.contextmanager
+def _cache_writes_only_if_attached(program: Program) -> Iterator[None]:
+    """Keeps executables for devices that are not there out of jax's persistent cache, which cannot read them back."""
+    setting = "jax_persistent_cache_min_compile_time_secs"
+    platforms = {device.platform for s in jax.tree.leaves(program.shardings) for device in s.device_set}
+    before = getattr(jax.config, setting)
+    jax.config.update(setting, before if platforms <= {jax.default_backend()} else math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(setting, before)
 
 
 def argument_bytes(program: Program) -> tuple[tuple[str, float], ...]:
