@@ -1,4 +1,4 @@
-"""Checkpoints: state and the iterator's place come back as they were, and half of one is never taken."""
+"""Checkpoints restore the state and the iterator's position together, and never from a half-written one."""
 
 import json
 import shutil
@@ -22,21 +22,21 @@ TRANSFORM = make_optimizer(OptimizerConfig(), 10)
 
 
 class Stream(grain.DatasetIterator):
-    """An iterator with a place, as far as checkpoints care."""
+    """An iterator that has nothing but a position."""
 
-    def __init__(self, place: int = 0):
+    def __init__(self, position: int = 0):
         super().__init__()
-        self.place = place
+        self.position = position
 
     def __next__(self):
         raise AssertionError("a checkpoint reads no data")
 
     def get_state(self):
-        return {"place": self.place, "parents": [{"nested": self.place}]}
+        return {"position": self.position, "parents": [{"nested": self.position}]}
 
     def set_state(self, state):
-        assert state["parents"] == [{"nested": state["place"]}]
-        self.place = state["place"]
+        assert state["parents"] == [{"nested": state["position"]}]
+        self.position = state["position"]
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def mesh():
 
 
 @pytest.fixture(scope="module")
-def fresh(mesh):
-    at = states.state_shardings(CONFIG, TRANSFORM, mesh)
-    return jax.jit(lambda params: states.initial_state(params, TRANSFORM), out_shardings=at)(parameters())
+def initial(mesh):
+    shardings = states.state_shardings(CONFIG, TRANSFORM, mesh)
+    return jax.jit(lambda params: states.initial_state(params, TRANSFORM), out_shardings=shardings)(parameters())
 
 
 def at_step(state, step):
@@ -56,9 +56,9 @@ def at_step(state, step):
 
 
 def restored(folder, mesh, data=None, config=CONFIG):
-    shapes, at = states.state_shapes(config, TRANSFORM), states.state_shardings(config, TRANSFORM, mesh)
+    shapes, shardings = states.state_shapes(config, TRANSFORM), states.state_shardings(config, TRANSFORM, mesh)
     with checkpoint.manager(folder, 2) as checkpoints:
-        return checkpoint.restore(checkpoints, shapes, at, data)
+        return checkpoint.restore(checkpoints, shapes, shardings, data)
 
 
 def written(folder, state, steps, losses=None, keep=2):
@@ -74,22 +74,22 @@ def same(one, other):
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory, fresh):
-    return written(tmp_path_factory.mktemp("saved") / "checkpoints", fresh, (3, 5))
+def saved(tmp_path_factory, initial):
+    return written(tmp_path_factory.mktemp("saved") / "checkpoints", initial, (3, 5))
 
 
-def test_state_and_place_come_back_together(saved, fresh, mesh):
+def test_state_and_place_come_back_together(saved, initial, mesh):
     data = Stream()
     state = restored(saved, mesh, data)
-    same(state, at_step(fresh, 5))
-    assert data.place == 50
+    same(state, at_step(initial, 5))
+    assert data.position == 50
     assert jax.tree.map(lambda x: x.sharding, state) == states.state_shardings(CONFIG, TRANSFORM, mesh)
 
 
-def test_another_mesh_can_go_on(saved, fresh):
+def test_another_mesh_can_go_on(saved, initial):
     alone = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     state = restored(saved, alone, Stream())
-    same(state, at_step(fresh, 5))
+    same(state, at_step(initial, 5))
     assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(state))
 
 
@@ -106,9 +106,9 @@ def test_another_shape_is_one_clear_sentence(saved, mesh):
         restored(saved, mesh, Stream(), replace(CONFIG, tied=True))
 
 
-def test_the_newest_and_the_best_are_kept(tmp_path, fresh):
+def test_the_newest_and_the_best_are_kept(tmp_path, initial):
     losses = {1: 0.9, 2: 0.1, 3: 0.7, 4: 0.6, 5: 0.5}
-    folder = written(tmp_path / "checkpoints", fresh, losses, losses)
+    folder = written(tmp_path / "checkpoints", initial, losses, losses)
     assert steps_in(folder) == [2, 4, 5]
 
 
@@ -116,25 +116,25 @@ def steps_in(folder):
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def test_a_step_saved_before_is_left_alone(tmp_path, fresh, mesh):
+def test_a_step_saved_before_is_left_alone(tmp_path, initial, mesh):
     """A run resumed at its last step saves nothing twice."""
-    folder = written(tmp_path / "checkpoints", fresh, (3,))
+    folder = written(tmp_path / "checkpoints", initial, (3,))
     with checkpoint.manager(folder, 2) as checkpoints:
-        checkpoint.save(checkpoints, fresh, Stream(1), 3, None)
+        checkpoint.save(checkpoints, initial, Stream(1), 3, None)
     data = Stream()
-    same(restored(folder, mesh, data), at_step(fresh, 3))
-    assert data.place == 30
+    same(restored(folder, mesh, data), at_step(initial, 3))
+    assert data.position == 30
 
 
-def test_a_half_written_checkpoint_is_not_taken(saved, fresh, mesh, tmp_path):
+def test_a_half_written_checkpoint_is_not_taken(saved, initial, mesh, tmp_path):
     """What a kill leaves is a folder of Orbax's temporary name; the complete checkpoint before it is taken."""
     folder = shutil.copytree(saved, tmp_path / "checkpoints")
     half = folder / "7.orbax-checkpoint-tmp"
     shutil.copytree(folder / "5", half)
     (half / "_CHECKPOINT_METADATA").unlink(missing_ok=True)
     data = Stream()
-    same(restored(folder, mesh, data), at_step(fresh, 5))
-    assert data.place == 50
+    same(restored(folder, mesh, data), at_step(initial, 5))
+    assert data.position == 50
     assert not half.exists()  # and swept away
 
 

@@ -1,4 +1,4 @@
-"""Whatever moment a run is killed at, its record in the end holds every step once."""
+"""Metrics files hold every step once, at whatever moment a run was killed."""
 
 import contextlib
 import io
@@ -113,9 +113,9 @@ def test_rates_forget_compilation():
 
 
 def test_console_prints_every_few_seconds_and_the_last_step(tmp_path):
-    now = iter(np.arange(0, 1000, 0.5))
+    times = iter(np.arange(0, 1000, 0.5))
     console = io.StringIO()
-    run(tmp_path, 1, 20, console=console, clock=lambda: float(next(now)))
+    run(tmp_path, 1, 20, console=console, clock=lambda: float(next(times)))
     lines = console.getvalue().splitlines()
     assert 3 < len(lines) < 12
     assert lines[0].startswith("sft 1/20 5% | loss 1 | ")
@@ -143,7 +143,7 @@ def test_duration(seconds, text):
     assert progress.duration(seconds) == text
 
 
-def test_wandb_is_imported_only_where_asked(tmp_path):
+def test_wandb_is_imported_only_where_it_is_enabled(tmp_path):
     code = (
         "import sys; from chestx_jax import metrics\n"
         f"with metrics.writer({str(tmp_path)!r}, 'sft', 1) as write: write(1, {{'loss': 1.0}})\n"
@@ -155,14 +155,14 @@ def test_wandb_is_imported_only_where_asked(tmp_path):
 def test_wandb_offline_run_with_a_sample_table(tmp_path):
     code = (
         "import numpy as np; from chestx_jax import metrics\n"
-        "row = metrics.SampleRow((np.zeros((8, 8), np.uint8),), 'q', 'said', 'A', {'factuality': 0.5})\n"
+        "row = metrics.SampleRow((np.zeros((8, 8), np.uint8),), 'q', 'sampled text', 'A', {'factuality': 0.5})\n"
         f"with metrics.writer({str(tmp_path)!r}, 'sft', 2, wandb_mode='offline', config={{'a': 1}}) as write:\n"
-        "    write(1, {'loss': 1.0}, [row, metrics.SampleRow((), 'q', 'said', 'A')]); write(2, {'loss': 0.5})\n"
+        "    write(1, {'loss': 1.0}, [row, metrics.SampleRow((), 'q', 'sampled text', 'A')]); write(2, {'loss': 0.5})\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert re.search(rb"media/images/\w+\.png", record.read_bytes())
     staged = [path.read_bytes() for path in tmp_path.glob("wandb/artifacts/staging/*")]
     assert any(content.startswith(b"\x89PNG") for content in staged)
-    assert any(b"said" in content and b"image-file" in content for content in staged)
+    assert any(b"sampled text" in content and b"image-file" in content for content in staged)

@@ -1,4 +1,4 @@
-"""Who holds which rows of a batch. What processes do together is in test_loops_kill and test_eval_predict."""
+"""Which rows of a batch are local to a process. What processes do together is in training/test_kill and inference."""
 
 from collections import namedtuple
 from types import SimpleNamespace
@@ -13,8 +13,8 @@ from chestx_jax.sharding import MeshConfig, batch_shardings, make_mesh
 Device = namedtuple("Device", "id process_index")
 
 
-def rows_over(chips: int, fsdp: int, tensor: int):
-    """The sharding of a batch over fsdp × tensor devices, of which each process has `chips` in order."""
+def row_sharding(chips: int, fsdp: int, tensor: int):
+    """The sharding of a batch over fsdp × tensor devices, `chips` consecutive ones per process."""
 
     def devices_indices_map(shape):
         size = shape[0] // fsdp
@@ -34,27 +34,27 @@ def rows_over(chips: int, fsdp: int, tensor: int):
 )
 def test_processes_that_hold_the_same_rows_read_the_same_data(monkeypatch, chips, fsdp, tensor, process, rows, part):
     monkeypatch.setattr(jax, "process_index", lambda: process)
-    assert multihost.local_row_indices(rows_over(chips, fsdp, tensor), 32) == rows
-    assert multihost.data_shard(rows_over(chips, fsdp, tensor), 32) == part
+    assert multihost.local_row_indices(row_sharding(chips, fsdp, tensor), 32) == rows
+    assert multihost.data_shard(row_sharding(chips, fsdp, tensor), 32) == part
 
 
 @pytest.mark.parametrize("mesh", [MeshConfig(8, 1, 1), MeshConfig(1, 2, 4), MeshConfig(2, 2, 2)])
-def test_what_was_put_on_the_devices_is_held(mesh):
+def test_local_rows_invert_put(mesh):
     mesh = make_mesh(mesh)
     tree = {"ids": np.arange(48).reshape(16, 3), "name": "as it is", "step": np.int32(3)}
-    at = batch_shardings(mesh, tree["ids"])
-    placed = {
+    shardings = batch_shardings(mesh, tree["ids"])
+    on_devices = {
         **tree,
-        "ids": sharding.put(tree["ids"], at),
+        "ids": sharding.put(tree["ids"], shardings),
         "step": jax.device_put(tree["step"], sharding.replicated(mesh)),
     }
-    found = multihost.local_rows(placed)
-    np.testing.assert_array_equal(found["ids"], tree["ids"])
-    assert (found["name"], found["step"]) == ("as it is", 3)
-    assert multihost.local_row_indices(at, 16) == list(range(16))
+    local = multihost.local_rows(on_devices)
+    np.testing.assert_array_equal(local["ids"], tree["ids"])
+    assert (local["name"], local["step"]) == ("as it is", 3)
+    assert multihost.local_row_indices(shardings, 16) == list(range(16))
 
 
-def test_alone_there_is_nobody_to_wait_for():
+def test_collectives_of_one_process():
     multihost.barrier("here")
     assert multihost.is_primary()
     assert multihost.all_max((3, 1)) == (3, 1)

@@ -15,7 +15,7 @@ from typing import Any
 import jaxtyping
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[2] / "chestx_jax"
-# A door's parser and the ground rooms have no arrays; types.py holds the pytrees.
+# Command lines and the ground modules have no arrays; types.py holds the pytrees.
 SKIPPED = ("types", "__main__", "errors", "config", "cli", "progress", "metrics")
 
 
@@ -31,7 +31,7 @@ def install() -> None:
 
 
 def checked(function: Callable) -> Callable:
-    """The type checker that jaxtyping applies to every function: raises where an array is not what it is said to be."""
+    """The type checker that jaxtyping applies to every function: raises where an array does not fit its annotation."""
     signature = inspect.signature(function)
     if function.__qualname__.endswith("__init__"):  # of a dataclass, whose leaves may be shardings or shapes
         return function

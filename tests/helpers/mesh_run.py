@@ -1,6 +1,6 @@
 """One supervised and one GRPO step of a tiny job on a mesh, as the loops run them.
 
-Run by itself it is one process of several: `python -m tests.helpers.mesh_run PORT PROCESSES NUMBER FILE`.
+As a command it is one process of several: `python -m tests.helpers.mesh_run PORT PROCESSES NUMBER FILE`.
 """
 
 import sys
@@ -28,11 +28,11 @@ from chestx_jax.update.optimizer import OptimizerConfig
 from chestx_jax.update.steps import Experience
 from tests.helpers import tiny_rows
 from tests.helpers.tiny_models import examples
-from tests.helpers.tiny_rows import CONFIG, asked, completions, laid_out
+from tests.helpers.tiny_rows import CONFIG, completions, prompt_examples, prompt_rows
 
 LENGTH, GROUP, PROMPTS = 8, 2, 8  # tokens of a completion, completions a prompt, prompts
 # Unclipped, so that the moments give the gradients. AdamW's first step moves every element by the whole rate, in the
-# direction of a gradient that may be rounding alone; the rate is near the recipes', and biases are off 0 (see `begun`).
+# direction of a gradient that may be rounding alone; the rate is near the recipes', biases are off 0 (`with_biases`).
 PLAIN = OptimizerConfig(rate=1e-5, schedule="constant", warmup=0.0, clip=0.0)
 JOB = JobConfig(
     init=SftConfig(
@@ -53,7 +53,7 @@ JOB = JobConfig(
 
 
 def supervised_batch():
-    """Eight rows, most with several samples, of unequal numbers of learned tokens."""
+    """Eight rows, most with several samples, with unequal numbers of target tokens."""
     kinds = examples()
     plan = [[kinds[0]], [kinds[2], kinds[3]], [kinds[3], kinds[0]], [kinds[1]]]
     return tiny_rows.rows.pack([*plan, *plan[::-1]], RowsConfig(64, 3, 120), ImageSpec())
@@ -67,7 +67,7 @@ def experience():
     loss_mask = np.ones(len(ids), bool)
     loss_mask[3] = False
     return Experience(
-        prompts=laid_out([*asked(), *asked()[::-1]]),
+        prompts=prompt_rows([*prompt_examples(), *prompt_examples()[::-1]]),
         rollout=Rollout(ids=ids, length=lengths, logprobs=near(), finished=np.ones(len(ids), bool)),
         advantages=rng.normal(size=ids.shape).astype(np.float32),
         loss_mask=loss_mask,
@@ -76,32 +76,32 @@ def experience():
     )
 
 
-def share(tree, number: int, count: int):
-    """The rows of a batch that process `number` of `count` reads."""
+def process_rows(tree, number: int, count: int):
+    """The rows of a batch that are local to process `number` of `count`."""
     return jax.tree.map(lambda x: x[len(x) // count * number : len(x) // count * (number + 1)], tree)
 
 
-def begun(params):
+def with_biases(params):
     """Fresh parameters with biases as large as trained ones: at 0 an updated bias would be its first step and no more,
     and agreement relative to its norm would ask for the sign of rounding."""
     off = lambda path, x: x + jnp.float32(0.02) if "bias" in jax.tree_util.keystr(path[-1:]) else x  # noqa: E731
     return jax.tree_util.tree_map_with_path(off, params)
 
 
-def stepped(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
+def run_steps(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
     """Metrics, gradients and updated parameters of both steps, each from fresh parameters, by dotted name."""
-    found = programs(JOB, mesh)
+    job_programs = programs(JOB, mesh)
     stages = {
         "sft/step": (JOB.init, "batch", supervised_batch()),
         "grpo/step": (JOB.grpo, "experience", experience()),
     }
     results = {}
     for name, (stage, argument, batch) in stages.items():
-        program = found[name]
-        state = init_state(JOB, stage, mesh).jit()(begun(init_params(JOB, 0, mesh).jit()()))
-        batch = sharding.put(share(batch, number, count), program.shardings[argument])
-        words = sharding.put(tiny_rows.vocabulary(), program.shardings["vocabulary"])
-        state, metrics = program.jit()(state, batch, words)
+        program = job_programs[name]
+        state = init_state(JOB, stage, mesh).jit()(with_biases(init_params(JOB, 0, mesh).jit()()))
+        batch = sharding.put(process_rows(batch, number, count), program.shardings[argument])
+        vocabulary = sharding.put(tiny_rows.vocabulary(), program.shardings["vocabulary"])
+        state, metrics = program.jit()(state, batch, vocabulary)
         gradients = optax.tree.get(state.moments, "mu")
         tree = {"metrics": metrics, "gradients": gradients, "params": state.params}
         tree = jax.jit(lambda x: x, out_shardings=sharding.replicated(mesh))(tree)
@@ -113,7 +113,7 @@ def stepped(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
 def main(port: str, processes: str, number: str, path: str) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"localhost:{port}", num_processes=int(processes), process_id=int(number))
-    results = stepped(sharding.make_mesh(MeshConfig(2, 2, 2)), int(number), int(processes))
+    results = run_steps(sharding.make_mesh(MeshConfig(2, 2, 2)), int(number), int(processes))
     if number == "0":
         np.savez(path, **results)
 

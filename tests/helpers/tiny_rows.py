@@ -1,4 +1,4 @@
-"""Prompts, completions and packed batches for the tiny models, shared by the tests of the core rooms."""
+"""Prompts, completions and packed batches for the tiny models."""
 
 import jax
 import numpy as np
@@ -23,19 +23,19 @@ def parameters(seed: int = 0):
 
 
 def vocabulary() -> Vocabulary:
-    """What the tiny models may say: no image pads, no padding rows, and two ways to end."""
+    """The ids that tiny models may sample: no image pads, no padding rows; two stop ids."""
     allowed = np.arange(VOCABULARY) < KNOWN
     allowed[IMAGE_PAD] = False
     return Vocabulary(allowed=allowed, stop_ids=np.array([EOS, PAD], np.int32))
 
 
-def asked() -> list[Example]:
+def prompt_examples() -> list[Example]:
     """Four prompts of unequal length: one film, two films, text alone, one film of another shape."""
     plans = [([(4, 4)], [5, 7]), ([(4, 6), (2, 2)], [3, 4, 9]), ([], [11]), ([(2, 4)], [2, 6])]
     return [tiny_models.example(grids, lengths, seed=40 + i) for i, (grids, lengths) in enumerate(plans)]
 
 
-def laid_out(examples, length: int = LONG) -> Prompts:
+def prompt_rows(examples, length: int = LONG) -> Prompts:
     return rows.prompts(examples, RowsConfig(length, SLOTS, PATCHES), range(len(examples)), ImageSpec())
 
 
@@ -43,8 +43,8 @@ def packed(plan, length: int) -> Batch:
     return rows.pack(plan, RowsConfig(length, SLOTS, PATCHES), ImageSpec())
 
 
-def shifted(tokens: Tokens, by: int) -> Tokens:
-    """Rows moved right by `by` places: padding that stood on the right now stands on the left."""
+def shift_right(tokens: Tokens, by: int) -> Tokens:
+    """Rows moved right by `by` positions: padding on the right moves to the left."""
     return jax.tree.map(lambda x: np.roll(x, by, axis=1), tokens)
 
 
@@ -56,8 +56,8 @@ def completions(count: int, length: int, seed: int = 0) -> tuple[np.ndarray, np.
     return rng.integers(FIRST_TEXT, KNOWN, (count, length)).astype(np.int32), lengths
 
 
-def continued(example: Example, ids) -> Example:
-    """The prompt with a completion written behind it, as one sample whose completion is learned."""
+def with_completion(example: Example, ids) -> Example:
+    """The prompt followed by a completion, as one sample whose loss is on the completion."""
     ids = np.asarray(ids, np.int32)
     after = example.positions.max() + 1 + np.arange(len(ids), dtype=np.int32)
     return Example(

@@ -13,7 +13,17 @@ from chestx_jax.model.decoder import Cache
 from chestx_jax.model.rope import axial_tables, mrope_tables, rotate
 from chestx_jax.model.splash import Segments, dense_mask
 from chestx_jax.rollout.engine import last_index, next_position
-from tests.helpers.tiny_rows import CONFIG, LONG, asked, completions, continued, laid_out, packed, parameters, shifted
+from tests.helpers.tiny_rows import (
+    CONFIG,
+    LONG,
+    completions,
+    packed,
+    parameters,
+    prompt_examples,
+    prompt_rows,
+    shift_right,
+    with_completion,
+)
 
 GROUP, LENGTH = 3, 6  # completions per prompt, and their tokens
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
@@ -31,14 +41,14 @@ def params():
 
 @pytest.fixture(scope="module")
 def prompts():
-    return laid_out(asked())
+    return prompt_rows(prompt_examples())
 
 
 @pytest.fixture(scope="module")
 def whole(params):
     """Hidden states of each completion [B, L, D], from rows that hold prompt and completion together."""
-    examples, (ids, _) = asked(), completions(4 * GROUP, LENGTH)
-    rows = [[continued(examples[b // GROUP], row)] for b, row in enumerate(ids)]
+    examples, (ids, _) = prompt_examples(), completions(4 * GROUP, LENGTH)
+    rows = [[with_completion(examples[b // GROUP], row)] for b, row in enumerate(ids)]
     batch = packed(rows, LONG + LENGTH)
     hidden = np.asarray(forward(params, batch.tokens, batch.images))
     starts = [len(examples[b // GROUP].ids) for b in range(len(ids))]
@@ -56,7 +66,7 @@ def test_prompt_then_completion_equals_one_row(params, prompts, whole):
     ids, _ = completions(4 * GROUP, LENGTH)
     hidden, cache = prefill(params, prompts.tokens, prompts.images)
     np.testing.assert_allclose(following(params, prompts, cache, ids), whole, **TOLERANCE)
-    batch = packed([[example] for example in asked()], LONG)
+    batch = packed([[example] for example in prompt_examples()], LONG)
     np.testing.assert_allclose(hidden, forward(params, batch.tokens, batch.images), **TOLERANCE)
 
 
@@ -96,7 +106,7 @@ def test_padding_on_any_side_is_alike(params, prompts, whole, side):
     else:
         chosen = np.arange(4)
         by = LONG - longest if side == "left" else (LONG - longest) // 2
-        prompts = prompts.replace(tokens=shifted(prompts.tokens, by))
+        prompts = prompts.replace(tokens=shift_right(prompts.tokens, by))
         assert not prompts.tokens.segments[:, 0].any()
     places = np.arange(4 * GROUP).reshape(4, GROUP)[chosen].reshape(-1)
     _, cache = prefill(params, prompts.tokens, prompts.images)

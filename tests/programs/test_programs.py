@@ -1,6 +1,7 @@
 """Every jitted program compiles from its abstract arguments alone, once, donates what it says, and fits full size."""
 
 import functools
+import inspect
 from dataclasses import replace
 
 import jax
@@ -41,19 +42,19 @@ def mesh():
 
 
 @pytest.fixture(scope="module")
-def found(mesh):
+def job_programs(mesh):
     return programs(JOB, mesh)
 
 
 @pytest.fixture(scope="module")
-def functions(found):
-    return {name: program.jit() for name, program in found.items()}
+def functions(job_programs):
+    return {name: program.jit() for name, program in job_programs.items()}
 
 
 @pytest.fixture(scope="module")
-def executables(found, functions):
+def executables(job_programs, functions):
     """Compiled before any data, parameters or tokenizer exist."""
-    return {name: functions[name].lower(*program.shapes.values()).compile() for name, program in found.items()}
+    return {name: functions[name].lower(*program.shapes.values()).compile() for name, program in job_programs.items()}
 
 
 def state_of(stage, mesh):
@@ -64,11 +65,16 @@ def test_every_program_of_a_job_compiles_without_data(executables):
     assert executables.keys() == NAMES
 
 
+def test_arguments_are_named_as_the_functions_parameters(job_programs):
+    for program in job_programs.values():
+        assert list(inspect.signature(program.function).parameters) == list(program.arguments)
+
+
 @pytest.mark.parametrize("name", ["sft/step", "grpo/step"])
-def test_a_step_updates_its_state_in_place(found, executables, name):
+def test_a_step_updates_its_state_in_place(job_programs, executables, name):
     """The bytes of the state that a device holds are all reused."""
     size = lambda leaf, sharding: np.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize  # noqa: E731
-    sizes = jax.tree.map(size, *found[name].arguments["state"])
+    sizes = jax.tree.map(size, *job_programs[name].arguments["state"])
     assert executables[name].memory_analysis().alias_size_in_bytes >= sum(jax.tree.leaves(sizes))
 
 
@@ -85,21 +91,21 @@ def test_decoding_writes_its_cache_in_place():
 def test_the_weights_that_sample_may_be_split_another_way():
     """Parameters split over eight devices, sampled from by four pairs that hold the weights between them, the prompts
     in two parts, one after the other: the same completions, and no device ever holds a whole matrix."""
-    mesh, found = make_mesh(MeshConfig(1, 8, 1)), {}
+    mesh, rollouts = make_mesh(MeshConfig(1, 8, 1)), {}
     for tensor, parts in ((0, 1), (2, 2)):
         sampling = replace(JOB.grpo.sampling, temperature=0.0)
         job = replace(JOB, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor, rollout_parts=parts))
         program = programs(job, mesh)["grpo/rollout"]
-        params = mesh_run.begun(init_params(JOB, 0, mesh).jit()())
-        prompts = tiny_rows.laid_out([*tiny_rows.asked()] * 2)
+        params = mesh_run.with_biases(init_params(JOB, 0, mesh).jit()())
+        prompts = tiny_rows.prompt_rows([*tiny_rows.prompt_examples()] * 2)
         host = {"prompts": prompts, "vocabulary": tiny_rows.vocabulary(), "step": np.int32(0)}
         executable = program.lower().compile()
         placed = [sharding.put(value, program.shardings[name]) for name, value in host.items()]
-        found[tensor] = jax.device_get(executable(params, *placed))
+        rollouts[tensor] = jax.device_get(executable(params, *placed))
         whole = f"[{JOB.model.width},{JOB.model.hidden}]"
         assert (whole in executable.as_text()) == (tensor == 0)
-    np.testing.assert_array_equal(found[0].ids, found[2].ids)
-    np.testing.assert_allclose(found[0].logprobs, found[2].logprobs, atol=1e-5)
+    np.testing.assert_array_equal(rollouts[0].ids, rollouts[2].ids)
+    np.testing.assert_allclose(rollouts[0].logprobs, rollouts[2].logprobs, atol=1e-5)
     with pytest.raises(UserError, match=r"rollout_tensor=3 does not group fsdp=8 .* choose \[1, 2, 4, 8\]"):
         sharding.rollout_mesh(mesh, 3)
     with pytest.raises(UserError, match="do not divide into rollout_parts=3 parts"):
@@ -108,31 +114,31 @@ def test_the_weights_that_sample_may_be_split_another_way():
 
 @settings(max_examples=20)
 @given(groups=st.integers(1, 4), parts=st.integers(1, 4), group=st.integers(1, 3))
-def test_rows_dealt_into_parts_come_back_in_order(groups, parts, group):
+def test_interleaved_parts_merge_back_in_order(groups, parts, group):
     rows = np.arange(groups * parts * group * 2).reshape(-1, 2)
-    dealt = sharding.split_interleaved(rows, parts, group)
-    assert dealt.shape == (parts, groups * group, 2)
-    np.testing.assert_array_equal(sharding.merge_interleaved(dealt, group), rows)
-    np.testing.assert_array_equal(dealt[-1, :group], rows[(parts - 1) * group : parts * group])
+    split = sharding.split_interleaved(rows, parts, group)
+    assert split.shape == (parts, groups * group, 2)
+    np.testing.assert_array_equal(sharding.merge_interleaved(split, group), rows)
+    np.testing.assert_array_equal(split[-1, :group], rows[(parts - 1) * group : parts * group])
 
 
 def deleted(tree):
     return {leaf.is_deleted() for leaf in jax.tree.leaves(tree)}
 
 
-def test_a_supervised_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
+def test_a_supervised_run_compiles_once_and_moves_nothing_unasked(job_programs, functions, mesh):
     """Three batches of different content; within a step nothing goes between host and devices."""
-    words = sharding.put(tiny_rows.vocabulary(), found["sft/step"].shardings["vocabulary"])
+    vocabulary = sharding.put(tiny_rows.vocabulary(), job_programs["sft/step"].shardings["vocabulary"])
     state = state_of(JOB.init, mesh)
     with jax.transfer_guard("disallow"):
         for turn in range(3):
             rolled = jax.tree.map(functools.partial(np.roll, shift=turn, axis=0), mesh_run.supervised_batch())
-            batch = sharding.put(rolled, found["sft/step"].shardings["batch"])
+            batch = sharding.put(rolled, job_programs["sft/step"].shardings["batch"])
             before = state
-            state, metrics = functions["sft/step"](state, batch, words)
+            state, metrics = functions["sft/step"](state, batch, vocabulary)
             assert deleted(before) == {True}
-            loss, tokens = functions["sft/validate"](state.params, batch, words)
-            assert deleted((state.params, batch, words)) == {False}
+            loss, tokens = functions["sft/validate"](state.params, batch, vocabulary)
+            assert deleted((state.params, batch, vocabulary)) == {False}
             assert np.isfinite(jax.device_get(metrics["loss"]))
             assert jax.device_get(loss) > 0 < jax.device_get(tokens)
     assert functions["sft/step"]._cache_size() == 1
@@ -144,54 +150,56 @@ def letters():
     return [bytes([i]) for i in range(256)] + [b""] * (VOCABULARY - 256)
 
 
-def references(known, turn):
+def reward_targets(known, turn):
     """What the rewards compare eight prompts with: other reports each turn."""
     reports = [("No edema.",), (), ("Small left effusion.",), ("The lungs are clear.",)] * 2
     reports = reports[turn:] + reports[:turn]
-    tasks, answers = ["binary", "anomaly"] * 4, ["A", "Edema"] * 4
-    return lexicon.reward_targets(known, reports, [("No edema.",)] * 8, answers, tasks, JOB.grpo.rewards.slots)
+    tasks, gold = ["binary", "anomaly"] * 4, ["A", "Edema"] * 4
+    return lexicon.reward_targets(known, reports, [("No edema.",)] * 8, gold, tasks, JOB.grpo.rewards.slots)
 
 
-def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, mesh):
+def test_a_policy_run_compiles_once_and_moves_nothing_unasked(job_programs, functions, mesh):
     """Rollout, score, log-probs and update over batches of different content, as the loop calls them."""
     known = lexicon.load()
-    words = sharding.put(tiny_rows.vocabulary(), found["grpo/step"].shardings["vocabulary"])
-    tables = sharding.put(lexicon.compile_tables(known, letters()), found["grpo/score"].shardings["tables"])
+    vocabulary = sharding.put(tiny_rows.vocabulary(), job_programs["grpo/step"].shardings["vocabulary"])
+    tables = sharding.put(lexicon.compile_tables(known, letters()), job_programs["grpo/score"].shardings["tables"])
     state = state_of(JOB.grpo, mesh)
-    start = init_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
-    assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(start)} == {"pinned_host"}
-    examples = [*tiny_rows.asked(), *tiny_rows.asked()[::-1]]
+    reference = init_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
+    assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(reference)} == {"pinned_host"}
+    examples = [*tiny_rows.prompt_examples(), *tiny_rows.prompt_examples()[::-1]]
     with jax.transfer_guard("disallow"):
         for turn in range(2):
-            prompts = tiny_rows.laid_out(examples[turn:] + examples[:turn])
-            prompts = sharding.put(prompts, found["grpo/rollout"].shardings["prompts"])
-            targets = sharding.put(references(known, turn), found["grpo/score"].shardings["targets"])
-            rollout = functions["grpo/rollout"](state.params, prompts, words, state.step)
-            _, advantages, loss_mask, _ = functions["grpo/score"](tables, targets, rollout)
+            prompts = tiny_rows.prompt_rows(examples[turn:] + examples[:turn])
+            prompts = sharding.put(prompts, job_programs["grpo/rollout"].shardings["prompts"])
+            targets = sharding.put(reward_targets(known, turn), job_programs["grpo/score"].shardings["targets"])
+            rollout = functions["grpo/rollout"](state.params, prompts, vocabulary, state.step)
+            scored = functions["grpo/score"](tables, targets, rollout)
             experience = Experience(
-                prompts, rollout, advantages, loss_mask,
-                ref_logprobs=functions["grpo/reference"](start, prompts, rollout, words),
-                old_logprobs=functions["grpo/logprobs"](state.params, prompts, rollout, words),
+                prompts, rollout, scored.advantages, scored.loss_mask,
+                ref_logprobs=functions["grpo/reference"](reference, prompts, rollout, vocabulary),
+                old_logprobs=functions["grpo/logprobs"](state.params, prompts, rollout, vocabulary),
             )  # fmt: skip
             if not turn:  # nothing is learned yet, so the policy is the reference
                 np.testing.assert_array_equal(*jax.device_get((experience.ref_logprobs, experience.old_logprobs)))
             for update in range(JOB.grpo.updates):
                 before = state
-                state, metrics = functions["grpo/step"](state, experience, words)
+                state, metrics = functions["grpo/step"](state, experience, vocabulary)
                 assert deleted(before) == {True}
                 measured = jax.device_get(metrics)
                 assert np.isfinite(measured["loss"])
                 if not update:  # the policy that sampled is the one that learns
                     assert measured["sampler_drift"] < 1e-5
                     assert measured["clipped"] == 0
-            assert deleted((experience, words, tables, start)) == {False}
-        answered = functions["test/generate"](
+            assert deleted((experience, vocabulary, tables, reference)) == {False}
+        answers = functions["test/generate"](
             state.params,
-            sharding.put(tiny_rows.laid_out(tiny_rows.asked()), found["test/generate"].shardings["prompts"]),
-            words,
+            sharding.put(
+                tiny_rows.prompt_rows(tiny_rows.prompt_examples()), job_programs["test/generate"].shardings["prompts"]
+            ),
+            vocabulary,
             state.step,
         )
-    assert answered.ids.shape == (4, 8)
+    assert answers.ids.shape == (4, 8)
     assert {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")} == {
         name: 1 for name in NAMES if not name.startswith("sft")
     }
@@ -199,8 +207,8 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(found, functions, 
 
 def test_abstract_references_are_what_the_host_makes():
     shapes = target_shapes(JOB.grpo.prompts, JOB.grpo.rewards.slots)
-    made = references(lexicon.load(), 0)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
+    targets = reward_targets(lexicon.load(), 0)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), targets) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
 
 
 # Full size: nothing is allocated or compiled
@@ -210,8 +218,8 @@ def shape_of(program: Program):
     return jax.eval_shape(program.function, *program.shapes.values())
 
 
-def alike(one, other):
-    """Whether two trees agree in structure, shapes and dtypes."""
+def assert_same_shapes(one, other):
+    """Two trees agree in structure, shapes and dtypes."""
     jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), one, other)
 
 
@@ -236,14 +244,15 @@ def largest(job):
 )
 def test_the_full_recipes_trace(name, size, count):
     job = recipe(name) if size is None else largest(recipe(name))
-    found = programs(job, make_mesh(MeshConfig(1, 4, 2)))
-    assert found
-    for program_name, program in found.items():
+    job_programs = programs(job, make_mesh(MeshConfig(1, 4, 2)))
+    assert job_programs
+    for program_name, program in job_programs.items():
         if program_name == "grpo/score":
             continue  # has no parameters: the tiny job's is the same program
         shapes = shape_of(program)
         if program_name.endswith("/step"):
-            alike(shapes[0], program.shapes["state"])
+            assert_same_shapes(shapes[0], program.shapes["state"])
             assert billions(shapes[0].params) == pytest.approx(count, rel=0.01)
         if program_name == "grpo/rollout":
-            alike(shapes, rollout_shapes(job.grpo.prompts * job.grpo.sampling.group, job.grpo.sampling.length))
+            sampling = job.grpo.sampling
+            assert_same_shapes(shapes, rollout_shapes(job.grpo.prompts * sampling.group, sampling.length))

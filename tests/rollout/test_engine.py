@@ -1,4 +1,4 @@
-"""The sampler says what it sampled: log-probs as the trainer computes them, ends, lengths, and the truncation rules."""
+"""The sampler: its log-probs are the trainer's; stop ids, lengths and the truncation rules."""
 
 from dataclasses import replace
 
@@ -11,7 +11,16 @@ from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, next_token_logprobs, sample
 from chestx_jax.update.logprobs import completion_stats
 from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, VOCABULARY
-from tests.helpers.tiny_rows import CONFIG, KNOWN, LONG, asked, laid_out, parameters, shifted, vocabulary
+from tests.helpers.tiny_rows import (
+    CONFIG,
+    KNOWN,
+    LONG,
+    parameters,
+    prompt_examples,
+    prompt_rows,
+    shift_right,
+    vocabulary,
+)
 
 SAMPLING = SamplingConfig(temperature=0.7, length=12, group=4)
 TRUNCATED = replace(SAMPLING, top_k=20, top_p=0.8)
@@ -20,14 +29,14 @@ GREEDY = replace(SAMPLING, temperature=0.0)
 
 @pytest.fixture(scope="module")
 def params():
-    """A model whose ends are likely enough to be sampled, and whose forbidden ids would be if they could."""
-    held = parameters()
-    return {**held, "head": held["head"].at[:, EOS].multiply(3.0).at[:, IMAGE_PAD].multiply(9.0)}
+    """A model with likely stop ids, and whose forbidden ids would be sampled if they were allowed."""
+    initial = parameters()
+    return {**initial, "head": initial["head"].at[:, EOS].multiply(3.0).at[:, IMAGE_PAD].multiply(9.0)}
 
 
 @pytest.fixture(scope="module")
 def prompts():
-    return laid_out(asked())
+    return prompt_rows(prompt_examples())
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +59,11 @@ def stats(params, prompts, rollout, allowed, temperature):
 compiled_stats = jax.jit(stats, static_argnums=4)
 
 
-def trainer(params, prompts, rollout, temperature):
+def trainer_logprobs(params, prompts, rollout, temperature):
     return np.asarray(compiled_stats(params, prompts, rollout, vocabulary().allowed, temperature))
 
 
-def within(rollout):
+def completion_mask(rollout):
     return np.arange(rollout.ids.shape[1])[None] < rollout.length[:, None]
 
 
@@ -62,21 +71,21 @@ def within(rollout):
 def test_sampler_and_trainer_agree(generating, params, prompts, rule):
     """At any temperature, and whatever truncation cut away: log-probs are of the whole distribution on both sides."""
     rollout = generating(rule, params, prompts)
-    inside = within(rollout)
-    expected = trainer(params, prompts, rollout, rule.temperature)
+    inside = completion_mask(rollout)
+    expected = trainer_logprobs(params, prompts, rollout, rule.temperature)
     np.testing.assert_allclose(rollout.logprobs[inside], expected[inside], rtol=1e-5, atol=1e-5)
     assert (rollout.logprobs[~inside] == 0).all()
     assert rollout.logprobs[inside].max() < 0
 
 
 def test_padding_side_of_the_prompt_changes_nothing(generating, params, prompts):
-    left = prompts.replace(tokens=shifted(prompts.tokens, LONG - int(prompts.length.max())))
+    left = prompts.replace(tokens=shift_right(prompts.tokens, LONG - int(prompts.length.max())))
     one, other = generating(SAMPLING, params, prompts), generating(SAMPLING, params, left)
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-5, atol=1e-5)
 
 
-def test_rows_end_with_an_end_or_at_the_limit(generating, params, prompts):
+def test_rows_end_with_a_stop_id_or_at_the_limit(generating, params, prompts):
     rollout = generating(SAMPLING, params, prompts)
     assert rollout.finished.any()
     assert not rollout.finished.all()
@@ -87,12 +96,12 @@ def test_rows_end_with_an_end_or_at_the_limit(generating, params, prompts):
         assert (ids[length:] == EOS).all()
 
 
-def test_either_end_ends(generating, params, prompts):
-    """The second of the ends closes a row too, and is kept."""
-    wanting = {**params, "head": params["head"].at[:, PAD].set(params["head"][:, EOS]).at[:, EOS].set(0.0)}
-    rollout = generating(SAMPLING, wanting, prompts)
-    closing = rollout.ids[np.arange(len(rollout.ids)), rollout.length - 1]
-    assert (closing[rollout.finished] == PAD).any()
+def test_either_stop_id_ends_a_row(generating, params, prompts):
+    """The second stop id ends a row too, and is part of it."""
+    second_likely = {**params, "head": params["head"].at[:, PAD].set(params["head"][:, EOS]).at[:, EOS].set(0.0)}
+    rollout = generating(SAMPLING, second_likely, prompts)
+    last_ids = rollout.ids[np.arange(len(rollout.ids)), rollout.length - 1]
+    assert (last_ids[rollout.finished] == PAD).any()
 
 
 def test_forbidden_ids_are_never_sampled(generating, params, prompts):
@@ -104,7 +113,7 @@ def test_forbidden_ids_are_never_sampled(generating, params, prompts):
 
 
 def test_completions_belong_to_their_prompt(generating, params, prompts):
-    """Completion b is drawn for prompt b // G: greedy groups say one thing, and say it again where the prompt moves."""
+    """Completion b is for prompt b // G: greedy groups repeat one completion, wherever in the batch their prompt is."""
     groups = generating(GREEDY, params, prompts).ids.reshape(4, GREEDY.group, -1)
     np.testing.assert_array_equal(groups, np.repeat(groups[:, :1], GREEDY.group, axis=1))
     assert len({tuple(row) for row in groups[:, 0]}) > 1
@@ -125,9 +134,9 @@ def test_greedy_takes_the_likeliest(generating, params, prompts):
     rollout = generating(GREEDY, params, prompts)
     np.testing.assert_array_equal(rollout.ids, generating(GREEDY, params, prompts, seed=9).ids)
     others = [rollout.replace(ids=changed_first(rollout.ids, by)) for by in (1, 50, 100)]
-    best = trainer(params, prompts, rollout, 0.0)[:, 0]
+    best = trainer_logprobs(params, prompts, rollout, 0.0)[:, 0]
     for other in others:
-        assert (trainer(params, prompts, other, 0.0)[:, 0] < best).all()
+        assert (trainer_logprobs(params, prompts, other, 0.0)[:, 0] < best).all()
 
 
 def changed_first(ids, by):
@@ -137,12 +146,12 @@ def changed_first(ids, by):
 def test_distribution_is_the_tempered_softmax_of_what_is_allowed():
     scores = np.random.default_rng(0).normal(size=(2, 3, VOCABULARY)).astype(np.float32)
     allowed = vocabulary().allowed
-    found = np.asarray(next_token_logprobs(jnp.asarray(scores), jnp.asarray(allowed), 0.5))
+    logprobs = np.asarray(next_token_logprobs(jnp.asarray(scores), jnp.asarray(allowed), 0.5))
     tempered = np.where(allowed, np.exp(scores.astype(np.float64) / 0.5), 0)
-    np.testing.assert_allclose(np.exp(found), tempered / tempered.sum(-1, keepdims=True), rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(np.exp(logprobs), tempered / tempered.sum(-1, keepdims=True), rtol=1e-5, atol=1e-12)
 
 
-def kept_by(logprobs, top_k, top_p):
+def kept_ids(logprobs, top_k, top_p):
     """The ids of one row that may be drawn, by sorting: the k likeliest, of these the fewest whose mass reaches p."""
     ranked = np.argsort(-logprobs)[: top_k or None]
     mass = np.exp(logprobs[ranked].astype(np.float64))
@@ -150,7 +159,7 @@ def kept_by(logprobs, top_k, top_p):
     return set(ranked[before < top_p].tolist())
 
 
-drawing = jax.jit(sample, static_argnums=2)
+compiled_sample = jax.jit(sample, static_argnums=2)
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.5), (0, 0.01), (4, 0.9), (50, 0.8)])
@@ -159,10 +168,10 @@ def test_truncation_keeps_what_a_plain_reading_keeps(top_k, top_p):
     logprobs = np.log(rng.dirichlet(np.full(9, 0.7), size=8) + 1e-6).astype(np.float32)
     logprobs -= np.log(np.exp(logprobs).sum(-1, keepdims=True))
     rule = SamplingConfig(temperature=1.0, top_k=top_k, top_p=top_p)
-    ids, chosen = drawing(np.repeat(logprobs, 2000, axis=0), jax.random.key(5), rule)
+    ids, chosen = compiled_sample(np.repeat(logprobs, 2000, axis=0), jax.random.key(5), rule)
     ids, chosen = np.asarray(ids).reshape(8, -1), np.asarray(chosen).reshape(8, -1)
     for row in range(8):
-        kept = kept_by(logprobs[row], top_k, top_p)
+        kept = kept_ids(logprobs[row], top_k, top_p)
         drawn = np.bincount(ids[row], minlength=9) / ids.shape[1]
         assert set(np.flatnonzero(drawn).tolist()) <= kept
         target = np.where(np.isin(np.arange(9), list(kept)), np.exp(logprobs[row]), 0)

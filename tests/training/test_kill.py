@@ -122,10 +122,10 @@ def test_two_hosts_train_stop_together_and_go_on(tmp_path):
     joined = lambda name, preset="train": [*command(tmp_path / name, preset), "--distributed"]  # noqa: E731
     options = {"cwd": ROOT, "env": environment(tmp_path / "cache")}
     processes.run(joined("whole", "sft"), (0, 0), **options)
-    both = processes.started(joined("stopped"), 2, **options)
+    both = processes.start(joined("stopped"), 2, **options)
     signalled_at(both[1], tmp_path / "stopped" / "sft" / "sft.jsonl", 2, signal.SIGTERM)
-    said = processes.finished(both, (0, 0))
-    assert all("run the same command to go on" in each for each in said)
+    outputs = processes.outputs(both, (0, 0))
+    assert all("run the same command to go on" in each for each in outputs)
     assert not (tmp_path / "stopped" / "sft" / "params").exists()
     processes.run(joined("stopped"), (0, 0), **options)
     assert parameters(tmp_path / "stopped", "sft") == parameters(tmp_path / "whole", "sft")
@@ -136,6 +136,6 @@ def test_two_hosts_train_stop_together_and_go_on(tmp_path):
 def test_a_workdir_belongs_to_one_configuration(undisturbed):
     whole, cache = undisturbed
     again = [*command(whole), "--config.grpo.optimizer.rate=0.5"]
-    found = subprocess.run(again, cwd=ROOT, env=environment(cache), capture_output=True, text=True, check=False)
-    assert found.returncode == 2
-    assert "config.grpo.optimizer.rate was" in found.stderr
+    process = subprocess.run(again, cwd=ROOT, env=environment(cache), capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert "config.grpo.optimizer.rate was" in process.stderr

@@ -1,4 +1,4 @@
-"""The losses and advantages against plain numpy readings of their papers."""
+"""Losses and advantages against plain numpy versions of their papers' equations."""
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,14 @@ B, L, G = 6, 5, 3
 seeds = st.integers(0, 2**32 - 1)
 
 
-def drawn(seed):
-    """Log-probs now and then, advantages of both signs, and a mask with an empty row and a full one."""
+def random_terms(seed):
+    """Current and old log-probs, advantages of both signs, and a mask with an empty row and a full one."""
     rng = np.random.default_rng(seed)
-    now = rng.uniform(-4, -0.1, (B, L)).astype(np.float32)
-    old = (now + rng.normal(0, 0.4, (B, L))).astype(np.float32)
+    new = rng.uniform(-4, -0.1, (B, L)).astype(np.float32)
+    old = (new + rng.normal(0, 0.4, (B, L))).astype(np.float32)
     advantages = rng.normal(size=(B, L)).astype(np.float32)
     lengths = np.concatenate([[0, L], rng.integers(1, L + 1, B - 2)])
-    return tuple(map(jnp.asarray, (now, old, advantages, np.arange(L)[None] < lengths[:, None])))
+    return tuple(map(jnp.asarray, (new, old, advantages, np.arange(L)[None] < lengths[:, None])))
 
 
 # KL estimators
@@ -62,7 +62,7 @@ def test_kl_of_a_policy_with_itself_is_nothing():
 # The clipped objective
 
 
-def clipped_by_hand(ratio, advantage, low, high, dual):
+def expected_loss(ratio, advantage, low, high, dual):
     """PPO's min of two, negated; below zero advantage never more than dual times the advantage."""
     objective = min(ratio * advantage, min(max(ratio, 1 - low), 1 + high) * advantage)
     if dual and advantage < 0:
@@ -78,21 +78,21 @@ def clipped_by_hand(ratio, advantage, low, high, dual):
 )
 @settings(max_examples=25)
 def test_clipped_objective_token_by_token(seed, low, high, dual):
-    now, old, advantages, mask = drawn(seed)
-    loss, active = policy_loss(now, old, advantages, mask, PolicyConfig(clip_low=low, clip_high=high, dual_clip=dual))
+    new, old, advantages, mask = random_terms(seed)
+    loss, clipped = policy_loss(new, old, advantages, mask, PolicyConfig(clip_low=low, clip_high=high, dual_clip=dual))
     for b, t in zip(*np.nonzero(np.asarray(mask)), strict=True):
-        ratio, advantage = float(np.exp(now[b, t] - old[b, t])), float(advantages[b, t])
-        np.testing.assert_allclose(loss[b, t], clipped_by_hand(ratio, advantage, low, high, dual), rtol=1e-4, atol=1e-6)
+        ratio, advantage = float(np.exp(new[b, t] - old[b, t])), float(advantages[b, t])
+        np.testing.assert_allclose(loss[b, t], expected_loss(ratio, advantage, low, high, dual), rtol=1e-4, atol=1e-6)
         outside = (advantage > 0 and ratio > 1 + high + 1e-6) or (advantage < 0 and ratio < 1 - low - 1e-6)
         inside = not ((advantage > 0 and ratio > 1 + high - 1e-6) or (advantage < 0 and ratio < 1 - low + 1e-6))
-        assert float(active[b, t]) == 1.0 if outside else float(active[b, t]) == 0.0 or not inside
+        assert float(clipped[b, t]) == 1.0 if outside else float(clipped[b, t]) == 0.0 or not inside
 
 
-def gradient(now, old, advantage, **settings_):
+def gradient(new, old, advantage, **settings_):
     one = lambda x: jnp.full((1, 1), x, jnp.float32)  # noqa: E731
     config = PolicyConfig(**settings_)
     loss = lambda x: policy_loss(one(0.0) + x, one(old), one(advantage), one(1.0) > 0, config)[0][0, 0]  # noqa: E731
-    return float(jax.grad(loss)(jnp.float32(now)))
+    return float(jax.grad(loss)(jnp.float32(new)))
 
 
 def test_clipping_stops_the_gradient_where_the_step_went_far_enough():
@@ -109,16 +109,16 @@ def test_clipping_stops_the_gradient_where_the_step_went_far_enough():
 @given(seed=seeds)
 @settings(max_examples=10)
 def test_sequence_ratio_is_gspos(seed):
-    """(π/π_old)^(1/length) of the whole completion, on each of its tokens."""
-    now, old, advantages, mask = drawn(seed)
-    loss, _ = policy_loss(now, old, advantages, mask, PolicyConfig(ratio="sequence", dual_clip=0.0))
+    """(π/π_old)^(1/length) of the full completion, on each of its tokens."""
+    new, old, advantages, mask = random_terms(seed)
+    loss, _ = policy_loss(new, old, advantages, mask, PolicyConfig(ratio="sequence", dual_clip=0.0))
     for b in range(B):
         places = np.flatnonzero(np.asarray(mask)[b])
         if not len(places):
             continue
-        ratio = float(np.prod(np.exp(np.asarray(now - old, np.float64)[b, places])) ** (1 / len(places)))
-        wanted = [clipped_by_hand(ratio, float(advantages[b, t]), 0.2, 0.2, 0) for t in places]
-        np.testing.assert_allclose(loss[b, places], wanted, rtol=1e-4, atol=1e-6)
+        ratio = float(np.prod(np.exp(np.asarray(new - old, np.float64)[b, places])) ** (1 / len(places)))
+        expected = [expected_loss(ratio, float(advantages[b, t]), 0.2, 0.2, 0) for t in places]
+        np.testing.assert_allclose(loss[b, places], expected, rtol=1e-4, atol=1e-6)
 
 
 # Aggregation
@@ -128,14 +128,14 @@ def test_sequence_ratio_is_gspos(seed):
 @settings(max_examples=10)
 def test_aggregations(seed):
     """Mean over tokens; mean over completions of token means; sum over the room there was."""
-    terms, _, _, mask = (np.asarray(x, np.float64) for x in drawn(seed))
+    terms, _, _, mask = (np.asarray(x, np.float64) for x in random_terms(seed))
     mask = mask.astype(bool)
-    wanted = {
+    expected = {
         "token": terms[mask].mean(),
         "sequence": np.mean([row[kept].mean() for row, kept in zip(terms, mask, strict=True) if kept.any()]),
         "constant": terms[mask].sum() / (B * L),
     }
-    for kind, value in wanted.items():
+    for kind, value in expected.items():
         weights = np.asarray(token_weights(jnp.asarray(mask), kind))
         np.testing.assert_allclose((terms * weights).sum(), value, rtol=1e-5)
         assert (weights[~mask] == 0).all()
@@ -164,12 +164,12 @@ def test_advantages_by_hand(seed, group):
     groups = rewards.reshape(-1, group).astype(np.float64)
     centred = groups - groups.mean(1, keepdims=True)
     others = groups - (groups.sum(1, keepdims=True) - groups) / (group - 1)
-    wanted = {
+    expected = {
         ("group", "std"): centred / groups.std(1, keepdims=True, ddof=1),
         ("group", "none"): centred,
         ("others", "none"): others,
     }
-    for (baseline, scale), value in wanted.items():
+    for (baseline, scale), value in expected.items():
         found, kept = group_advantages(jnp.asarray(rewards), group, AdvantageConfig(baseline=baseline, scale=scale))
         np.testing.assert_allclose(found, value.reshape(-1), rtol=1e-3, atol=1e-4)
         assert kept.all()
@@ -201,8 +201,8 @@ def test_step_credit_is_scaled_within_its_group():
     for start in (0, G):
         here = slice(start, start + G)
         raw = np.asarray(credit)[here][credited[here]].astype(np.float64)
-        wanted = raw / np.sqrt((raw**2).mean())
-        np.testing.assert_allclose(added[here][credited[here]] / 0.5, wanted, rtol=1e-4, atol=1e-4)
+        expected = raw / np.sqrt((raw**2).mean())
+        np.testing.assert_allclose(added[here][credited[here]] / 0.5, expected, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(added[here][~credited[here]], 0.0, atol=1e-6)
     alone, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.0))
     np.testing.assert_array_equal(alone, np.broadcast_to(np.asarray(plain)[:, None], (B, L)))
@@ -231,11 +231,11 @@ def test_micro_batches_sum_to_the_batch(micro_batches):
         value = jnp.sum(jnp.square(jnp.repeat(prompts, G, axis=0) @ params) * jnp.tanh(rows @ params))
         return value, {"loss": value}
 
-    whole = accumulate_gradients(loss, params, (prompts, rows), 1)
+    full = accumulate_gradients(loss, params, (prompts, rows), 1)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
         accumulate_gradients(loss, params, (prompts, rows), micro_batches),
-        whole,
+        full,
     )
 
 

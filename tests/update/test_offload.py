@@ -1,4 +1,4 @@
-"""Moments and the reference model in the host's memory: the same numbers, and each lies where it should.
+"""Moments and the reference model in the host's memory: the same numbers, each in its place.
 
 The whole steps run this way in `tiny_job` (moments) and in test_programs (reference).
 """
@@ -41,22 +41,22 @@ def params():
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), qwen_vl.shapes(JOB.model))
 
 
-def begun(offload, mesh, params):
-    """The optimizer, its state's shardings and the state before the first step."""
+def initial(offload, mesh, params):
+    """The optimizer and the state before the first step."""
     stage = replace(JOB.init, optimizer=replace(CLIPPED, offload=offload))
     program = init_state(JOB, stage, mesh)
     return make_optimizer(stage.optimizer, 10), program.jit()(jax.device_put(params, program.shardings["params"]))
 
 
-def updated(offload, mesh, params):
+def three_steps(offload, mesh, params):
     """The state after three optimizer steps on made-up gradients, and how often the step was compiled."""
-    transform, state = begun(offload, mesh, params)
-    at = jax.tree.map(lambda x: x.sharding, state)
+    transform, state = initial(offload, mesh, params)
+    shardings = jax.tree.map(lambda x: x.sharding, state)
     step = jax.jit(
         lambda state, grads: apply_gradients(transform, state, grads)[0],
-        in_shardings=(at, at.params), out_shardings=at, donate_argnums=0,
+        in_shardings=(shardings, shardings.params), out_shardings=shardings, donate_argnums=0,
     )  # fmt: skip
-    grads = jax.device_put(jax.tree.map(np.cos, params), at.params)
+    grads = jax.device_put(jax.tree.map(np.cos, params), shardings.params)
     with jax.transfer_guard("disallow"):
         for _ in range(3):
             before, state = state, step(state, grads)
@@ -66,11 +66,11 @@ def updated(offload, mesh, params):
 
 @pytest.fixture(scope="module")
 def offloaded(mesh, params):
-    return updated(True, mesh, params)
+    return three_steps(True, mesh, params)
 
 
-def kinds(tree):
-    """The kinds of memory that the arrays lie in."""
+def memory_kinds(tree):
+    """The kinds of memory that hold the arrays."""
     return {leaf.sharding.memory_kind for leaf in jax.tree.leaves(tree)}
 
 
@@ -86,11 +86,11 @@ def assert_same(one, other):
 
 def test_offloaded_steps_equal_plain_ones(mesh, params, offloaded):
     state, compiled = offloaded
-    plain, _ = updated(False, mesh, params)
+    plain, _ = three_steps(False, mesh, params)
     assert_same(state, plain)
     assert compiled == 1
-    assert kinds(moments(state)) == {"pinned_host"}
-    assert kinds((state.params, state.step, plain)) == {"device"}
+    assert memory_kinds(moments(state)) == {"pinned_host"}
+    assert memory_kinds((state.params, state.step, plain)) == {"device"}
     assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(moments(state)))
 
 
@@ -104,8 +104,8 @@ def test_offloaded_moments_are_saved_and_come_back_to_the_host(offloaded, tmp_pa
         back = checkpoint.restore(checkpoints, shapes, jax.tree.map(lambda x: x.sharding, state), data)
     assert back is not None
     assert_same(state, back)
-    assert kinds(moments(back)) == {"pinned_host"}
-    assert kinds(back.params) == {"device"}
+    assert memory_kinds(moments(back)) == {"pinned_host"}
+    assert memory_kinds(back.params) == {"device"}
 
 
 @pytest.mark.parametrize("rule", ["adamw", "muon"])
@@ -114,23 +114,24 @@ def test_every_moment_of_any_rule_is_placed(mesh, rule, tuning):
     job = replace(JOB, model=replace(JOB.model, tuning=tuning))
     program = init_state(job, replace(JOB.init, optimizer=OptimizerConfig(rule=rule, offload=True)), mesh)
     shapes = jax.eval_shape(program.function, *program.shapes.values()).moments
-    at = program.out_shardings.moments
-    assert jax.tree.structure(shapes) == jax.tree.structure(at)
-    large = [place for leaf, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(at), strict=True) if leaf.size > 8]
+    shardings = program.out_shardings.moments
+    assert jax.tree.structure(shapes) == jax.tree.structure(shardings)
+    pairs = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+    large = [sharding.memory_kind for leaf, sharding in pairs if leaf.size > 8]
     assert len(large) > 10
-    assert {place.memory_kind for place in large} == {"pinned_host"}
+    assert set(large) == {"pinned_host"}
 
 
-def test_the_reference_is_kept_in_its_dtype_on_the_host(mesh, params):
+def test_the_reference_has_its_dtype_and_is_on_the_host(mesh, params):
     stage = replace(JOB.grpo, reference=ReferenceConfig("bfloat16", offload=True))
     program = init_reference(JOB, stage, mesh)
-    kept = program.jit()(jax.device_put(params, program.shardings["params"]))
-    assert kinds(kept) == {"pinned_host"}
-    assert_same(kept, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
+    reference = program.jit()(jax.device_put(params, program.shardings["params"]))
+    assert memory_kinds(reference) == {"pinned_host"}
+    assert_same(reference, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
     reader = programs(replace(JOB, grpo=stage), mesh)["grpo/reference"]
     jax.tree.map(lambda x, shape: np.testing.assert_equal((x.shape, x.dtype), (shape.shape, shape.dtype)),
-                 kept, reader.shapes["reference"])  # fmt: skip
-    assert jax.tree.map(lambda x: x.sharding, kept) == reader.shardings["reference"]
+                 reference, reader.shapes["reference"])  # fmt: skip
+    assert jax.tree.map(lambda x: x.sharding, reference) == reader.shardings["reference"]
 
 
 def test_second_moments_are_float32_whatever_the_weights_are():

@@ -1,4 +1,4 @@
-"""Packing, micro-batches and chunked heads change where numbers are computed, not what they are."""
+"""Packing, micro-batches and chunked heads change no number."""
 
 import functools
 from dataclasses import replace
@@ -38,7 +38,7 @@ def close(one, other, tolerance=1e-5):
     assert max(jax.tree.leaves(distances)) < tolerance, distances
 
 
-def whole(batch):
+def total_weight(batch):
     return jnp.sum(jnp.asarray(batch.weights))
 
 
@@ -54,8 +54,8 @@ def test_packed_equals_unpacked(params):
     one, two, three, four = examples()
     alone = rows.pack([[one], [two], [three], [four]], rows.RowsConfig(64, 3, 120), ImageSpec())
     together = rows.pack([[four, one, three], [two]], rows.RowsConfig(96, 3, 120), ImageSpec())
-    loss, gradient = differentiate(params, alone, whole(alone))
-    packed_loss, packed_gradient = differentiate(params, together, whole(together))
+    loss, gradient = differentiate(params, alone, total_weight(alone))
+    packed_loss, packed_gradient = differentiate(params, together, total_weight(together))
     np.testing.assert_allclose(packed_loss, loss, rtol=1e-6)
     close(gradient, packed_gradient)
 
@@ -64,45 +64,44 @@ def test_only_weighted_tokens_are_learned(params):
     """The loss is the mean surprise of the weighted tokens given all before them, and of nothing else."""
     one, _, _, four = examples()
     batch = rows.pack([[one, four]], rows.RowsConfig(64, 3, 120), ImageSpec())
-    loss, _ = differentiate(params, batch, whole(batch))
+    loss, _ = differentiate(params, batch, total_weight(batch))
     for place in (0, 4, int(batch.weights[0].nonzero()[0][-1]) + 1):  # prompt, prompt, padding
         assert batch.weights[0, place] == 0
     swapped = batch.replace(tokens=batch.tokens.replace(ids=np.where(batch.tokens.segments == 0, 77, batch.tokens.ids)))
-    np.testing.assert_array_equal(differentiate(params, swapped, whole(batch))[0], loss)
+    np.testing.assert_array_equal(differentiate(params, swapped, total_weight(batch))[0], loss)
     last = int(batch.weights[0].nonzero()[0][-1])
     ids = batch.tokens.ids.copy()
     ids[0, last] += 1
     changed = batch.replace(tokens=batch.tokens.replace(ids=ids))
-    assert differentiate(params, changed, whole(batch))[0] != loss
+    assert differentiate(params, changed, total_weight(batch))[0] != loss
 
 
-def keeping_gradients() -> optax.GradientTransformation:
-    """Changes nothing, and its state is the gradient it was given."""
+def gradient_recorder() -> optax.GradientTransformation:
+    """An optimizer that changes no parameter; its state is the last gradient."""
     zeros = lambda params: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
     return optax.GradientTransformation(zeros, lambda grads, state, params=None: (zeros(grads), grads))
 
 
 def test_micro_batches_change_nothing_in_a_supervised_step(params):
     batch, allowed = mesh_run.supervised_batch(), jnp.asarray(vocabulary().allowed)
-    state = initial_state(params, keeping_gradients())
-    found = [
-        jax.jit(lambda state, batch, k=k: sft_step(CONFIG, keeping_gradients(), 1e-3, k, state, batch, allowed))(
+    state = initial_state(params, gradient_recorder())
+    steps = [
+        jax.jit(lambda state, batch, k=k: sft_step(CONFIG, gradient_recorder(), 1e-3, k, state, batch, allowed))(
             state, batch
         )
         for k in (1, 4)
     ]
-    np.testing.assert_allclose(found[1][1]["loss"], found[0][1]["loss"], rtol=1e-6)
-    close(found[0][0].moments, found[1][0].moments)
-    assert found[0][0].step == 1
+    np.testing.assert_allclose(steps[1][1]["loss"], steps[0][1]["loss"], rtol=1e-6)
+    close(steps[0][0].moments, steps[1][0].moments)
+    assert steps[0][0].step == 1
 
 
 @functools.cache
 def policy_step(micro_batches, overlong):
     """A GRPO step as (parameters, experience) → (state, metrics), compiled once for all tests here."""
-    step = functools.partial(grpo_step, CONFIG, keeping_gradients(), PolicyConfig(), overlong, 0.9, micro_batches)
-    return jax.jit(
-        lambda params, given: step(initial_state(params, keeping_gradients()), given, jnp.asarray(vocabulary().allowed))
-    )
+    recorder, allowed = gradient_recorder(), jnp.asarray(vocabulary().allowed)
+    step = functools.partial(grpo_step, CONFIG, recorder, PolicyConfig(), overlong, 0.9, micro_batches)
+    return jax.jit(lambda params, experience: step(initial_state(params, recorder), experience, allowed))
 
 
 def test_micro_batches_change_nothing_in_a_policy_step(params):
@@ -154,8 +153,8 @@ def test_a_chunked_head_gives_the_same_statistics_and_gradients(tied):
         ("head_parts", 2),
         ("head_parts", 5),
     ):
-        again, found = run((params, hidden), field, number)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), found, stats)
+        again, other = run((params, hidden), field, number)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), other, stats)
         close(gradient, again)
     assert (np.asarray(stats.entropy) > 0).all()
     assert (np.asarray(stats.entropy) < np.log(allowed.sum())).all()

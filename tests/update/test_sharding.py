@@ -18,12 +18,12 @@ STEPS = ("sft/step", "grpo/step")
 
 @pytest.fixture(scope="module")
 def alone():
-    return mesh_run.stepped(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))
+    return mesh_run.run_steps(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))
 
 
 @pytest.fixture(scope="module")
 def eight():
-    return mesh_run.stepped(make_mesh(MeshConfig(2, 2, 2)))
+    return mesh_run.run_steps(make_mesh(MeshConfig(2, 2, 2)))
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +41,16 @@ def two_processes(tmp_path_factory):
         for number in range(2)
     ]  # fmt: skip
     try:
-        said = [process.communicate(timeout=600)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
     with np.load(path) as results:
         return dict(results)
 
 
-def worst(one: dict, other: dict, kind: str) -> dict[str, float]:
+def distances(one: dict, other: dict, kind: str) -> dict[str, float]:
     """The distance of two runs by tensor, relative to the tensor's norm."""
     names = [name for name in one if f"['{kind}']" in name]
     assert names
@@ -65,10 +65,9 @@ def check(one, other):
         assert abs(one[name] - other[name]) <= 1e-6 * abs(one[name]), step
         assert one[name] != 0
     for kind in ("gradients", "params"):
-        distances = worst(one, other, kind)
-        wrong = {name: distance for name, distance in distances.items() if not distance <= 1e-5}
+        by_name = distances(one, other, kind)
+        wrong = {name: distance for name, distance in by_name.items() if not distance <= 1e-5}
         assert not wrong
-    return {kind: max(worst(one, other, kind).values()) for kind in ("gradients", "params")}
 
 
 def test_a_mesh_of_eight_agrees_with_one_device(alone, eight):
@@ -88,12 +87,12 @@ def test_every_weight_learns(alone):
 
 def test_mesh_of_a_configuration():
     assert dict(make_mesh(MeshConfig(-1, 2, 2)).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
-    for wrong, said in ((MeshConfig(3, 1, 1), "does not make 8 devices"), (MeshConfig(-1, -1, 1), "at most one -1")):
-        with pytest.raises(UserError, match=said):
+    for wrong, message in ((MeshConfig(3, 1, 1), "does not make 8 devices"), (MeshConfig(-1, -1, 1), "at most one -1")):
+        with pytest.raises(UserError, match=message):
             make_mesh(wrong)
 
 
-def test_an_axis_that_does_not_divide_stays_whole():
+def test_an_axis_that_does_not_divide_is_replicated():
     mesh = make_mesh(MeshConfig(2, 2, 2))
     assert partition_spec(("embed", "kv_heads"), (8, 3), mesh) == jax.sharding.PartitionSpec(("fsdp",), None)
     assert partition_spec(("batch", None), (8, 3), mesh) == jax.sharding.PartitionSpec(("data", "fsdp"), None)
