@@ -1,5 +1,5 @@
-"""The GRPO loop (group relative policy optimisation, DeepSeekMath, arXiv 2402.03300): PPO without a value model, the
-mean reward of a prompt's other completions taking its place.
+"""The GRPO loop (group relative policy optimisation, DeepSeekMath, arXiv 2402.03300): PPO without a value model, in
+whose place the mean reward of several completions of the same prompt is the baseline.
 
 One step, on one batch of N prompts:
 

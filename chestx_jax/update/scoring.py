@@ -1,4 +1,4 @@
-"""What a group of completions teaches: from sampled tokens to the advantages of a policy update."""
+"""From sampled tokens to the advantages of a policy update."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from chestx_jax.update.advantages import AdvantageConfig, token_advantages
 
 
 class ScoredRollout(NamedTuple):
-    """What scoring finds out about B completions of at most L tokens."""
+    """Scores and advantages of B completions of at most L tokens."""
 
     scores: Scores
     advantages: Float[Array, "B L"]
