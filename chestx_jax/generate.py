@@ -12,9 +12,8 @@ from absl import flags, logging
 
 from chestx_jax import cli
 from chestx_jax.errors import UserError
-from chestx_jax.inference.generate import Question, answer_question
+from chestx_jax.inference.generate import Question, answer_file, answer_question, read_questions
 from chestx_jax.inference.loaded_model import load_model
-from chestx_jax.inference.question_files import answer_file, read_questions
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 

@@ -29,7 +29,9 @@ def evaluate_model(config: EvalConfig, place: str, out: str | Path) -> int:
     if place.startswith("openai:"):
         if not primary:
             return 0  # one process is enough for an endpoint
-        predict_samples = endpoint_predict(config, place, out, log)
+        options = {"workers": config.workers, "timeout": config.timeout, "attempts": config.attempts}
+        endpoint = parse_model(place, Path(out, "cache"), **options)
+        predict_samples: Predict = partial(remote.predict, endpoint, log=log, length=config.length, blind=config.blind)
     else:
         predict_samples = checkpoint_predict(config, place, log)
         if not primary:
@@ -47,14 +49,6 @@ def checkpoint_predict(config: EvalConfig, place: str, log: Callable[[str], None
     model = load_model(place, mesh, config.dtype, config.tokenizer, config.image_size, config.blind)
     generate_for = compile_on_demand(model, config.batch, greedy(config.length))
     return lambda samples: predict(model, samples, generate_for, config.batch, BadRecords(1.0, log=log))
-
-
-def endpoint_predict(config: EvalConfig, place: str, out: str | Path, log: Callable[[str], None]) -> Predict:
-    """Predictions of an OpenAI-compatible endpoint, whose replies are cached in `out`."""
-    endpoint = parse_model(
-        place, Path(out, "cache"), workers=config.workers, timeout=config.timeout, attempts=config.attempts
-    )
-    return partial(remote.predict, endpoint, log=log, length=config.length, blind=config.blind)
 
 
 def model_name(place: str) -> str:

@@ -47,10 +47,5 @@ def predict(
             continue
         shape = rows or RowsConfig(*bucket_sizes)
         for number, answer in answer_batch(model, generate_for(shape), examples, shape, batch).items():
-            yield from_sample(
-                samples[number],
-                answer.text,
-                truncated=not answer.finished,
-                tokens=len(answer.ids),
-                probability=answer.probability,
-            )
+            measured = {"tokens": len(answer.ids), "probability": answer.probability}
+            yield from_sample(samples[number], answer.text, truncated=not answer.finished, **measured)

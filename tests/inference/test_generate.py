@@ -13,9 +13,8 @@ from PIL import Image
 
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
-from chestx_jax.inference.generate import Question, answer_question, encode_question
+from chestx_jax.inference.generate import Question, answer_file, answer_question, encode_question, read_questions
 from chestx_jax.inference.loaded_model import allowed_ids, load_model
-from chestx_jax.inference.question_files import answer_file, read_questions
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
