@@ -9,11 +9,10 @@ from chestx_jax import checkpoint, multihost
 from chestx_jax.config import to_dict
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.export import export_model
-from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.training import grpo, sft
 from chestx_jax.training.model_tests import TrainedModel, predict_test, refresh_results
 from chestx_jax.training.run_context import RunContext, make_context
-from chestx_jax.training.weights import load_weights
 from chestx_jax.training.workdir import prepare, same_configuration
 
 
@@ -51,7 +50,8 @@ def trained_models(context: RunContext) -> Iterator[TrainedModel]:
         yield TrainedModel("blind", train_sft(context, job.init, blind=True), blind=True)
     yield TrainedModel("SFT", sft_place)
     if job.grpo:
-        yield TrainedModel("GRPO", train_grpo(context, job.grpo, sft_place))
+        folder, train = context.workdir / job.grpo.name, partial(grpo.train, context, job.grpo)
+        yield TrainedModel("GRPO", run_stage(context, folder, sft_place, train))
 
 
 def train_sft(context: RunContext, stage: str | SftConfig, blind: bool = False) -> str:
@@ -60,23 +60,17 @@ def train_sft(context: RunContext, stage: str | SftConfig, blind: bool = False) 
         return stage
     start = train_sft(context, stage.init)  # the blind model starts from the same weights and differs by its films
     folder = context.workdir / (f"{stage.name}_blind" if blind else stage.name)
-    initial = partial(load_weights, context, start)
-    return run_stage(context, folder, partial(sft.train, context, stage, folder, initial, blind))
+    return run_stage(context, folder, start, partial(sft.train, context, stage, blind=blind))
 
 
-def train_grpo(context: RunContext, stage: GrpoConfig, start: str) -> str:
-    """The place of the policy's parameters after GRPO from the parameters at `start`."""
-    folder = context.workdir / stage.name
-    initial = partial(load_weights, context, start)
-    return run_stage(context, folder, partial(grpo.train, context, stage, folder, initial))
-
-
-def run_stage(context: RunContext, folder: Path, train: Callable[[], dict]) -> str:
-    """Trains and saves a stage's final parameters unless they are saved already; returns their place."""
+def run_stage(context: RunContext, folder: Path, start: str, train: Callable[..., dict]) -> str:
+    """Trains from the parameters at `start` and saves the stage's final ones, unless they are saved already; returns
+    their place."""
     params = folder / "params"
     if not params.exists():
         started = time.monotonic()
-        checkpoint.save_params(params, train(), to_dict(context.job.model))
+        final_params = train(folder=folder, initial_params=partial(context.load_params, start))
+        checkpoint.save_params(params, final_params, to_dict(context.job.model))
         print(f"{folder.name} took {time.monotonic() - started:.0f} s", flush=True)
     return f"orbax:{params}"
 
@@ -85,6 +79,5 @@ def export(context: RunContext, model: TrainedModel) -> None:
     """The model as a Hugging Face folder, unless it is there already."""
     folder = context.workdir / "hf"
     if not folder.exists():
-        job = context.job
-        params = load_weights(context, model.place)
+        job, params = context.job, context.load_params(model.place)
         export_model(folder, job.model, params, context.data_root / job.tokenizer, job.image)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from chestx_jax import multihost
-from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.data.pipeline import BadRecords
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.evaluate import first_per_task
@@ -16,9 +15,8 @@ from chestx_jax.eval.statistics.blind_baselines import fitted_baselines
 from chestx_jax.eval.statistics.comparison import compare_models
 from chestx_jax.inference.multihost import predict_on_all_processes
 from chestx_jax.inference.predict import predict
-from chestx_jax.recipes import EvaluationConfig, JobConfig, SftConfig
+from chestx_jax.recipes import EvaluationConfig, SftConfig
 from chestx_jax.training.run_context import RunContext
-from chestx_jax.training.weights import load_weights
 
 
 class TrainedModel(NamedTuple):
@@ -38,7 +36,7 @@ def predict_test(context: RunContext, evaluation: EvaluationConfig, model: Train
     def predict_samples(missing: Sequence[Sample]) -> Iterator[Prediction]:
         if not missing:
             return iter(())
-        loaded = context.loaded_model(load_weights(context, model.place), model.blind)
+        loaded = context.loaded_model(context.load_params(model.place), model.blind)
         bad = BadRecords(context.job.max_bad)
         return predict(loaded, missing, lambda rows: generate, evaluation.batch, bad, evaluation.rows)
 
@@ -54,7 +52,8 @@ def refresh_results(context: RunContext, predictions: Mapping[str, Sequence[Pred
     job = context.job
     if not multihost.is_primary() or job.evaluation is None:
         return ""
-    train = [sample for source in training_sources(job) for sample in context.samples(source)]
+    sources = job.init.sources if isinstance(job.init, SftConfig) else ()  # of a checkpoint none are known
+    train = [sample for source in sources for sample in context.samples(source)]
     samples = first_per_task(context.samples(job.evaluation.source), job.evaluation.limit)
     comparison = compare_models(predictions, context.lexicon, fitted_baselines(train, samples))
     planned = ("SFT", "GRPO") if job.grpo else ("SFT",)
@@ -67,8 +66,3 @@ def refresh_results(context: RunContext, predictions: Mapping[str, Sequence[Pred
         curves=training_curves(context.workdir),
     )
     return closing_tables(comparison)
-
-
-def training_sources(job: JobConfig) -> tuple[SourceConfig, ...]:
-    """The training data of the first stage; nothing where it is a checkpoint."""
-    return job.init.sources if isinstance(job.init, SftConfig) else ()

@@ -17,9 +17,11 @@ from chestx_jax.data.mixture import SourceConfig, read_source
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.inference.loaded_model import LoadedModel, completion_vocabulary
+from chestx_jax.inference.places import find_checkpoint, load_params
 from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.program import Program
+from chestx_jax.programs.state import init_params
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.sharding import make_mesh
@@ -94,6 +96,17 @@ class RunContext:
     def loaded_model(self, params: Any, blind: bool = False) -> LoadedModel:
         """Parameters of the job's model, ready to answer."""
         return LoadedModel(self.job.model, params, self.mesh, self._encoder(blind), self.vocabulary)
+
+    def load_params(self, place: str) -> Any:
+        """Parameters from "random" (by the seed of the stage trained first), "orbax:DIR" or "hf:DIR", on the mesh."""
+        if place == "random":
+            stage: str | SftConfig = self.job.init
+            seed = 0
+            while isinstance(stage, SftConfig):
+                seed, stage = stage.seed, stage.init
+            return init_params(self.job, seed, self.mesh).jit()()
+        advice = f"config.init is {place!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage"
+        return load_params(find_checkpoint(place, advice), self.job.model, self.mesh)
 
     def reward_tables(self) -> Tables:
         """The lexicon's automaton over the tokens of this vocabulary, on every device."""

@@ -3,6 +3,9 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import jax
 
 from chestx_jax import files
 from chestx_jax.config import to_dict
@@ -51,10 +54,7 @@ def phantom_texts(root: Path) -> Iterator[str]:
             yield f"assistant\n{target_text(sample.steps, sample.answer, True)}"
 
 
-def _flat(tree, prefix: str = "") -> dict[str, object]:
+def _flat(tree: Any) -> dict[str, Any]:
     """Nested dicts and lists as one dict of dotted names."""
-    if not isinstance(tree, dict | list):
-        return {prefix: tree}
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    parts = [_flat(value, f"{prefix}.{name}" if prefix else str(name)) for name, value in items]
-    return {name: value for part in parts for name, value in part.items()}
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: leaf is None)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

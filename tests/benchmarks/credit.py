@@ -22,7 +22,6 @@ from chestx_jax.config import to_dataclass
 from chestx_jax.eval.report.tables import aligned
 from chestx_jax.recipes import JobConfig
 from chestx_jax.training.run_context import make_context
-from chestx_jax.training.weights import load_weights
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import completion_stats
 
@@ -60,7 +59,7 @@ def gradients(workdir: Path, batches: int):
     """Gradients [W, parameters] of each batch in turn."""
     job = to_dataclass(JobConfig, json.loads((workdir / "config.json").read_text()))
     context, stage = make_context(job, workdir), job.grpo
-    params = load_weights(context, f"orbax:{workdir}/sft/params")
+    params = context.load_params(f"orbax:{workdir}/sft/params")
     data, tables, vocabulary = context.prompt_batches(stage), context.reward_tables(), context.vocabulary
     prompt_shardings = context.programs["grpo/rollout"].shardings["prompts"]
     target_shardings = context.programs["grpo/score"].shardings["targets"]
