@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from chestx_jax.data.reader import find_problems
 from chestx_jax.eval import score_files
 from chestx_jax.eval.judges import judgements
 from chestx_jax.eval.judges.ratescore import rated
-from chestx_jax.eval.predictions.accuracy import outcomes
+from chestx_jax.eval.predictions.accuracy import outcome
 from chestx_jax.eval.predictions.records import raw_records, read_good_predictions
 from chestx_jax.eval.report.tables import aligned, file_table, number
 from chestx_jax.eval.statistics.audit import audit, record_remarks
@@ -40,14 +41,10 @@ def score_judgements(paths: Sequence[str], aggregation: str, log: Log) -> dict[s
     """RadRScore of stored judge replies: `{"files": […], "macro", "micro"}`."""
     records = [raw_records(path) for path in paths]
     files = [
-        {
-            "file": str(path),
-            **judgements.aggregate(file_records, aggregation),
-            "remarks": record_remarks(file_records),
-        }
-        for path, file_records in zip(paths, records, strict=True)
+        {"file": str(path), **judgements.aggregate(judged, aggregation), "remarks": record_remarks(judged)}
+        for path, judged in zip(paths, records, strict=True)
     ]
-    pooled = judgements.aggregate([record for file_records in records for record in file_records], aggregation)
+    pooled = judgements.aggregate(list(chain(*records)), aggregation)
     document = judgements.summary(files, pooled)
     log_judgements(document, log)
     return document
@@ -98,5 +95,5 @@ def _open_answers(path: str, log: Log) -> dict[str, Any]:
     predictions = [prediction for prediction in read_good_predictions(path)[0] if prediction.task == "anomaly"]
     if not predictions:
         return {}
-    label_f1 = mean(outcome.f1 for outcome in outcomes(predictions))
+    label_f1 = mean(outcome(prediction).f1 for prediction in predictions)
     return {"open": len(predictions), "label_f1": label_f1, "ratescore": mean(rated(predictions, log))}

@@ -49,7 +49,8 @@ def prediction_files(places: Sequence[str]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for label, place in zip(_labels(places), map(Path, places), strict=True):
-        tests = sorted((place / "test").glob("*.jsonl"), key=_job_order)
+        order = {name: number for number, name in enumerate(JOB_MODELS)}
+        tests = sorted((place / "test").glob("*.jsonl"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
         if place.is_dir() and tests and not (place / "predictions.jsonl").exists():
             files |= {path.stem if len(places) == 1 else f"{label}/{path.stem}": path for path in tests}
         else:
@@ -64,11 +65,6 @@ def _labels(places: Sequence[str]) -> list[str]:
     """The last part of each place (without a file's ending), or all of it where two are alike."""
     labels = [Path(place).name if Path(place).is_dir() else Path(place).stem for place in places]
     return labels if len(set(labels)) == len(labels) else [str(place) for place in places]
-
-
-def _job_order(path: Path) -> tuple[int, str]:
-    known = path.stem in JOB_MODELS
-    return (JOB_MODELS.index(path.stem) if known else len(JOB_MODELS), path.stem)
 
 
 def _readable_predictions(path: Path, log: Callable[[str], None]) -> list[Prediction]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.fields import FieldError
-from chestx_jax.endpoint.client import Endpoint, parse_model
+from chestx_jax.endpoint.client import Endpoint
 from chestx_jax.errors import UserError
 from chestx_jax.eval.commands import Log, log_judgements
 from chestx_jax.eval.judges import judgements, lexicon_judge, llm_judge, prompts
@@ -21,24 +21,7 @@ from chestx_jax.lexicon import load
 SCORES = (*judgements.TERMS, "radrscore")
 
 
-def judge_files(
-    paths: Sequence[str],
-    judge: str,
-    cache: str,
-    workers: int,
-    per_item: str | None,
-    aggregation: str,
-    prices: Sequence[str] | None,
-    log: Log,
-) -> dict[str, Any]:
-    """Judges stored predictions by "rules" or by "openai:MODEL@URL", whose replies are kept in the folder `cache`."""
-    if judge == "rules":
-        return judge_predictions(paths, per_item, log)
-    endpoint = parse_model(judge, Path(cache), workers=workers)
-    return judge_remotely(paths, endpoint, per_item, aggregation, prices, log)
-
-
-def judge_predictions(paths: Sequence[str], per_item: str | None, log: Log) -> dict[str, Any]:
+def judge_by_rules(paths: Sequence[str], per_item: str | None, log: Log) -> dict[str, Any]:
     """The offline judge over stored predictions: means per file with intervals, JSON lines of every item's findings.
 
     `index` counts the records of all files in order; one that cannot be read has null scores and a `problem`.
@@ -61,7 +44,7 @@ def judge_predictions(paths: Sequence[str], per_item: str | None, log: Log) -> d
     return document
 
 
-def judge_remotely(
+def judge_by_endpoint(
     paths: Sequence[str],
     endpoint: Endpoint,
     per_item: str | None,
@@ -80,12 +63,12 @@ def judge_remotely(
     judged: list[dict[str, Any]] = [
         {"problem": record if isinstance(record, str) else "not judged"} for record in records
     ]
-    expected = llm_judge.estimate(list(predictions.values()))
+    numbers, readable = list(predictions), list(predictions.values())
+    expected = llm_judge.estimate(readable)
     log(f"about to judge {len(predictions)} predictions: at most {expected}{_cost(expected, prices)}")
     usage = Usage()
     try:
-        numbers = list(predictions)
-        for position, record, record_usage in llm_judge.judge_all(endpoint, list(predictions.values()), log):
+        for position, record, record_usage in llm_judge.judge_all(endpoint, readable, log):
             judged[numbers[position]] = record
             usage = usage.sum(record_usage)
     except KeyboardInterrupt:
@@ -98,14 +81,10 @@ def judge_remotely(
     log_judgements(document, log)
     if per_item:
         write_json_lines(per_item, [{"index": index, **record} for index, record in enumerate(judged)])
-    log(f"spent: {asdict(usage)}{_cost(asdict(usage), prices)}")
-    return {
-        "judge": endpoint.model,
-        "prompts": prompts.VERSION,
-        "aggregation": aggregation,
-        "usage": asdict(usage),
-        **document,
-    }
+    spent = usage._asdict()
+    log(f"spent: {spent}{_cost(spent, prices)}")
+    header = {"judge": endpoint.model, "prompts": prompts.VERSION, "aggregation": aggregation, "usage": spent}
+    return {**header, **document}
 
 
 def _cost(tokens: Mapping[str, int], prices: Sequence[str] | None) -> str:

@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax import metrics
-from chestx_jax.eval.report.html import write_report
+from chestx_jax.eval.report.html import report_page
 from chestx_jax.eval.statistics.comparison import Comparison
-from chestx_jax.files import write_json
+from chestx_jax.files import write_json, write_text
 
 
 def write_results(
@@ -58,18 +58,8 @@ def write_results(
       config: what was asked and how, for the document.
       curves: stage -> its metrics records in order of steps (see `training_curves`), drawn on the page.
     """
-    document = scores_document(comparison, asked, awaited, config or {})
-    write_json(Path(folder) / "scores.json", document)
-    write_report(Path(folder) / "report.html", comparison, title, document["run"], curves or {})
-    return document
-
-
-def scores_document(
-    comparison: Comparison, asked: int | None, awaited: Sequence[str], config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The content of `scores.json`, in the form that this module's docstring describes."""
-    answered = {name: len(predictions) for name, predictions in comparison.predictions.items()}
-    return {
+    answered = {name: len(evaluation.items) for name, evaluation in comparison.evaluations.items()}
+    document: dict[str, Any] = {
         "models": {name: evaluation.to_json() for name, evaluation in comparison.evaluations.items()},
         "blind_baselines": {"guessers": comparison.guessers, "accuracy": comparison.blind_accuracy},
         "changes": {
@@ -81,9 +71,12 @@ def scores_document(
             "answered": answered,
             "awaited": list(awaited),
             "complete": not awaited and all(count == (asked or count) for count in answered.values()),
-            "config": dict(config),
+            "config": dict(config or {}),
         },
     }
+    write_json(Path(folder) / "scores.json", document)
+    write_text(Path(folder) / "report.html", report_page(comparison, title, document["run"], curves or {}))
+    return document
 
 
 def read_scores(folder: str | Path) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from chestx_jax.eval.report.html import write_report
+from chestx_jax.eval.report.html import report_page
 from chestx_jax.eval.statistics.comparison import compare_models
+from chestx_jax.files import write_text
 from chestx_jax.lexicon import load
 from tests.eval.report.test_page import CURVES, RUN, prediction
 from tests.helpers import browser as chromium
@@ -32,7 +33,7 @@ def main(items: int) -> None:
             predictions.append(prediction(number, f"{SAYS}<answer> A </answer>", str(film)))
         comparison = compare_models({"SFT": predictions, "GRPO": predictions}, load(), {})
         path = folder / "large.html"
-        write_report(path, comparison, "Large", RUN, CURVES)
+        write_text(path, report_page(comparison, "Large", RUN, CURVES))
         with chromium.browser() as page:
             started = time.monotonic()
             page.open(path.as_uri())

@@ -9,6 +9,7 @@ inference supports, `process.recall` also credits findings that the reasoning co
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,8 @@ def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judge
     """Judges each prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
     readings = [read(reasoning_text(prediction.pred), lexicon) for prediction in predictions]
     judged = partial(jax.jit(_terms), relations(lexicon))
-    slots = _slots(max((len(reading.findings) for reading in readings), default=1))
+    most = max((len(reading.findings) for reading in readings), default=1)
+    slots = max(16, 1 << (most - 1).bit_length())  # a power of two, so that few shapes are ever compiled
     judgements: list[Judgement] = []
     for start in range(0, len(predictions), BLOCK):
         block, block_readings = predictions[start : start + BLOCK], readings[start : start + BLOCK]
@@ -99,17 +101,16 @@ def read(text: str, lexicon: Lexicon) -> Reading:
     return Reading(text, tuple(scopes.read_findings(lexicon, machine, words)), sentences, len(words) - 1)
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """One row of the jitted functions' results: the three terms, and the verdicts on each slot."""
+class _Terms(NamedTuple):
+    """What the jitted function computes of each prediction: the three terms, and the verdicts on each slot."""
 
-    factuality: float
-    completeness: float
-    effectiveness: float
-    scored: np.ndarray
-    right: np.ndarray
-    inferred: np.ndarray
-    opposed: np.ndarray
+    factuality: jax.Array | np.ndarray
+    completeness: jax.Array | np.ndarray
+    effectiveness: jax.Array | np.ndarray
+    scored: jax.Array | np.ndarray
+    right: jax.Array | np.ndarray
+    inferred: jax.Array | np.ndarray
+    opposed: jax.Array | np.ndarray
 
 
 def _terms(tables: Relations, claims: Findings, gold: RewardTargets, word_count: jax.Array, sentences: jax.Array):
@@ -120,9 +121,8 @@ def _terms(tables: Relations, claims: Findings, gold: RewardTargets, word_count:
     verdicts = judged.verdicts
     factual = process.precision(tables, claims, gold.report, verdicts)
     complete = process.recall(tables, claims, process.target_findings(gold, every))
-    terms = (factual, complete, judged.effectiveness)
     inferred = verify.is_inferred(tables, claims, gold.report, verdicts)
-    return *terms, verdicts.scored, verdicts.correct > 0, inferred, opposed
+    return _Terms(factual, complete, judged.effectiveness, verdicts.scored, verdicts.correct > 0, inferred, opposed)
 
 
 def _judge_block(
@@ -140,16 +140,13 @@ def _judge_block(
     )
     claims = pad_findings([reading.findings for reading in readings] + [()] * short, slots)
     counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
-    factual, complete, effective, *slotwise = (np.asarray(part) for part in judged(claims, gold, *counts))
-    return (
-        _Terms(float(factual[i]), float(complete[i]), float(effective[i]), *(part[i] for part in slotwise))
-        for i in range(len(block))
-    )
+    terms = [np.asarray(part) for part in judged(claims, gold, *counts)]
+    return (_Terms(*(part[i] for part in terms)) for i in range(len(block)))
 
 
 def _judgement(prediction: Prediction, reading: Reading, terms: _Terms, lexicon: Lexicon) -> Judgement:
     judged = any(report.strip() for report in prediction.reports)
-    values = (terms.factuality, terms.completeness, terms.effectiveness) if judged else (None, None, None)
+    values: Sequence[float | None] = [float(term) for term in terms[:3]] if judged else [None] * 3
     claims = [finding for slot, finding in enumerate(reading.findings) if terms.scored[slot]]
     distinct = {(finding.concept, finding.polarity) for finding in claims}
     offsets = _characters(reading.text)
@@ -177,11 +174,6 @@ def _verdict(finding: Finding, slot: int, terms: _Terms) -> str:
     return CONTRADICTED if terms.opposed[slot] or not finding.polarity else UNSUPPORTED
 
 
-def _slots(most: int) -> int:
-    """A power of two that holds them all, so that few shapes are ever compiled."""
-    return max(16, 1 << (most - 1).bit_length())
-
-
 def _ground_truth_factuality(claims: Sequence[Finding], drawn: Sequence[str] | None) -> float | None:
     """Share of the claims about the 12 labels that the drawing confirms, sides included; None without any."""
     if drawn is None:
@@ -205,7 +197,8 @@ def _drawn_true(finding: Finding, truth: Sequence[Drawn]) -> bool:
     label = LABELS[finding.concept]
     if label == "No Finding":
         return bool(finding.polarity) == (not truth)
-    present = any(label in _kinds(d.label) and _sides_fit(finding.side, SIDES.index(d.side)) for d in truth)
+    sides = [SIDES.index(drawn.side) for drawn in truth if label in _kinds(drawn.label)]
+    present = any(not finding.side or side in (0, finding.side, 3) for side in sides)  # 0: no side drawn, 3: both
     return bool(finding.polarity) == present
 
 
@@ -214,11 +207,6 @@ def _kinds(label: str) -> tuple[str, ...]:
     if label in LUNG_OPACITIES:
         return label, "Lung Opacity"
     return (label, "Enlarged Cardiomediastinum") if label == "Cardiomegaly" else (label,)
-
-
-def _sides_fit(claimed: int, drawn: int) -> bool:
-    """Whether a claim of side `claimed` fits a finding drawn on side `drawn`: none fits any, both includes each."""
-    return not claimed or not drawn or claimed == drawn or drawn == 3
 
 
 def _characters(text: str) -> list[int]:

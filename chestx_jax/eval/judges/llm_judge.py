@@ -6,11 +6,11 @@ version and tokens.
 """
 
 import json
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from chestx_jax.endpoint.client import Endpoint, Reply, call_all, complete
 from chestx_jax.eval.answers.parsing import reasoning_text
@@ -28,8 +28,7 @@ NEEDED = {
 }
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """Calls and tokens of a judgement; tokens of cached replies are in `saved` since they were paid for before."""
 
     calls: int = 0
@@ -38,18 +37,9 @@ class Usage:
     completion_tokens: int = 0
     saved: int = 0
 
-    def plus(self, reply: Reply) -> "Usage":
-        """The sum with one more reply."""
-        prompt, completion = reply.prompt_tokens or 0, reply.completion_tokens or 0
-        if reply.cached:
-            return replace(self, cached=self.cached + 1, saved=self.saved + prompt + completion)
-        return Usage(
-            self.calls + 1, self.cached, self.prompt_tokens + prompt, self.completion_tokens + completion, self.saved
-        )
-
     def sum(self, other: "Usage") -> "Usage":
         """Field by field."""
-        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        return Usage(*map(operator.add, self, other))
 
 
 def judge_all(
@@ -120,8 +110,13 @@ def _judge(endpoint: Endpoint, numbered: tuple[int, Prediction]) -> tuple[dict[s
         "precision_res": call("precision", prompts.precision(_reports(prediction), observed[1])),
         "efficiency": call("efficiency", prompts.efficiency(reference, reasoning)),
     }
-    record["judge"] = {"model": endpoint.model, "url": endpoint.url, "prompts": prompts.VERSION, **usage.__dict__}
+    record["judge"] = {"model": endpoint.model, "url": endpoint.url, "prompts": prompts.VERSION, **usage._asdict()}
     return record, usage
+
+
+def _usage(reply: Reply) -> Usage:
+    tokens = reply.prompt_tokens or 0, reply.completion_tokens or 0
+    return Usage(cached=1, saved=sum(tokens)) if reply.cached else Usage(1, 0, *tokens)
 
 
 def _unreachable(result: tuple[dict[str, Any], Usage]) -> bool:
@@ -145,7 +140,7 @@ def _call(endpoint: Endpoint, kind: str, prompt: str) -> tuple[dict[str, Any], U
     for attempt in range(TRIES):
         chat = [{"role": "system", "content": prompts.SYSTEM}, {"role": "user", "content": prompt}]
         reply = complete(endpoint, chat, temperature=0, seed=attempt, response_format=form)
-        usage = usage if reply.error else usage.plus(reply)
+        usage = usage if reply.error else usage.sum(_usage(reply))
         answer = None if reply.error or reply.refused else parse_json(reply.text, NEEDED[kind])
         if answer is not None:
             return answer, usage

@@ -9,27 +9,19 @@ SYSTEM = (
     "You are a careful chest radiologist who checks the reasoning of a reading program. You answer with JSON alone."
 )
 
-_OBSERVATION = {
-    "type": "object",
-    "properties": {"observation": {"type": "string"}, "status": {"type": "string"}},
-    "required": ["observation", "status"],
-    "additionalProperties": False,
-}
-
 
 def _schema(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-_OBSERVATIONS = {"type": "array", "items": _OBSERVATION}
+_TEXT, _COUNT = {"type": "string"}, {"type": "integer"}
+_OBSERVATIONS = {"type": "array", "items": _schema(observation=_TEXT, status=_TEXT)}
 SCHEMAS = {
     "findings": _schema(key_conclusion=_OBSERVATIONS),
-    "recall": _schema(recalled_findings=_OBSERVATIONS, recalled_count={"type": "integer"}),
-    "precision": _schema(correct_steps=_OBSERVATIONS, correct_count={"type": "integer"}),
+    "recall": _schema(recalled_findings=_OBSERVATIONS, recalled_count=_COUNT),
+    "precision": _schema(correct_steps=_OBSERVATIONS, correct_count=_COUNT),
     "efficiency": _schema(
-        effective_steps={"type": "array", "items": {"type": "string"}},
-        effective_count={"type": "integer"},
-        ineffective_count={"type": "integer"},
+        effective_steps={"type": "array", "items": _TEXT}, effective_count=_COUNT, ineffective_count=_COUNT
     ),
 }
 

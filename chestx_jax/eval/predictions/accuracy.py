@@ -1,10 +1,9 @@
 """Outcome accuracy per item: exact letters for closed questions, label sets for the open ones."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chestx_jax.data.fields import bare_answer
-from chestx_jax.eval.answers.parsing import Verdict, label_set, strict
+from chestx_jax.eval.answers.parsing import label_set, strict
 from chestx_jax.eval.predictions.records import Prediction
 
 
@@ -23,20 +22,13 @@ def outcome(prediction: Prediction) -> Outcome:
     """Scores one answer: exact set match, and F1 besides where the question is open."""
     verdict = strict(prediction.pred, prediction.answer, prediction.question)
     given = tuple(sorted(verdict.given or ()))
-    f1 = _open_f1(verdict, prediction.answer) if prediction.task == "anomaly" else None
+    f1 = None
+    if prediction.task == "anomaly":
+        gold = label_set(bare_answer(prediction.answer))
+        f1 = set_f1(verdict.given or frozenset(), gold) if gold else 0.0
     return Outcome(verdict.correct, verdict.valid, given, f1, verdict.reason)
-
-
-def outcomes(predictions: Sequence[Prediction]) -> list[Outcome]:
-    """`outcome` of each prediction, in order."""
-    return [outcome(prediction) for prediction in predictions]
 
 
 def set_f1(given: frozenset[str], gold: frozenset[str]) -> float:
     """F1 of two sets; 1 if both are empty."""
     return 2 * len(given & gold) / (len(given) + len(gold)) if given or gold else 1.0
-
-
-def _open_f1(verdict: Verdict, answer: str) -> float:
-    gold = label_set(bare_answer(answer))
-    return set_f1(verdict.given or frozenset(), gold) if gold else 0.0

@@ -50,30 +50,11 @@ class Prediction:
     model: str = ""
 
 
-def from_sample(
-    sample: Sample,
-    pred: str,
-    *,
-    truncated: bool = False,
-    tokens: int | None = None,
-    probability: float | None = None,
-) -> Prediction:
-    """The prediction `pred` for a `data.schema.Sample`."""
-    return Prediction(
-        sample_id=sample.id,
-        task=sample.task,
-        source=sample.source,
-        question=sample.question,
-        answer=sample.answer,
-        pred=pred,
-        reports=sample.reports,
-        steps=sample.steps,
-        images=sample.images,
-        truncated=truncated,
-        drawn=sample.drawn,
-        tokens=tokens,
-        probability=probability,
-    )
+def from_sample(sample: Sample, pred: str, **measured: Any) -> Prediction:
+    """The prediction `pred` for a `data.schema.Sample`; `measured`: its `truncated`, `tokens` and `probability`."""
+    shared = ("task", "source", "question", "answer", "reports", "steps", "images", "drawn")
+    fields = {name: getattr(sample, name) for name in shared}
+    return Prediction(sample_id=sample.id, pred=pred, **fields, **measured)
 
 
 def keys(predictions: Iterable[Prediction]) -> list[tuple[str, str, int]]:

@@ -8,28 +8,21 @@ import json
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import Any
 
 from chestx_jax.eval.report.headlines import headline_tiles
 from chestx_jax.eval.report.html_tables import difference_table, score_table, text_table
 from chestx_jax.eval.report.items import item_data
-from chestx_jax.eval.report.tables import blind_rows, calibration_rows, label_rows, source_rows
+from chestx_jax.eval.report.tables import blind_rows, calibration_rows, label_rows, source_names, source_rows
 from chestx_jax.eval.report.training import Curves, progress_notes, training_charts
 from chestx_jax.eval.statistics.comparison import Comparison
-from chestx_jax.files import write_text
 
 FOLDED = ("Changes", "Without the film", "By source", "By label", "Calibration")  # closed at first on a phone
 
 
-def write_report(path: str | Path, comparison: Comparison, title: str, run: Mapping[str, Any], curves: Curves) -> None:
-    """Writes the page, whole or not at all; `run` as in `scores.json`, `curves` as in `eval.results`."""
-    write_text(path, page(comparison, title, run, curves))
-
-
-def page(comparison: Comparison, title: str, run: Mapping[str, Any], curves: Curves) -> str:
-    """The page as text."""
+def report_page(comparison: Comparison, title: str, run: Mapping[str, Any], curves: Curves) -> str:
+    """The page as text; `run` as in `scores.json`, `curves` as in `eval.results`."""
     folder = files("chestx_jax.eval.report")
     read = lambda name: (folder / name).read_text(encoding="utf-8")  # noqa: E731
     sections = {
@@ -54,7 +47,7 @@ def page(comparison: Comparison, title: str, run: Mapping[str, Any], curves: Cur
 def _tables(comparison: Comparison) -> dict[str, str]:
     """The tables below the scores, by heading; empty text where there is nothing to show."""
     evaluations = comparison.evaluations
-    several_sources = len({source for evaluation in evaluations.values() for source in evaluation.sources}) > 1
+    several_sources = len(source_names(evaluations)) > 1
     blind, labels, calibration = blind_rows(comparison), label_rows(evaluations), calibration_rows(evaluations)
     blind_caption = (
         "Accuracy in percent of guessers that never see a film (fitted on letters, labels, order of labels, and all "

@@ -16,18 +16,11 @@ Rows = list[list[str]]
 ROW_NAMES = (*TASKS, "closed", "all")
 # Of the tables a run prints; its page has all metrics.
 PRINTED = ("accuracy", "f1", "ratescore", "factuality", "completeness", "radrscore", "ground_truth_factuality", "words")
-HEADINGS = {
-    "accuracy": "accuracy",
+HEADINGS = {metric: metric for metric in METRICS} | {
     "f1": "label F1",
     "ratescore": "RaTEScore",
-    "factuality": "factuality",
-    "completeness": "completeness",
-    "effectiveness": "effectiveness",
     "radrscore": "RadRScore",
     "ground_truth_factuality": "ground-truth factuality",
-    "claims": "claims",
-    "words": "words",
-    "tokens": "tokens",
 }
 
 
@@ -62,7 +55,7 @@ def closing_tables(comparison: Comparison) -> str:
     """All that a run prints at its end: scores by task and by source, what is had without the film, the changes."""
     evaluations = comparison.evaluations
     tables = [aligned(grouped(task_rows(evaluations, PRINTED)))]
-    if len({source for evaluation in evaluations.values() for source in evaluation.sources}) > 1:
+    if len(source_names(evaluations)) > 1:
         tables.append(aligned(grouped(source_rows(evaluations))))
     if comparison.guessers or comparison.blind_accuracy:
         heading = "accuracy without the film (percent), and how many points above the best of it each model is"
@@ -74,16 +67,19 @@ def closing_tables(comparison: Comparison) -> str:
 def task_rows(evaluations: Evaluations, metrics: Sequence[str] = METRICS) -> Rows:
     """Models side by side, family by family; metrics that no model has a value for are left out."""
     metrics = [m for m in known_metrics(evaluations) if m in metrics]
-    header = ["task", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in metrics)]
-    return [header, *_score_rows({name: e.rows for name, e in evaluations.items()}, ROW_NAMES, metrics)]
+    return _score_rows("task", {name: e.rows for name, e in evaluations.items()}, ROW_NAMES, metrics)
 
 
 def source_rows(evaluations: Evaluations) -> Rows:
     """Accuracy, factuality and counts by where the films come from, so that other centres stand apart."""
     metrics = [m for m in ("accuracy", "factuality", "completeness") if m in known_metrics(evaluations)]
-    header = ["source", "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in metrics)]
-    sources = sorted({source for evaluation in evaluations.values() for source in evaluation.sources})
-    return [header, *_score_rows({name: e.sources for name, e in evaluations.items()}, sources, metrics)]
+    sources = source_names(evaluations)
+    return _score_rows("source", {name: e.sources for name, e in evaluations.items()}, sources, metrics)
+
+
+def source_names(evaluations: Evaluations) -> list[str]:
+    """Where the films come from."""
+    return sorted({source for evaluation in evaluations.values() for source in evaluation.sources})
 
 
 def blind_rows(comparison: Comparison) -> Rows:
@@ -202,9 +198,11 @@ def known_metrics(evaluations: Evaluations) -> list[str]:
     return [m for m in METRICS if any(e.rows["all"].metrics[m].mean is not None for e in evaluations.values())]
 
 
-def _score_rows(scores: Mapping[str, Mapping[str, Row]], names: Sequence[str], metrics: Sequence[str]) -> Rows:
+def _score_rows(
+    heading: str, scores: Mapping[str, Mapping[str, Row]], names: Sequence[str], metrics: Sequence[str]
+) -> Rows:
     """One row per name (a task, a source) and model: counts, then the metrics with their intervals."""
-    rows = []
+    rows = [[heading, "model", "n", "unparsed", "refused", "cut", *(HEADINGS[m] for m in metrics)]]
     for name in names:
         for model, model_rows in scores.items():
             if row := model_rows.get(name):
@@ -230,6 +228,6 @@ def _latex_cell(metric: str, value: Interval) -> str:
 
 
 def _latex(text: str) -> str:
-    special = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
+    special = {character: f"\\{character}" for character in "&%$#_{}"}
     special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
     return "".join(special.get(character, character) for character in text)

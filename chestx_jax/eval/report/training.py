@@ -11,16 +11,7 @@ Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # stage -> its metrics recor
 # (what is drawn, its unit, the name of each line -> its metric)
 SUPERVISED_CHARTS = (("loss", "nats per target token", {"training": "loss", "validation": "validation_loss"}),)
 POLICY_CHARTS = (
-    (
-        "reward terms",
-        "mean",
-        {
-            "total": "reward/total/mean",
-            "accuracy": "reward/accuracy/mean",
-            "process": "reward/process/mean",
-            "format": "reward/format/mean",
-        },
-    ),
+    ("reward terms", "mean", {term: f"reward/{term}/mean" for term in ("total", "accuracy", "process", "format")}),
     ("completion length", "tokens", {"mean": "length"}),
     ("KL to the reference", "nats per token", {"mean": "kl"}),
     ("loss", "policy loss with the KL penalty", {"training": "loss"}),

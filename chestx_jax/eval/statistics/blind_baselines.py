@@ -9,6 +9,7 @@ Items are anything with `task`, `question` and `answer`: samples or predictions.
 """
 
 import math
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from chestx_jax.types import label_names
 
 GUESSERS = ("letter", "label", "order", "combined")
 Accuracies = Mapping[str, Mapping[str, float]]  # task -> guesser -> accuracy
-Rates = Mapping[Any, tuple[int, int]]  # key -> (times right, times offered)
+Rates = Mapping[Any, Sequence[int]]  # key -> (times right, times offered)
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,7 @@ def count_answers(items: Sequence[Any]) -> AnswerCounts:
                     table[key][0] += letter == gold
                     table[key][1] += 1
         precedes.update(_ordered_pairs(choices.get(gold, "")))
-    freeze = lambda table: {key: (right, offered) for key, (right, offered) in table.items()}  # noqa: E731
-    return AnswerCounts(freeze(letters), freeze(texts), dict(precedes), dict(label_sets))
+    return AnswerCounts(letters, texts, precedes, label_sets)
 
 
 def guess(counts: AnswerCounts, item: Any, guesser: str) -> str:
@@ -86,36 +86,29 @@ def _task_row(counts: AnswerCounts, items: Sequence[Any]) -> dict[str, float]:
     n = len(items)
     golds = [bare_answer(item.answer) for item in items]
     if all(not options(item.question) for item in items):
-        pairs = [
-            (label_set(guess(counts, item, "label")), label_set(gold)) for item, gold in zip(items, golds, strict=True)
-        ]
-        exact = sum(a == b for a, b in pairs) / n
-        return {"label": exact, "combined": exact, "f1": sum(set_f1(a, b) for a, b in pairs) / n, "n": n}
-    right = {
-        guesser: sum(guess(counts, item, guesser) == gold for item, gold in zip(items, golds, strict=True)) / n
-        for guesser in GUESSERS
-    }
-    return {**right, "n": n}
+        guessed, gold = label_set(guess(counts, items[0], "label")), [label_set(gold) for gold in golds]
+        exact = gold.count(guessed) / n  # every open question gets the same guess
+        return {"label": exact, "combined": exact, "f1": sum(set_f1(guessed, labels) for labels in gold) / n, "n": n}
+    guesses = {guesser: [guess(counts, item, guesser) for item in items] for guesser in GUESSERS}
+    return {guesser: sum(map(operator.eq, given, golds)) / n for guesser, given in guesses.items()} | {"n": n}
 
 
 def _tasks(items: Sequence[Any]) -> list[str]:
     return sorted({item.task for item in items})
 
 
-def _labels(text: str) -> list[str]:
-    """An option's labels with their punctuation: that only right options end in a full stop can be learned too."""
-    return label_names(text, marks="")
-
-
 def _text_keys(item: Any, text: str) -> list[tuple[str, ...]]:
-    """What an option's rate is counted under: its labels, or the whole question where the options say yes or no."""
+    """What an option's rate is counted under: its labels, or the whole question where the options say yes or no.
+
+    Labels keep their punctuation: that only right options end in a full stop can be learned too.
+    """
     if item.task in ("binary", "temporal"):
         return [(item.task, item.question.partition("Options:")[0].strip().lower(), text.strip().lower())]
-    return [(item.task, label) for label in _labels(text)]
+    return [(item.task, label) for label in label_names(text, marks="")]
 
 
 def _ordered_pairs(text: str) -> list[tuple[str, str]]:
-    labels = _labels(text)
+    labels = label_names(text, marks="")
     return [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :]]
 
 
@@ -134,6 +127,6 @@ def _log_odds(counts: AnswerCounts, item: Any, letter: str, text: str, guesser: 
     return _smoothed((kept, kept + reversed_)) * math.sqrt(len(pairs)) if pairs else 0.0
 
 
-def _smoothed(rate: tuple[int, int]) -> float:
+def _smoothed(rate: Sequence[int]) -> float:
     right, offered = rate
     return math.log((right + 0.5) / (offered - right + 0.5))

@@ -19,7 +19,6 @@ class Comparison:
     """Models in the order they were tested.
 
     Attributes:
-      predictions: by model.
       evaluations: by model.
       guessers: accuracy of each guesser that never sees a film, by task (`blind_baselines`).
       blind_accuracy: of each closed family the best accuracy without the film, of the guessers and of the model that
@@ -27,7 +26,6 @@ class Comparison:
       changes: "B minus A" for neighbours A, B -> row -> metric -> paired difference on the samples both answered.
     """
 
-    predictions: Mapping[str, Sequence[Prediction]]
     evaluations: Mapping[str, Evaluation]
     guessers: Accuracies
     blind_accuracy: Mapping[str, float]
@@ -56,7 +54,7 @@ def compare_models(
         f"{second} minus {first}": paired_differences(evaluations[first], evaluations[second], seed)
         for first, second in pairwise(evaluations)
     }
-    return Comparison(predictions, evaluations, guessers, blind_accuracy(evaluations.get(BLIND), guessers), changes)
+    return Comparison(evaluations, guessers, blind_accuracy(evaluations.get(BLIND), guessers), changes)
 
 
 def blind_accuracy(blind_model: Evaluation | None, guessers: Accuracies) -> dict[str, float]:

@@ -25,23 +25,24 @@ CLOSED = ("binary", "single", "multiple", "temporal")
 
 @dataclass(frozen=True)
 class Item:
-    """One scored prediction: what it is known by and whose film it is about, its outcome and its judged reasoning."""
+    """One scored prediction: what it is known by, its outcome and its judged reasoning."""
 
     key: Hashable  # the same for every model's answer to this sample
-    film: Hashable  # items of one film are not independent
-    task: str
-    source: str
+    prediction: Prediction
     outcome: Outcome
     judgement: Judgement
     ratescore: float | None
-    words: int
-    tokens: int | None
-    truncated: bool
+    words: int  # of the reasoning
+
+    @property
+    def film(self) -> Hashable:
+        """What items that are not independent share."""
+        return self.prediction.images or (self.prediction.sample_id,)
 
     @property
     def apart(self) -> bool:
         """Whether the film is of a centre that has its own rows."""
-        return any(centre in self.source.lower() for centre in CENTRES_APART)
+        return any(centre in self.prediction.source.lower() for centre in CENTRES_APART)
 
     def value(self, metric: str) -> float | None:
         """One metric of this item; None where it does not apply."""
@@ -49,7 +50,9 @@ class Item:
             return float(self.outcome.correct)
         if metric == "f1":
             return self.outcome.f1
-        if metric in ("ratescore", "words", "tokens"):
+        if metric == "tokens":
+            return self.prediction.tokens
+        if metric in ("ratescore", "words"):
             return getattr(self, metric)
         return getattr(self.judgement, metric)
 
@@ -107,14 +110,14 @@ def evaluate_predictions(
     judgements = judge_all(predictions, lexicon)
     items = tuple(map(_item, keys(predictions), predictions, judgements, ratescores or [None] * len(predictions)))
     main = _main(items)
-    by_task = {task: [item for item in main if item.task == task] for task in TASKS}
+    by_task = {task: [item for item in main if item.prediction.task == task] for task in TASKS}
     rows = {task: _row(task_items, seed) for task, task_items in by_task.items() if task_items}
     closed = [rows[task] for task in CLOSED if task in rows]
     if closed:
         rows["closed"] = _macro(closed)
     rows["all"] = _row(main, seed)
-    names = sorted({item.source for item in items})
-    sources = {name: _row([item for item in items if item.source == name], seed) for name in names}
+    names = sorted({item.prediction.source for item in items})
+    sources = {name: _row([item for item in items if item.prediction.source == name], seed) for name in names}
     outcomes = [item.outcome for item in items]
     return Evaluation(items, rows, sources, by_label(predictions, outcomes), calibration(predictions, outcomes))
 
@@ -123,7 +126,10 @@ def paired_differences(first: Evaluation, second: Evaluation, seed: int = 0) -> 
     """Second minus first on the samples both answered: {row: {metric: Difference}} for each family, and `all`."""
     table = {}
     for row in (*TASKS, "all"):
-        one, other = ({i.key: i for i in _main(side.items) if row in ("all", i.task)} for side in (first, second))
+        one, other = (
+            {item.key: item for item in _main(side.items) if row in ("all", item.prediction.task)}
+            for side in (first, second)
+        )
         if not one.keys() & other.keys():
             continue
         films = {key: item.film for key, item in one.items()}
@@ -136,18 +142,8 @@ def _values(items: Mapping[Hashable, Item], metric: str) -> dict[Hashable, float
 
 
 def _item(key: Hashable, prediction: Prediction, judgement: Judgement, ratescore: float | None) -> Item:
-    return Item(
-        key=key,
-        film=prediction.images or (prediction.sample_id,),
-        task=prediction.task,
-        source=prediction.source,
-        outcome=outcome(prediction),
-        judgement=judgement,
-        ratescore=ratescore,
-        words=len(reasoning_text(prediction.pred).split()),
-        tokens=prediction.tokens,
-        truncated=prediction.truncated,
-    )
+    words = len(reasoning_text(prediction.pred).split())
+    return Item(key, prediction, outcome(prediction), judgement, ratescore, words)
 
 
 def _row(items: Sequence[Item], seed: int) -> Row:
@@ -157,7 +153,7 @@ def _row(items: Sequence[Item], seed: int) -> Row:
     return Row(
         n=len(items),
         parsed=sum(item.outcome.parsed for item in items),
-        truncated=sum(item.truncated for item in items),
+        truncated=sum(item.prediction.truncated for item in items),
         empty=reasons.count("empty"),
         refused=reasons.count("refused"),
         metrics={metric: share_interval(values[metric], seed, films) for metric in SHARES}

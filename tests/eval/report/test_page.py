@@ -10,9 +10,10 @@ from PIL import Image
 
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.report.headlines import headlines
-from chestx_jax.eval.report.html import page, write_report
+from chestx_jax.eval.report.html import report_page
 from chestx_jax.eval.report.items import item_data
 from chestx_jax.eval.statistics.comparison import compare_models
+from chestx_jax.files import write_text
 from chestx_jax.lexicon import load
 from tests.helpers import browser as chromium
 
@@ -23,6 +24,10 @@ CURVES = {
     "grpo": [{"step": step, "loss": 0.0, "reward/total/mean": step / 90, "kl": 0.01 * step} for step in range(1, 90)],
 }
 NASTY = "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"></script>"
+
+
+def answers(comparison, model):
+    return [item.prediction for item in comparison.evaluations[model].items]
 
 
 def prediction(number, text, film="", **fields):
@@ -60,7 +65,7 @@ def models(tmp_path_factory):
 
 
 def test_the_page_holds_everything_and_nothing_that_runs(models):
-    html = page(models, "Phantom & friends", RUN, {NASTY: [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]})
+    html = report_page(models, "Phantom & friends", RUN, {NASTY: [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]})
     assert "Phantom &amp; friends" in html
     assert "<script>document" not in html
     assert "onerror=" not in html.replace("\\u003cimg src=x onerror=", "").replace("&lt;img src=x onerror=", "")
@@ -89,30 +94,30 @@ def test_the_page_opens_with_the_figures_a_reader_wants(models):
     assert factuality.title == "Factuality"
     assert [change.title for change in changes] == ["What GRPO changed: accuracy", "What GRPO changed: factuality"]
     assert all(change.sentence.startswith("GRPO is better than SFT on the same") for change in changes)
-    html = page(models, "Test", RUN, CURVES)
+    html = report_page(models, "Test", RUN, CURVES)
     parts = ["+50.0", "sft: loss", "grpo: reward terms", 'id="scores"', 'id="by-label"', 'id="items"']
     assert sorted(parts, key=html.index) == parts
 
 
 def test_a_model_alone_has_its_own_figures_and_nothing_it_changed(models):
-    alone = compare_models({"m": models.predictions["SFT"]}, load(), {})
+    alone = compare_models({"m": answers(models, "SFT")}, load(), {})
     assert [headline.title for headline in headlines(alone)] == ["Accuracy", "Factuality"]
-    assert "Changes" not in page(alone, "Test", RUN, {})
+    assert "Changes" not in report_page(alone, "Test", RUN, {})
 
 
 def test_a_running_job_says_what_is_still_to_come(models):
     run = RUN | {"answered": {"SFT": 119}, "awaited": ["GRPO"], "complete": False}
-    html = page(compare_models({"SFT": models.predictions["SFT"]}, load(), {}), "Test", run, CURVES)
+    html = report_page(compare_models({"SFT": answers(models, "SFT")}, load(), {}), "Test", run, CURVES)
     assert "SFT tested, GRPO still to come. Recorded so far: sft: step 49; grpo: step 89." in html
     assert "SFT on 120 samples; SFT has answered 119" in html
-    assert "still to come" not in page(models, "Test", RUN, CURVES)
-    nothing = page(compare_models({}, load(), {}), "Test", run | {"answered": {}}, CURVES)
+    assert "still to come" not in report_page(models, "Test", RUN, CURVES)
+    nothing = report_page(compare_models({}, load(), {}), "Test", run | {"answered": {}}, CURVES)
     assert "nothing yet on 120 samples" in nothing
     assert "grpo: KL to the reference" in nothing
 
 
 def test_the_file_is_whole_or_absent(models, tmp_path):
-    write_report(tmp_path / "report.html", models, "Test", RUN, {})
+    write_text(tmp_path / "report.html", report_page(models, "Test", RUN, {}))
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text().rstrip().endswith("</html>")
 
@@ -123,7 +128,7 @@ needs_browser = pytest.mark.skipif(not chromium.available(), reason="chromium an
 @pytest.fixture(scope="module")
 def opened(models, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(path, models, "Phantom test", RUN, CURVES)
+    write_text(path, report_page(models, "Phantom test", RUN, CURVES))
     with chromium.browser() as page:
         page.open(path.as_uri())
         page.until("return document.documentElement.dataset.ready")
@@ -252,6 +257,6 @@ def test_an_item_weighs_little(tmp_path):
     sizes = []
     for count in (50, 100):
         path, some = tmp_path / f"{count}.html", found[:count]
-        write_report(path, compare_models({"SFT": some, "GRPO": some}, load(), {}), "Many", RUN, {})
+        write_text(path, report_page(compare_models({"SFT": some, "GRPO": some}, load(), {}), "Many", RUN, {}))
         sizes.append(path.stat().st_size)
     assert (sizes[1] - sizes[0]) / 50 < 10_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chestx_jax.eval.predictions.accuracy import outcomes
+from chestx_jax.eval.predictions.accuracy import outcome
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.statistics.breakdown import by_label, calibration
 
@@ -20,13 +20,13 @@ def test_labels_and_calibration():
         prediction("binary", YES_NO, "B", "I'm sorry, I cannot tell."),
         prediction("anomaly", "Which findings?", "Edema, Fracture", "<answer>Edema, Pneumonia</answer>"),
     ]
-    rows = by_label(predictions, outcomes(predictions))
+    rows = by_label(predictions, list(map(outcome, predictions)))
     assert rows["Edema"] == {
         "asked": 3, "sensitivity": 1.0, "specificity": 0.0, "named": 1, "recall": 1.0, "precision": 1.0,
     }  # fmt: skip
     assert (rows["Fracture"]["recall"], rows["Fracture"]["precision"]) == (0.0, None)
-    known = calibration(predictions, outcomes(predictions))
+    known = calibration(predictions, list(map(outcome, predictions)))
     assert known["n"] == 2
     assert known["brier"] == pytest.approx((0.1**2 + 0.6**2) / 2)
     assert known["expected_error"] == pytest.approx((0.1 + 0.6) / 2)
-    assert calibration(predictions[2:], outcomes(predictions[2:])) is None
+    assert calibration(predictions[2:], list(map(outcome, predictions[2:]))) is None
