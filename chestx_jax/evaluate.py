@@ -18,11 +18,10 @@ from chestx_jax import cli
 from chestx_jax.config import to_dataclass
 from chestx_jax.endpoint.client import parse_model
 from chestx_jax.errors import UserError
-from chestx_jax.eval import commands
+from chestx_jax.eval import commands, judge
 from chestx_jax.eval.answers.official import FAMILIES
 from chestx_jax.eval.compare import compare_runs
 from chestx_jax.eval.config import EvalConfig
-from chestx_jax.eval.judge import judge_by_endpoint, judge_by_rules
 from chestx_jax.eval.judges.judgements import AGGREGATIONS
 from chestx_jax.eval.score_files import RULES
 from chestx_jax.files import write_json
@@ -76,10 +75,10 @@ def score(files: list[str]) -> dict:
     if JUDGE.value is None:
         return commands.score_predictions(files, RULE.value, FAMILY.value, STRIP_ECHO.value, print)
     if JUDGE.value == "rules":
-        return judge_by_rules(files, PER_ITEM.value, print)
+        return judge.judge_by_rules(files, PER_ITEM.value, print)
     cache = CACHE.value or f"{PER_ITEM.value or JSON.value or files[0]}.cache"
     endpoint = parse_model(JUDGE.value, Path(cache), workers=WORKERS.value)
-    return judge_by_endpoint(files, endpoint, PER_ITEM.value, AGGREGATION.value, PRICES.value, print)
+    return judge.judge_by_endpoint(files, endpoint, PER_ITEM.value, AGGREGATION.value, PRICES.value, print)
 
 
 def run_model(arguments: list[str]) -> int:
