@@ -45,7 +45,7 @@ def prompts():
 
 
 @pytest.fixture(scope="module")
-def whole(params):
+def expected(params):
     """Hidden states of each completion [B, L, D], from rows that hold prompt and completion together."""
     examples, (ids, _) = prompt_examples(), completions(4 * GROUP, LENGTH)
     rows = [[with_completion(examples[b // GROUP], row)] for b, row in enumerate(ids)]
@@ -62,27 +62,27 @@ def following(params, prompts, cache, ids):
     return extend(params, ids, at, np.ones_like(ids), (cache,))[0]
 
 
-def test_prompt_then_completion_equals_one_row(params, prompts, whole):
+def test_prompt_then_completion_equals_one_row(params, prompts, expected):
     ids, _ = completions(4 * GROUP, LENGTH)
     hidden, cache = prefill(params, prompts.tokens, prompts.images)
-    np.testing.assert_allclose(following(params, prompts, cache, ids), whole, **TOLERANCE)
+    np.testing.assert_allclose(following(params, prompts, cache, ids), expected, **TOLERANCE)
     batch = packed([[example] for example in prompt_examples()], LONG)
     np.testing.assert_allclose(hidden, forward(params, batch.tokens, batch.images), **TOLERANCE)
 
 
-def test_a_shared_prompt_equals_a_prompt_of_ones_own(params, prompts, whole):
+def test_a_shared_prompt_equals_a_repeated_prompt(params, prompts, expected):
     ids, _ = completions(4 * GROUP, LENGTH)
     repeated = jax.tree.map(lambda x: np.repeat(x, GROUP, axis=0), prompts)
     _, own = prefill(params, repeated.tokens, repeated.images)
     assert own.k.shape[1] == 4 * GROUP
-    np.testing.assert_allclose(following(params, repeated, own, ids), whole, **TOLERANCE)
+    np.testing.assert_allclose(following(params, repeated, own, ids), expected, **TOLERANCE)
 
 
-def test_decoding_with_a_cache_equals_the_whole_row(params, prompts, whole):
+def test_decoding_with_a_cache_equals_the_whole_row(params, prompts, expected):
     ids, _ = completions(4 * GROUP, LENGTH)
     _, shared = prefill(params, prompts.tokens, prompts.images)
     shape = (CONFIG.layers, len(ids), CONFIG.kv_heads, LENGTH, CONFIG.head_width)
-    # Slots that hold no token are filled with what would be seen at once if the mask let it through.
+    # Slots without a token hold values that would show in the result if the mask let them through.
     own = Cache(np.full(shape, 9.0, np.float32), np.full(shape, 9.0, np.float32), np.zeros((len(ids), LENGTH), bool))
     start = np.repeat(np.asarray(next_position(prompts)), GROUP)
     steps = []
@@ -91,11 +91,11 @@ def test_decoding_with_a_cache_equals_the_whole_row(params, prompts, whole):
         hidden, (k, v) = extend(params, one, (start + t)[:, None].astype(np.int32), np.ones_like(one), (shared, own))
         steps.append(hidden)
         own.k[..., t, :], own.v[..., t, :], own.valid[:, t] = k[..., 0, :], v[..., 0, :], True
-    np.testing.assert_allclose(np.concatenate(steps, axis=1), whole, **TOLERANCE)
+    np.testing.assert_allclose(np.concatenate(steps, axis=1), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("side", ["left", "both", "none"])
-def test_padding_on_any_side_is_alike(params, prompts, whole, side):
+def test_padding_on_either_side_changes_nothing(params, prompts, expected, side):
     ids, _ = completions(4 * GROUP, LENGTH)
     longest = int(prompts.length.max())
     if side == "none":  # the longest prompt alone, in a row of just its length
@@ -108,14 +108,16 @@ def test_padding_on_any_side_is_alike(params, prompts, whole, side):
         by = LONG - longest if side == "left" else (LONG - longest) // 2
         prompts = prompts.replace(tokens=shift_right(prompts.tokens, by))
         assert not prompts.tokens.segments[:, 0].any()
-    places = np.arange(4 * GROUP).reshape(4, GROUP)[chosen].reshape(-1)
+    completion_rows = np.arange(4 * GROUP).reshape(4, GROUP)[chosen].reshape(-1)
     _, cache = prefill(params, prompts.tokens, prompts.images)
-    np.testing.assert_allclose(following(params, prompts, cache, ids[places]), whole[places], **TOLERANCE)
+    np.testing.assert_allclose(
+        following(params, prompts, cache, ids[completion_rows]), expected[completion_rows], **TOLERANCE
+    )
     assert (np.asarray(prompts.tokens.segments)[np.arange(len(chosen)), last_index(prompts)] != 0).all()
 
 
-def test_what_stands_in_padding_changes_nothing(params, prompts):
-    """Neither ids nor films in empty places reach a real token."""
+def test_the_contents_of_padding_change_nothing(params, prompts):
+    """Neither ids nor images in padding affect a real token."""
     hidden, _ = prefill(params, prompts.tokens, prompts.images)
     empty = prompts.tokens.segments == 0
     tokens = prompts.tokens.replace(ids=np.where(empty, 77, prompts.tokens.ids).astype(np.int32))
@@ -124,7 +126,7 @@ def test_what_stands_in_padding_changes_nothing(params, prompts):
     np.testing.assert_array_equal(hidden[~empty], again[~empty])
 
 
-def test_every_film_is_seen(params, prompts):
+def test_every_image_has_an_effect(params, prompts):
     hidden, _ = prefill(params, prompts.tokens, prompts.images)
     blind, _ = prefill(params, prompts.tokens, prompts.images.replace(patches=np.zeros_like(prompts.images.patches)))
     last = np.asarray(last_index(prompts))
@@ -158,22 +160,22 @@ def dense(q, blocks):
     seed=st.integers(0, 99),
 )
 def test_blocks_share_one_softmax(shape, sizes, seed):
-    """Blocks of a row's own keys or its prompt's, masks per query or for all: one softmax over all of them."""
+    """Blocks of a row's own keys or its prompt's, masks per query or for all queries: one softmax over all of them."""
     prompts, group, length, kv_heads, queries, width = shape
     rng = np.random.default_rng(seed)
     normal = lambda *size: rng.normal(size=size).astype(np.float32)  # noqa: E731
     rows = prompts * group
     blocks = []
-    for slots, shared, alike in sizes:
-        mask = rng.random((rows, 1 if alike else length, slots)) < 0.6
-        mask[..., 0] |= not blocks  # every query sees something
-        place = (prompts if shared else rows, kv_heads, slots, width)
-        blocks.append(KeyBlock(normal(*place), normal(*place), mask))
+    for slots, shared, same_mask in sizes:
+        mask = rng.random((rows, 1 if same_mask else length, slots)) < 0.6
+        mask[..., 0] |= not blocks  # every query has a key
+        shape_of_keys = (prompts if shared else rows, kv_heads, slots, width)
+        blocks.append(KeyBlock(normal(*shape_of_keys), normal(*shape_of_keys), mask))
     q = normal(rows, length, kv_heads * queries, width)
     np.testing.assert_allclose(attending(q, blocks, "auto"), dense(q, blocks), rtol=1e-5, atol=1e-5)
 
 
-def test_a_query_that_sees_nothing_gives_numbers():
+def test_a_query_without_keys_gives_numbers():
     one = np.ones((1, 1, 2, 4), np.float32)
     out = attending(one, [KeyBlock(one, one, np.zeros((1, 1, 1), bool))], "xla")
     assert np.isfinite(out).all()
@@ -184,12 +186,12 @@ def test_a_query_that_sees_nothing_gives_numbers():
 def test_causal_mask_stays_in_its_segment(segments):
     ids = jnp.asarray([segments], jnp.int32)
     mask = np.asarray(dense_mask(Segments(ids, ids, causal=True)))[0]
-    for i, mine in enumerate(segments):
+    for i, segment in enumerate(segments):
         for j, other in enumerate(segments):
-            assert mask[i, j] == (other == mine != 0 and j <= i)
+            assert mask[i, j] == (other == segment != 0 and j <= i)
 
 
-def test_mrope_turns_each_frequency_by_its_stream():
+def test_mrope_rotates_each_frequency_by_its_position():
     rng = np.random.default_rng(0)
     positions = rng.integers(0, 500, (2, 5, 3)).astype(np.int32)
     cos, sin = mrope_tables(jnp.asarray(positions), 16, 1e6, (2, 3, 3))
@@ -201,7 +203,7 @@ def test_mrope_turns_each_frequency_by_its_stream():
         mrope_tables(jnp.asarray(positions), 16, 1e6, (2, 3, 4))
 
 
-def test_axial_tables_turn_by_row_then_column():
+def test_axial_tables_rotate_by_row_then_column():
     positions = np.array([[[3, 5], [0, 7]]], np.int32)
     cos, _ = axial_tables(jnp.asarray(positions), 8)
     frequencies = 10000.0 ** -np.array([0, 0.5])
@@ -209,7 +211,7 @@ def test_axial_tables_turn_by_row_then_column():
     np.testing.assert_allclose(cos, np.cos(np.concatenate([angles, angles], -1)), atol=1e-6)
 
 
-def test_rotation_keeps_lengths_and_sees_only_distances():
+def test_rotation_keeps_norms_and_depends_on_distances_only():
     rng = np.random.default_rng(1)
     q, k = (jnp.asarray(rng.normal(size=(1, 4, 2, 16)), jnp.float32) for _ in range(2))
     at = jnp.repeat(jnp.arange(4, dtype=jnp.int32)[None, :, None], 3, axis=-1)

@@ -1,4 +1,4 @@
-"""Attention begun as induction heads continues what it has read once, before any training."""
+"""Attention initialized as induction heads continues a repeated sequence before any training."""
 
 from dataclasses import replace
 
@@ -29,15 +29,15 @@ MODEL = replace(
 )
 
 
-def ranks_of_the_next(config, seed: int) -> np.ndarray:
-    """Where the right next token stands among all, at each place of a random sequence that is read twice."""
+def next_token_ranks(config, seed: int) -> np.ndarray:
+    """Rank of the right next token at each position of a random sequence that occurs twice."""
     half = np.random.default_rng(seed).permutation(VOCABULARY)[: LENGTH // 2]
     ids = np.concatenate([half, half]).astype(np.int32)
-    places = jnp.arange(LENGTH, dtype=jnp.int32)
+    positions = jnp.arange(LENGTH, dtype=jnp.int32)
     tokens = Tokens(
         ids=jnp.asarray(ids)[None],
         segments=jnp.ones((1, LENGTH), jnp.int32),
-        positions=jnp.repeat(places[None, :, None], 3, axis=-1),
+        positions=jnp.repeat(positions[None, :, None], 3, axis=-1),
         visual=jnp.full((1, LENGTH), -1, jnp.int32),
     )
     images = Images(
@@ -51,18 +51,18 @@ def ranks_of_the_next(config, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2])
-def test_a_sequence_read_before_is_continued(kv_heads):
+def test_a_repeated_sequence_is_continued(kv_heads):
     config = replace(MODEL, kv_heads=kv_heads)
-    ranks = ranks_of_the_next(config, 0)
-    unread, read = np.median(ranks[: LENGTH // 2 - 1]), np.median(ranks[LENGTH // 2 :])
-    assert read < unread / 2
-    plain = ranks_of_the_next(replace(config, start="random"), 0)
-    assert np.median(plain[LENGTH // 2 :]) > 2 * read
+    ranks = next_token_ranks(config, 0)
+    first, second = np.median(ranks[: LENGTH // 2 - 1]), np.median(ranks[LENGTH // 2 :])
+    assert second < first / 2
+    plain = next_token_ranks(replace(config, start="random"), 0)
+    assert np.median(plain[LENGTH // 2 :]) > 2 * second
 
 
-def test_the_tree_is_the_random_one():
-    begun = jax.eval_shape(lambda: qwen_vl.init(MODEL, jax.random.key(0)))
-    assert begun == qwen_vl.shapes(MODEL)
+def test_the_parameter_tree_is_that_of_a_random_start():
+    induction = jax.eval_shape(lambda: qwen_vl.init(MODEL, jax.random.key(0)))
+    assert induction == qwen_vl.shapes(MODEL)
 
 
 def test_one_layer_is_too_few():
