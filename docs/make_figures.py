@@ -119,15 +119,15 @@ def resume(run: Path, out: Path) -> None:
     for axis, (stage, name, label) in zip(axes, shown, strict=True):
         expected = {record["step"]: record[name] for record in alone[stage] if name in record}
         axis.plot(expected.keys(), expected.values(), color="0.85", linewidth=10, label="left alone")
-        curves = [[(r["step"], r[name]) for r in part[stage] if name in r] for part in parts]
-        curves = [points for points in curves if points]
-        for number, points in enumerate(curves):  # a later process repeats some steps: its line is the thinner one
-            axis.plot(*zip(*points, strict=True), linewidth=5.5 - 1.3 * number, label=f"process {number + 1}")
-        ends = [points[-1] for points in curves[:-1]]
+        logged = {i: [(r["step"], r[name]) for r in part[stage] if name in r] for i, part in enumerate(parts, 1)}
+        curves = {number: points for number, points in logged.items() if points}
+        for width, (number, points) in zip((5.5, 4.2, 2.9, 1.6), curves.items(), strict=False):
+            axis.plot(*zip(*points, strict=True), linewidth=width, label=f"process {number}")  # it repeats some steps
+        ends = [points[-1] for points in list(curves.values())[:-1]]
         axis.plot(*zip(*ends, strict=True), "kx", markersize=9, markeredgewidth=2, label="killed")
-        largest = max(abs(value - expected[step]) for points in curves for step, value in points)
+        largest = max(abs(value - expected[step]) for points in curves.values() for step, value in points)
         axis.set(title=f"{stage.upper()}: largest difference {largest:g}", xlabel="step", ylabel=label)
-        axis.legend(fontsize=9)
+        axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     save_plot(figure, out / "resume.png")
 
@@ -162,7 +162,8 @@ def reasoning(run: Path, out: Path) -> None:
     judged = list(itertools.islice(judged, 60))
     prediction, steps = max(judged, key=lambda pair: telling(pair[1]))
     film = io.BytesIO()
-    Image.open(prediction.images[0]).convert("L").save(film, "PNG", optimize=True)
+    path = run / "data" / prediction.images[0].rpartition("/data/")[2]  # where the run lies now
+    Image.open(path).convert("L").save(film, "PNG", optimize=True)
     answer = outcome(prediction)
     question, *options = prediction.question.splitlines()
     lines = [("note", "question"), *(("text", line) for line in wrapped(question.replace("Options:", "").strip()))]
@@ -173,7 +174,11 @@ def reasoning(run: Path, out: Path) -> None:
     lines += [("text", f"{', '.join(sorted(answer.given or ()))}  {mark}")]
     lines += [("gap", ""), ("note", "report, which the model does not see")]
     lines += [("report", line) for line in wrapped(" ".join(prediction.reports))]
-    (out / "reasoning.svg").write_text(card(base64.b64encode(film.getvalue()).decode(), lines), encoding="utf-8")
+    shown = {finding.verdict for step in steps for finding in step.findings}
+    picture = card(
+        base64.b64encode(film.getvalue()).decode(), lines, [verdict for verdict in CLASSES if verdict in shown]
+    )
+    (out / "reasoning.svg").write_text(picture, encoding="utf-8")
 
 
 def fits(prediction: Prediction) -> bool:
@@ -248,10 +253,9 @@ CLASSES = {
     UNSUPPORTED: "wrong",
     NOT_SCORED: "unscored",
 }
-LEGEND: Runs = [(verdict, verdict) for verdict in (SUPPORTED, UNSUPPORTED, NOT_SCORED)]
 
 
-def card(film: str, lines: Sequence[tuple[str, str | Runs]]) -> str:
+def card(film: str, lines: Sequence[tuple[str, str | Runs]], verdicts: Sequence[str]) -> str:
     """An SVG card that carries its own colours for light and dark pages: the film (PNG, base64) beside the lines."""
     rows, y = [], 20
     for kind, content in lines:
@@ -259,13 +263,14 @@ def card(film: str, lines: Sequence[tuple[str, str | Runs]]) -> str:
         runs = content if isinstance(content, list) else [(content, "")]
         style = f' class="{kind}"' if kind in ("note", "report") else ""
         rows.append(f'  <text x="244" y="{y}"{style}>{"".join(map(span, runs))}</text>' if content else "")
-    legend = "".join(f'  <text x="22" y="{258 + 24 * i}">{span(run)}</text>\n' for i, run in enumerate(LEGEND))
+    keys = [f'  <text x="22" y="{258 + 24 * i}">{span((name, name))}</text>' for i, name in enumerate(verdicts)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {y + 24}" role="img" aria-label="A drawn film with'
         f' the reasoning of the trained model; each claim has the colour of its verdict">\n  <style>{STYLE}  </style>\n'
         f'  <rect class="card" x="1" y="1" width="758" height="{y + 22}" rx="10"/>\n'
         f'  <image x="22" y="24" width="200" height="200" href="data:image/png;base64,{film}"/>\n'
-        f"{legend}" + "\n".join(filter(None, rows)) + "\n</svg>\n"
+        + "\n".join([*keys, *filter(None, rows)])
+        + "\n</svg>\n"
     )
 
 
