@@ -27,7 +27,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from chestx_jax import metrics
@@ -91,8 +90,8 @@ def training_curves(run: Path, out: Path) -> None:
             steps, values = curve(run / stage / f"{stage}.jsonl", name)
             if steps:
                 loss.plot(steps, values, style, label=f"{stage}: {name.replace('_', ' ')}")
-    loss.set(title="base stage and SFT", xlabel="step", ylabel="loss", yscale="log")
-    loss.yaxis.set_minor_formatter(NullFormatter())
+    loss.set(title="base stage and SFT", xlabel="step", ylabel="loss")
+    loss.set_ylim(bottom=0)
     records = run / "grpo" / "grpo.jsonl"
     for term in ("total", "accuracy", "format", "process", "factuality", "completeness"):
         reward.plot(*curve(records, f"reward/{term}/mean"), label=term)
