@@ -170,23 +170,24 @@ def test_advantages_by_hand(seed, group):
         ("others", "none"): others,
     }
     for (baseline, scale), value in expected.items():
-        found, kept = group_advantages(jnp.asarray(rewards), group, AdvantageConfig(baseline=baseline, scale=scale))
-        np.testing.assert_allclose(found, value.reshape(-1), rtol=1e-3, atol=1e-4)
+        config = AdvantageConfig(baseline=baseline, scale=scale)
+        advantages, kept = group_advantages(jnp.asarray(rewards), group, config)
+        np.testing.assert_allclose(advantages, value.reshape(-1), rtol=1e-3, atol=1e-4)
         assert kept.all()
 
 
 def test_groups_of_equal_rewards():
     rewards = jnp.asarray([0.3, 0.3, 0.3, 0.1, 0.9, 0.1], jnp.float32)
-    found, kept = group_advantages(rewards, G, AdvantageConfig(equal_groups="keep"))
-    np.testing.assert_array_equal(found[:G], 0.0)  # although the mean of three 0.3 may round away from 0.3
+    advantages, kept = group_advantages(rewards, G, AdvantageConfig(equal_groups="keep"))
+    np.testing.assert_array_equal(advantages[:G], 0.0)  # although the mean of three 0.3 may round away from 0.3
     assert kept.all()
     _, kept = group_advantages(rewards, G, AdvantageConfig(equal_groups="drop"))
     assert kept.tolist() == [False] * G + [True] * G
 
 
 def test_a_group_of_one_has_no_advantage():
-    found, _ = group_advantages(jnp.asarray([0.2, 0.8]), 1, AdvantageConfig())
-    np.testing.assert_array_equal(found, 0.0)
+    advantages, _ = group_advantages(jnp.asarray([0.2, 0.8]), 1, AdvantageConfig())
+    np.testing.assert_array_equal(advantages, 0.0)
 
 
 def test_step_credit_is_scaled_within_its_group():
@@ -196,8 +197,8 @@ def test_step_credit_is_scaled_within_its_group():
     credit = jnp.asarray(rng.normal(0.3, 2.0, (B, L)), jnp.float32)
     credited = np.arange(L)[None] < rng.integers(1, L, B)[:, None]
     plain, _ = group_advantages(rewards, G, AdvantageConfig())
-    found, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.5))
-    added = np.asarray(found) - np.asarray(plain)[:, None]
+    advantages, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.5))
+    added = np.asarray(advantages) - np.asarray(plain)[:, None]
     for start in (0, G):
         here = slice(start, start + G)
         raw = np.asarray(credit)[here][credited[here]].astype(np.float64)
