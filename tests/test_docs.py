@@ -49,7 +49,7 @@ def test_readme_is_short():
 
 
 def package_entries() -> set[str]:
-    """Rooms (with a slash) and modules of the package; a folder without Python files is a leftover of another commit."""
+    """Rooms (with a slash) and modules of the package; a folder without Python files is a leftover, no room."""
     entries = [path for path in (ROOT / "chestx_jax").iterdir() if not path.name.startswith(("_", "."))]
     is_code = lambda path: any(path.glob("**/*.py")) if path.is_dir() else path.suffix == ".py"  # noqa: E731
     return {path.name + "/" * path.is_dir() for path in entries if is_code(path)}
