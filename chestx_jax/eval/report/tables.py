@@ -34,9 +34,9 @@ def cell(metric: str, value: Interval) -> str:
 
 def delta(metric: str, value: Difference) -> str:
     """A paired difference, `+3.1 [+0.4, +5.8] p=0.021`."""
-    if value.mean is None or value.low is None or value.high is None:
+    if not (numbers := _scaled(metric, value)):
         return "–"
-    mean, low, high = (scale(metric) * number for number in (value.mean, value.low, value.high))
+    mean, low, high = numbers
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] p={value.p:.3f}"
 
 
@@ -220,10 +220,17 @@ def _percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}"
 
 
-def _latex_cell(metric: str, value: Interval) -> str:
+def _scaled(metric: str, value: Interval | Difference) -> tuple[float, float, float] | None:
+    """Mean and bounds as they are shown; None where one is missing."""
     if value.mean is None or value.low is None or value.high is None:
+        return None
+    return scale(metric) * value.mean, scale(metric) * value.low, scale(metric) * value.high
+
+
+def _latex_cell(metric: str, value: Interval) -> str:
+    if not (numbers := _scaled(metric, value)):
         return "--"
-    mean, low, high = (scale(metric) * number for number in (value.mean, value.low, value.high))
+    mean, low, high = numbers
     return f"${mean:.1f}_{{{low:.1f}}}^{{{high:.1f}}}$"
 
 
