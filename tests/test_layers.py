@@ -58,7 +58,7 @@ def violations(path: str, source: str) -> list[str]:
     is_command = room in COMMANDS or parts[-1] == "__main__"  # a room's own command line is a command too
     reads_flags = is_command or room in ("config", "cli")
     writes_weights = room == "checkpoint" or parts[:2] == ("model", "hf")
-    found = []
+    broken = []
     for line, name in imports(source):
         problems = []
         if name.startswith("."):
@@ -76,11 +76,11 @@ def violations(path: str, source: str) -> list[str]:
             problems.append("lexicon and tokens are numpy only")
         if is_in(name, (PACKAGE,)) and name != PACKAGE:
             problems += _layer_problems(room, is_command, name.split(".")[1])
-        found += [f"{PACKAGE}/{path}:{line}: {name}: {problem}" for problem in problems]
+        broken += [f"{PACKAGE}/{path}:{line}: {name}: {problem}" for problem in problems]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", True):
-            found.append(f"{PACKAGE}/{path}:{node.value.lineno}: allow_pickle: no pickle anywhere")
-    return found
+            broken.append(f"{PACKAGE}/{path}:{node.value.lineno}: allow_pickle: no pickle anywhere")
+    return broken
 
 
 def _layer_problems(room: str, is_command: bool, other: str) -> list[str]:
@@ -152,8 +152,8 @@ def test_files_hold_one_idea(path):
     ],
 )
 def test_broken_rules_are_seen(path, source, rule):
-    (found,) = violations(path, source)
-    assert rule in found
+    (broken,) = violations(path, source)
+    assert rule in broken
 
 
 @pytest.mark.parametrize(

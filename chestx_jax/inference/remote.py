@@ -33,8 +33,8 @@ def predict(
         answered += 1
         yield from_sample(sample, reply.text, truncated=reply.truncated, tokens=reply.completion_tokens)
     if answered < len(samples):
-        asked = answered + failed
-        log(f"{answered} of {len(samples)} samples answered, {asked} asked; run the same command again for the rest")
+        tally = f"{answered} of {len(samples)} samples answered, {answered + failed} asked"
+        log(f"{tally}; run the same command again for the rest")
 
 
 def messages(sample: Sample, blind: bool = False) -> list[dict[str, Any]]:

@@ -181,7 +181,7 @@ def test_a_bad_record_is_skipped_and_counted(make, broken, encoder, caplog):
     assert bad.ids
     assert "record-2 skipped" in caplog.text or "record-7 skipped" in caplog.text
     if make is prompting:
-        assert not {2, 7} & {int(number) for asked in seen for number in asked.prompts.index}
+        assert not {2, 7} & {int(number) for prompt_batch in seen for number in prompt_batch.prompts.index}
 
 
 @pytest.mark.parametrize("make", [supervised, prompting])
@@ -240,11 +240,12 @@ def test_every_record_once_an_epoch_shuffled_anew(samples, encoder):
 def test_prompts_come_with_their_reward_targets(samples, encoder):
     batches = prompting(samples, encoder)
     for _ in range(3):
-        asked = next(batches)
-        jax.tree.map(np.testing.assert_array_equal, asked.targets, reward_targets(LEXICON, asked.samples, 4))
-        assert asked.targets.letters.tolist() == [1 + number % 2 for number in asked.prompts.index]
-        assert [samples[number] for number in asked.prompts.index] == list(asked.samples)
-        assert ((asked.prompts.tokens.segments != 0).sum(1) == asked.prompts.length).all()
+        prompt_batch = next(batches)
+        expected = reward_targets(LEXICON, prompt_batch.samples, 4)
+        jax.tree.map(np.testing.assert_array_equal, prompt_batch.targets, expected)
+        assert prompt_batch.targets.letters.tolist() == [1 + number % 2 for number in prompt_batch.prompts.index]
+        assert [samples[number] for number in prompt_batch.prompts.index] == list(prompt_batch.samples)
+        assert ((prompt_batch.prompts.tokens.segments != 0).sum(1) == prompt_batch.prompts.length).all()
 
 
 def test_processes_share_the_stream(samples, encoder):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,12 +28,12 @@ def endpoint(url, folder, **settings):
 
 
 def samples(folder, count=8):
-    found = []
+    drawn_samples = []
     for number in range(count):
         path = folder / f"{number}.png"
         Image.fromarray(np.full((16, 16), number * 5, np.uint8)).save(path)
-        found.append(Sample(f"s{number}", "binary", QUESTION, "A", (str(path),), (), (), "phantom"))
-    return found
+        drawn_samples.append(Sample(f"s{number}", "binary", QUESTION, "A", (str(path),), (), (), "phantom"))
+    return drawn_samples
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -93,13 +94,13 @@ def test_the_cache_key_ignores_how_and_minds_what(tmp_path):
 
 
 def test_predictions_come_from_the_server_with_their_films(tmp_path):
-    asked = samples(tmp_path)
+    eval_samples = samples(tmp_path)
     with serve(lambda body, before: "<think> haze </think><answer> A </answer>") as (url, log):
-        found = predict_missing(
-            tmp_path / "p.jsonl", asked, lambda missing: remote.predict(endpoint(url, tmp_path), missing, print)
+        predictions = predict_missing(
+            tmp_path / "p.jsonl", eval_samples, lambda missing: remote.predict(endpoint(url, tmp_path), missing, print)
         )
-    assert [p.sample_id for p in found] == [s.id for s in asked]
-    assert all(p.tokens == 5 for p in found)
+    assert [p.sample_id for p in predictions] == [s.id for s in eval_samples]
+    assert all(p.tokens == 5 for p in predictions)
     content = log.bodies[0]["messages"][0]["content"]
     assert content[0]["image_url"]["url"].startswith("data:image/png;base64,")
     assert content[1]["text"].startswith(QUESTION)
@@ -107,7 +108,7 @@ def test_predictions_come_from_the_server_with_their_films(tmp_path):
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    asked, path = samples(tmp_path), tmp_path / "p.jsonl"
+    eval_samples, path = samples(tmp_path), tmp_path / "p.jsonl"
     with serve(lambda body, before: "<answer> A </answer>") as (url, log):
         ours = endpoint(url, tmp_path, workers=1)
 
@@ -118,19 +119,19 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
                 yield prediction
 
         with pytest.raises(KeyboardInterrupt):
-            predict_missing(path, asked, dies)
+            predict_missing(path, eval_samples, dies)
         with path.open("a") as file:
             file.write('{"question": "half a li')
-        found = predict_missing(path, asked, lambda missing: remote.predict(ours, missing, print))
-    assert [p.sample_id for p in found] == [s.id for s in asked]
+        predictions = predict_missing(path, eval_samples, lambda missing: remote.predict(ours, missing, print))
+    assert [p.sample_id for p in predictions] == [s.id for s in eval_samples]
     assert max(log.asked.values()) == 1
-    assert len(read_predictions(path)) == len(asked)
+    assert len(read_predictions(path)) == len(eval_samples)
 
 
 def test_an_unanswered_sample_is_left_for_the_next_run(tmp_path):
-    asked, path, said = samples(tmp_path, 4), tmp_path / "p.jsonl", []
+    eval_samples, path, log_lines = samples(tmp_path, 4), tmp_path / "p.jsonl", []
     down = {"s2": True}
-    wanted = remote.film_url(asked[2].images[0])
+    wanted = remote.film_url(eval_samples[2].images[0])
 
     def script(body, before):
         return (
@@ -140,21 +141,21 @@ def test_an_unanswered_sample_is_left_for_the_next_run(tmp_path):
         )
 
     with serve(script) as (url, log):
-        ours = endpoint(url, tmp_path, attempts=2)
-        found = predict_missing(path, asked, lambda missing: remote.predict(ours, missing, said.append))
-        assert [p.sample_id for p in found] == ["s0", "s1", "s3"]
-        assert any("3 of 4 samples answered" in line for line in said)
+        ask = partial(remote.predict, endpoint(url, tmp_path, attempts=2), log=log_lines.append)
+        predictions = predict_missing(path, eval_samples, ask)
+        assert [p.sample_id for p in predictions] == ["s0", "s1", "s3"]
+        assert any("3 of 4 samples answered" in line for line in log_lines)
         down["s2"] = False
-        found = predict_missing(path, asked, lambda missing: remote.predict(ours, missing, said.append))
-    assert [p.sample_id for p in found] == ["s0", "s1", "s2", "s3"]
+        predictions = predict_missing(path, eval_samples, ask)
+    assert [p.sample_id for p in predictions] == ["s0", "s1", "s2", "s3"]
     assert sorted(log.asked.values()) == [1, 1, 1, 3]
 
 
 def test_an_endpoint_that_is_down_is_not_asked_to_the_end(tmp_path):
-    said: list[str] = []
+    log_lines: list[str] = []
     ours = endpoint("http://127.0.0.1:9/v1", tmp_path, attempts=1, workers=2, patience=3)
-    assert list(remote.predict(ours, samples(tmp_path, 40), said.append)) == []
-    assert len(said) < 12
+    assert list(remote.predict(ours, samples(tmp_path, 40), log_lines.append)) == []
+    assert len(log_lines) < 12
 
 
 PREDICTION = Prediction(
@@ -174,8 +175,8 @@ def judging(body, before):
     prompt = body["messages"][1]["content"]
     seen = {"observation": "edema", "status": "present"}
     if "List every observation" in prompt:
-        found = {"key_conclusion": [seen] if "There is edema." in prompt else [seen, seen]}
-        return "Here it is:\n```json\n" + json.dumps(found) + "\n```\nAnything else?"
+        reply = {"key_conclusion": [seen] if "There is edema." in prompt else [seen, seen]}
+        return "Here it is:\n```json\n" + json.dumps(reply) + "\n```\nAnything else?"
     if "Reference list:" in prompt:
         return json.dumps({"recalled_findings": [seen], "recalled_count": 1})
     if "Report:" in prompt:
@@ -200,14 +201,14 @@ def test_judging_makes_the_release_s_records(tmp_path):
 
 def test_replies_that_never_become_json_are_malformed(tmp_path):
     with serve(lambda body, before: "I cannot help with that.") as (url, log):
-        found = list(llm_judge.judge_all(endpoint(url, tmp_path), [PREDICTION], print))
-    scores = aggregate([record for _, record, _ in found], "clean")
+        judged = list(llm_judge.judge_all(endpoint(url, tmp_path), [PREDICTION], print))
+    scores = aggregate([record for _, record, _ in judged], "clean")
     assert (scores["n"], scores["n_valid"], scores["malformed"]) == (1, 0, 1)
     assert max(log.asked.values()) == 1
 
 
 def test_a_judge_that_is_down_leaves_every_item_counted(tmp_path):
     ours = endpoint("http://127.0.0.1:9/v1", tmp_path, attempts=1, workers=2, patience=2)
-    found = list(llm_judge.judge_all(ours, [PREDICTION] * 30, lambda text: None))
-    assert sorted(index for index, _, _ in found) == list(range(30))
-    assert aggregate([record for _, record, _ in found], "clean")["malformed"] == 30
+    judged = list(llm_judge.judge_all(ours, [PREDICTION] * 30, lambda text: None))
+    assert sorted(index for index, _, _ in judged) == list(range(30))
+    assert aggregate([record for _, record, _ in judged], "clean")["malformed"] == 30

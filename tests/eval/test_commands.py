@@ -72,10 +72,10 @@ def test_published_radrscores(shared_data, tmp_path):
         # The first is 56.98 without the clamp to 1: one reply calls 2 of 1 observations correct.
         ("clean", [56.88, 42.38, 55.03, 46.84, 38.02]),
     ):
-        found = document(tmp_path, "--judgements", *paths, "--aggregation", aggregation)
-        scores = [100 * file["radrscore"] for file in found["files"]]
+        aggregated = document(tmp_path, "--judgements", *paths, "--aggregation", aggregation)
+        scores = [100 * file["radrscore"] for file in aggregated["files"]]
         assert scores == pytest.approx(expected, abs=0.01)
-        for file in found["files"]:
+        for file in aggregated["files"]:
             assert file["n_valid"] + file["malformed"] == file["n"]
 
 
@@ -83,7 +83,7 @@ def records(folder, count=6):
     """A file of predictions in the release's form, with its path."""
     path = folder / "ours_model" / "test.json"
     path.parent.mkdir()
-    found = [
+    raw_records = [
         {
             "question": YES_NO,
             "answer": "<answer> A </answer>",
@@ -94,23 +94,23 @@ def records(folder, count=6):
         }
         for n in range(count)
     ]
-    path.write_text(json.dumps([*found, {**found[1], "pred": "", "item_id": "empty"}]))
+    path.write_text(json.dumps([*raw_records, {**raw_records[1], "pred": "", "item_id": "empty"}]))
     return path
 
 
 def test_accuracy_contract(tmp_path):
-    found = document(tmp_path, "--predictions", records(tmp_path), "--family", "auto", "--rule", "official")
-    (file,) = found["files"]
+    scores = document(tmp_path, "--predictions", records(tmp_path), "--family", "auto", "--rule", "official")
+    (file,) = scores["files"]
     assert (file["n"], file["n_valid"], file["n_correct"], file["unparsed"]) == (7, 6, 3, 1)
     assert (file["accuracy"], file["accuracy_all"]) == (0.5, 3 / 7)
     for part in ("macro", "micro"):
-        assert {"n", "n_valid", "n_correct", "accuracy", "accuracy_all", "unparsed"} <= found[part].keys()
-    assert found["macro"].keys() == found["micro"].keys()
+        assert {"n", "n_valid", "n_correct", "accuracy", "accuracy_all", "unparsed"} <= scores[part].keys()
+    assert scores["macro"].keys() == scores["micro"].keys()
 
 
 def test_offline_judge_contract(tmp_path):
     items = tmp_path / "items.jsonl"
-    found = document(tmp_path, "--predictions", records(tmp_path), "--judge", "rules", "--per_item", items)
+    scores = document(tmp_path, "--predictions", records(tmp_path), "--judge", "rules", "--per_item", items)
     lines = [json.loads(line) for line in items.read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(7))
     assert [lines[0][term] for term in ("factuality", "completeness", "effectiveness")] == [None] * 3
@@ -118,18 +118,18 @@ def test_offline_judge_contract(tmp_path):
     assert lines[1]["completeness"] == 1.0
     assert {"concept", "polarity", "certainty", "side", "step", "verdict"} <= lines[1]["findings"][0].keys()
     assert lines[6]["factuality"] == 0.0
-    assert found["files"][0]["scored"]["factuality"] == 6
+    assert scores["files"][0]["scored"]["factuality"] == 6
 
 
 def test_audit_contract(tmp_path):
-    found = document(tmp_path, "--audit", records(tmp_path, 40))
-    (file,) = found["files"]
+    scores = document(tmp_path, "--audit", records(tmp_path, 40))
+    (file,) = scores["files"]
     assert {"blind", "prior", "order", "tasks", "n"} <= file.keys()
     assert file["prior"] == 1.0  # every gold is A
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         (["--predictions", "missing.json"], "missing.json does not exist"),
         (["--judgements", "pyproject.toml"], "pyproject.toml, line 1"),
@@ -141,22 +141,22 @@ def test_audit_contract(tmp_path):
         (["--config=configs/eval.py", "--model=openai:x", "--out=/tmp/x"], "config.files is empty"),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_2(arguments, said):
+def test_bad_input_is_one_sentence_and_status_2(arguments, output):
     finished = door(*arguments)
     assert finished.returncode == 2
     assert finished.stderr.strip().count("\n") == 0
-    assert said in finished.stderr
+    assert output in finished.stderr
 
 
-def asked(folder, count=24):
+def sample_file(folder, count=24):
     """A file of samples with films."""
-    found = []
+    sample_records = []
     for number in range(count):
         Image.fromarray(np.full((16, 16), number, np.uint8)).save(folder / f"{number}.png")
         record = {"item_id": f"s{number}", "task": "binary", "question": YES_NO, "answer": "A"}
         evidence = {"reason_steps": ["There is edema."], "original_report": "Pulmonary edema."}
-        found.append(record | evidence | {"image_path": [f"{number}.png"]})
-    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, found)))
+        sample_records.append(record | evidence | {"image_path": [f"{number}.png"]})
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, sample_records)))
     return folder / "test.jsonl"
 
 
@@ -177,7 +177,7 @@ HEEDING = (
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
-    path, out = asked(tmp_path), tmp_path / "out"
+    path, out = sample_file(tmp_path), tmp_path / "out"
     with serve(faulty) as (url, log):
         command = ["--config=configs/eval.py", f"--config.files=('{path}',)", "--config.workers=2"]
         command += [f"--model=openai:tiny@{url}", f"--out={out}"]
@@ -191,10 +191,10 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, how):
         while sum(log.answered.values()) < 6 and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(how)
-        said, _ = process.communicate(timeout=60)
-        assert process.returncode == (3 if how == signal.SIGINT else -9), said
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == (3 if how == signal.SIGINT else -9), output
         if how == signal.SIGINT:
-            assert b"interrupted" in said
+            assert b"interrupted" in output
         finished = door(*command)
     assert finished.returncode == 0, finished.stderr
     assert "24 of 24 samples answered" in finished.stdout
@@ -219,11 +219,11 @@ def judged(body, before):
 
 def test_a_judge_that_is_killed_is_asked_nothing_twice(tmp_path):
     path = records(tmp_path)
-    found = json.loads(path.read_text())
-    for number, record in enumerate(found):
+    raw_records = json.loads(path.read_text())
+    for number, record in enumerate(raw_records):
         record["reason_steps"], record["original_report"] = [f"marker {3 * number}."], f"marker {3 * number + 1}."
         record["pred"] = f"<think> marker {3 * number + 2}. </think><answer> A </answer>"
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(raw_records))
     with serve(judged) as (url, log):
         command = ["--predictions", path, "--judge", f"openai:tiny@{url}", "--workers=2"]
         process = subprocess.Popen(
@@ -238,7 +238,7 @@ def test_a_judge_that_is_killed_is_asked_nothing_twice(tmp_path):
         process.kill()
         process.wait()
         gone_on = document(tmp_path, *command, f"--cache={tmp_path / 'cache'}")
-    assert len(log.answered) == 5 * len(found)
+    assert len(log.answered) == 5 * len(raw_records)
     assert sum(count - 1 for count in log.answered.values()) <= 2  # replies on their way when the process died
     with serve(judged) as (url, _):
         unharmed = document(tmp_path, *command[:2], "--judge", f"openai:tiny@{url}", f"--cache={tmp_path / 'other'}")
@@ -259,13 +259,13 @@ def test_a_remote_judge_writes_the_release_s_records(tmp_path):
     judged = tmp_path / "judged.jsonl"
     with serve(lambda body, before: json.dumps(reply)) as (url, log):
         command = ["--predictions", records(tmp_path), "--judge", f"openai:tiny@{url}", "--per_item", judged]
-        found = document(tmp_path, *command)
+        scores = document(tmp_path, *command)
         calls = sum(log.asked.values())
         again = document(tmp_path, *command)
     assert sum(log.asked.values()) == calls
     assert again["usage"]["calls"] == 0
-    assert again["micro"] == found["micro"]
-    assert found["micro"]["radrscore"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert again["micro"] == scores["micro"]
+    assert scores["micro"]["radrscore"] == pytest.approx((1 + 1 + 0.5) / 3)
     by_file = document(tmp_path, "--judgements", judged, "--aggregation", "official")
-    assert by_file["micro"]["radrscore"] == pytest.approx(found["micro"]["radrscore"])
+    assert by_file["micro"]["radrscore"] == pytest.approx(scores["micro"]["radrscore"])
     assert os.path.isdir(f"{judged}.cache")

@@ -61,10 +61,10 @@ def test_predictions(tmp_path):
     path = tmp_path / "ours.jsonl"
     path.write_text("\n".join(json.dumps(prediction(rng)) for _ in range(COUNT)))
     for rule, family in (("strict", "auto"), ("official", "ours"), ("official", "qwen"), ("official", "chexagent")):
-        found = score_file(path, rule, family)
-        assert found["n"] == COUNT == found["n_valid"] + found["unparsed"]
-        assert 0 < found["n_correct"] <= found["n_valid"]
-        assert sum(found["reasons"].values()) == found["unparsed"]
+        score = score_file(path, rule, family)
+        assert score["n"] == COUNT == score["n_valid"] + score["unparsed"]
+        assert 0 < score["n_correct"] <= score["n_valid"]
+        assert sum(score["reasons"].values()) == score["unparsed"]
     predictions, problems = read_good_predictions(path)
     assert len(predictions) + len(problems) == COUNT
     assert all("record" in problem and "field" in problem for problem in problems)
@@ -74,9 +74,9 @@ def test_judge_replies():
     rng = np.random.default_rng(1)
     records = [judgement(rng) for _ in range(COUNT)]
     for aggregation in ("official", "clean"):
-        found = aggregate(records, aggregation)
-        assert found["n"] == COUNT == found["n_valid"] + found["malformed"]
-        assert sum(found["problems"].values()) == found["malformed"]
+        summed = aggregate(records, aggregation)
+        assert summed["n"] == COUNT == summed["n_valid"] + summed["malformed"]
+        assert sum(summed["problems"].values()) == summed["malformed"]
     clean = aggregate(records, "clean")
     assert 0 < clean["radrscore"] <= 1
     assert clean["n_valid"] > COUNT / 3
@@ -87,7 +87,7 @@ def test_json_in_any_prose():
     noise = ("Sure!", "```json\n", "{", "}", '"', "[", "\n", "{}", '{"other": 1}', "<html>")
     for _ in range(COUNT // 10):
         before, after = ("".join(rng.choice(noise, rng.integers(0, 6))) for _ in range(2))
-        found = parse_json(before + json.dumps({"recalled_count": 2}) + after, ("recalled_count",))
-        assert found is None or found == {"recalled_count": 2}
+        parsed = parse_json(before + json.dumps({"recalled_count": 2}) + after, ("recalled_count",))
+        assert parsed is None or parsed == {"recalled_count": 2}
         if before.count('"') + before.count("{") + before.count("[") == 0:
-            assert found == {"recalled_count": 2}
+            assert parsed == {"recalled_count": 2}

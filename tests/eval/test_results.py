@@ -82,10 +82,10 @@ def row(metric):
 )
 def test_earlier_forms_are_read(tmp_path, document):
     (tmp_path / "scores.json").write_text(json.dumps(document))
-    found = read_scores(tmp_path)
-    assert found["models"]["SFT"]["tasks"]["all"] == row("ground_truth_factuality")
-    assert found["blind_baselines"]["guessers"] == GUESSERS
-    assert found.keys() == {"models", "blind_baselines", "changes", "run"}
+    earlier = read_scores(tmp_path)
+    assert earlier["models"]["SFT"]["tasks"]["all"] == row("ground_truth_factuality")
+    assert earlier["blind_baselines"]["guessers"] == GUESSERS
+    assert earlier.keys() == {"models", "blind_baselines", "changes", "run"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
@@ -111,11 +111,11 @@ def job(workdir, models=("SFT", "GRPO", "blind")):
 def test_a_job_s_page_is_made_again_from_its_folder(tmp_path):
     workdir = job(tmp_path / "run")
     (tmp_path / "run" / "scores.json").write_text(json.dumps({"models": {}, "baselines": GUESSERS}))
-    said = []
-    document = compare_runs([workdir], tmp_path / "out", said.append)
+    log_lines = []
+    document = compare_runs([workdir], tmp_path / "out", log_lines.append)
     assert list(document["models"]) == ["blind", "SFT", "GRPO"]
     assert document["blind_baselines"]["guessers"] == GUESSERS
-    assert "above" in said[0]
+    assert "above" in log_lines[0]
     html = (tmp_path / "out" / "report.html").read_text()
     assert html.index("sft: loss") < html.index("grpo: loss")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

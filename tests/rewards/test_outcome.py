@@ -46,8 +46,8 @@ BAD = (
 
 
 def test_well_formed_texts(tables):
-    found = terms(tables, [*GOOD, *BAD], ["A"] * len(GOOD + BAD), ["single"] * len(GOOD + BAD))
-    assert found["format"].tolist() == [1.0] * len(GOOD) + [0.0] * len(BAD)
+    scores = terms(tables, [*GOOD, *BAD], ["A"] * len(GOOD + BAD), ["single"] * len(GOOD + BAD))
+    assert scores["format"].tolist() == [1.0] * len(GOOD) + [0.0] * len(BAD)
 
 
 def test_an_open_answer_is_well_formed_behind_any_sentence(tables):
@@ -55,8 +55,8 @@ def test_an_open_answer_is_well_formed_behind_any_sentence(tables):
     block = "<think> The heart is big{} </think> <answer> {} </answer>".format
     good = [block(end, "Edema, Fracture") for end in (".", "?", ")", " -", "!\n")] + [block(".", "No Finding")]
     bad = [block(".", text) for text in ("- Edema", ". Edema", "(Edema", "Edema.", "Edema: Fracture", "A: Edema")]
-    found = terms(tables, [*good, *bad], ["Edema"] * 12, ["anomaly"] * 12)
-    assert found["format"].tolist() == [1.0] * 6 + [0.0] * 6
+    scores = terms(tables, [*good, *bad], ["Edema"] * 12, ["anomaly"] * 12)
+    assert scores["format"].tolist() == [1.0] * 6 + [0.0] * 6
 
 
 def test_partial_format_is_off_unless_asked_for(tables):
@@ -75,10 +75,10 @@ def test_outcome_is_never_a_substring(tables):
         ("A and C", "A, C", 1),
         ("B", "A, B", 0),
     ]
-    found = terms(
+    scores = terms(
         tables, [block(text) for text, _, _ in cases], [gold for _, gold, _ in cases], ["multiple"] * len(cases)
     )
-    assert found["accuracy"].tolist() == [float(right) for *_, right in cases]
+    assert scores["accuracy"].tolist() == [float(right) for *_, right in cases]
 
 
 def test_open_answers_score_by_label_sets(tables):
@@ -91,8 +91,8 @@ def test_open_answers_score_by_label_sets(tables):
         ("effusively", 0.0),
     ]
     gold = ["Pleural Effusion, Edema"] * len(cases)
-    found = terms(tables, [block(text) for text, _ in cases], gold, ["anomaly"] * len(cases))
-    np.testing.assert_allclose(found["accuracy"], [value for _, value in cases], atol=1e-6)
+    scores = terms(tables, [block(text) for text, _ in cases], gold, ["anomaly"] * len(cases))
+    np.testing.assert_allclose(scores["accuracy"], [value for _, value in cases], atol=1e-6)
     exact = terms(tables, [block(text) for text, _ in cases], gold, ["anomaly"] * len(cases), exact_labels=True)
     assert exact["accuracy"].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
 
@@ -145,10 +145,10 @@ def test_wherever_format_is_1_the_outcome_is_the_strict_rule(tables):
                 texts[row] = f"<think> It is so. </think><answer> {answers[row].lower()} </answer>"
         else:
             answers = [rng.choice(("A", "B", "C", "A, B", "D")) for _ in texts]
-        found = terms(tables, texts, answers, ["anomaly" if is_open else "single"] * 1000, exact_labels=True)
-        for row in np.flatnonzero(found["format"]):
+        scores = terms(tables, texts, answers, ["anomaly" if is_open else "single"] * 1000, exact_labels=True)
+        for row in np.flatnonzero(scores["format"]):
             verdict = strict(texts[row], answers[row], OPEN_QUESTION if is_open else QUESTION)
-            assert verdict.correct == (found["accuracy"][row] == 1.0), (texts[row], answers[row], verdict)
+            assert verdict.correct == (scores["accuracy"][row] == 1.0), (texts[row], answers[row], verdict)
             well_formed, right = well_formed + 1, right + verdict.correct
     assert well_formed > 1500
     assert right > 300

@@ -44,10 +44,10 @@ def calibration(predictions: Sequence[Prediction], outcomes: Sequence[Outcome]) 
 
 def _yes_no_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
     """Yes/no questions whose words name the label."""
-    asked = [(p, o) for p, o in pairs if label.lower() in p.question.partition("Options:")[0].lower()]
-    gold = [options(p.question).get(bare_answer(p.answer), "").strip().lower() for p, _ in asked]
-    correct = lambda answer: [float(o.correct) for (_, o), g in zip(asked, gold, strict=True) if g == answer]  # noqa: E731
-    return {"asked": len(asked), "sensitivity": mean(correct("yes")), "specificity": mean(correct("no"))}
+    questions = [(p, o) for p, o in pairs if label.lower() in p.question.partition("Options:")[0].lower()]
+    gold = [options(p.question).get(bare_answer(p.answer), "").strip().lower() for p, _ in questions]
+    correct = lambda answer: [float(o.correct) for (_, o), g in zip(questions, gold, strict=True) if g == answer]  # noqa: E731
+    return {"asked": len(questions), "sensitivity": mean(correct("yes")), "specificity": mean(correct("no"))}
 
 
 def _open_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:

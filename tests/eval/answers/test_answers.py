@@ -46,8 +46,7 @@ ECHO = f"system\nYou help.\nuser\n{YES_NO}\nthink within <think></think>, <answe
     ],
 )
 def test_strict_reads_what_a_reader_would(text, letters):
-    found = given_letters(text, YES_NO)
-    assert found == (None if letters is None else frozenset(letters))
+    assert given_letters(text, YES_NO) == (None if letters is None else frozenset(letters))
 
 
 def test_several_letters_are_a_set():

@@ -32,53 +32,53 @@ BROKEN = record() | {"efficiency": {"reason_steps": "Error", "refined_steps": []
 
 @pytest.mark.parametrize("aggregation", ["official", "clean"])
 def test_a_sound_record_scores_the_same_under_both(aggregation):
-    found = aggregate([record()], aggregation)
-    assert [found[term] for term in TERMS] == [0.25, 0.5, 0.75]
-    assert found["radrscore"] == pytest.approx(0.5)
-    assert (found["n"], found["n_valid"], found["malformed"]) == (1, 1, 0)
+    summed = aggregate([record()], aggregation)
+    assert [summed[term] for term in TERMS] == [0.25, 0.5, 0.75]
+    assert summed["radrscore"] == pytest.approx(0.5)
+    assert (summed["n"], summed["n_valid"], summed["malformed"]) == (1, 1, 0)
 
 
 def test_official_keeps_the_terms_of_a_broken_record():
-    found = aggregate([record(), BROKEN], "official")
-    assert (found["n_valid"], found["malformed"]) == (1, 1)
-    assert found["completeness"] == 0.5  # two sums over one count
-    assert found["effectiveness"] == 0.75
+    summed = aggregate([record(), BROKEN], "official")
+    assert (summed["n_valid"], summed["malformed"]) == (1, 1)
+    assert summed["completeness"] == 0.5  # two sums over one count
+    assert summed["effectiveness"] == 0.75
 
 
 def test_clean_leaves_a_broken_record_out_whole():
-    found = aggregate([record(), BROKEN], "clean")
-    assert (found["n_valid"], found["malformed"]) == (1, 1)
-    assert found["completeness"] == 0.25
+    summed = aggregate([record(), BROKEN], "clean")
+    assert (summed["n_valid"], summed["malformed"]) == (1, 1)
+    assert summed["completeness"] == 0.25
 
 
 def test_only_clean_clamps():
     inflated = record(given=1, correct=1)
     inflated["precision_res"] = {"correct_steps": [{}, {}], "correct_count": 2}
     assert aggregate([inflated], "official")["factuality"] == 2.0
-    found = aggregate([inflated, record()], "clean")
-    assert found["factuality"] == pytest.approx((1.0 + 0.5) / 2)
-    assert found["notes"] == {"a ratio above 1 was cut to 1": 1}
+    summed = aggregate([inflated, record()], "clean")
+    assert summed["factuality"] == pytest.approx((1.0 + 0.5) / 2)
+    assert summed["notes"] == {"a ratio above 1 was cut to 1": 1}
 
 
 def test_clean_checks_a_count_against_its_list():
     boasting = record(correct=0)
     boasting["precision_res"]["correct_count"] = 2
     assert official_item(boasting).terms["factuality"] == 1.0
-    found = clean_item(boasting)
-    assert found.terms["factuality"] == 0.0
-    assert found.noted == ("precision_res.correct_count differs from its list",)
+    summed = clean_item(boasting)
+    assert summed.terms["factuality"] == 0.0
+    assert summed.noted == ("precision_res.correct_count differs from its list",)
 
 
 def test_empty_lists_score_zero_and_count():
     for aggregation in ("official", "clean"):
-        found = aggregate([record(gold=0, given=0, recalled=0, correct=0, effective=0, ineffective=0)], aggregation)
-        assert found["n_valid"] == 1
-        assert found["radrscore"] == 0.0
+        summed = aggregate([record(gold=0, given=0, recalled=0, correct=0, effective=0, ineffective=0)], aggregation)
+        assert summed["n_valid"] == 1
+        assert summed["radrscore"] == 0.0
 
 
 def test_macro_counts_files_and_micro_records():
     first, second = [record()], [record(recalled=4), record(recalled=4), record(recalled=4)]
-    files = [{"file": name, **aggregate(found, "clean")} for name, found in (("a", first), ("b", second))]
+    files = [{"file": name, **aggregate(summed, "clean")} for name, summed in (("a", first), ("b", second))]
     document = summary(files, aggregate(first + second, "clean"))
     assert [file["file"] for file in document["files"]] == ["a", "b"]
     assert document["macro"]["completeness"] == pytest.approx((0.25 + 1.0) / 2)
@@ -116,9 +116,9 @@ REPLY = st.sampled_from(["gt_key_finding", "pred_key_finding", "recall_res", "pr
 def test_any_reply_is_accounted_for(entries):
     records = [record() | entry[1] if isinstance(entry, tuple) and entry[0] else entry for entry in entries]
     for aggregation in ("official", "clean"):
-        found = aggregate(records, aggregation)
-        assert found["n_valid"] + found["malformed"] == found["n"] == len(records)
-        assert sum(found["problems"].values()) == found["malformed"]
+        summed = aggregate(records, aggregation)
+        assert summed["n_valid"] + summed["malformed"] == summed["n"] == len(records)
+        assert sum(summed["problems"].values()) == summed["malformed"]
     clean = aggregate(records, "clean")
     assert clean["radrscore"] is None or 0 <= clean["radrscore"] <= 1
     json.dumps(clean, allow_nan=False)

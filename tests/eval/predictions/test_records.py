@@ -84,8 +84,8 @@ def test_variants_of_steps_answers_and_predictions():
         "pred": ["Edema", "Pneumonia"],
         "reason_steps": "One. Two.",
     }
-    found = from_record(record)
-    assert (found.answer, found.pred, found.steps) == ("B", "Edema, Pneumonia", ("One.", "Two."))
+    parsed = from_record(record)
+    assert (parsed.answer, parsed.pred, parsed.steps) == ("B", "Edema, Pneumonia", ("One.", "Two."))
     assert from_record(record | {"reason_steps": {"reason_steps": ["One."]}}).steps == ("One.",)
     assert (
         from_record(record | {"item_id": "[rsna] [x]RSNA", "dataset_name": "reason Image Classification"}).source
@@ -100,8 +100,8 @@ def test_problems_name_file_index_and_field(tmp_path):
     path.write_text(
         json.dumps({"question": YES_NO, "pred": 1}) + "\n[1]\n" + json.dumps({"question": "Q?", "pred": "A"}) + "\n"
     )
-    found, problems = read_good_predictions(path)
-    assert len(found) == 1
+    problem, problems = read_good_predictions(path)
+    assert len(problem) == 1
     assert [("record 0" in p, "pred" in p) for p in problems[:1]] == [(True, True)]
     assert "record 1" in problems[1]
     with pytest.raises(UserError, match=r"p\.jsonl, record 0, field pred"):
@@ -119,9 +119,9 @@ def test_half_written_files_are_one_sentence(tmp_path, text):
 def test_a_line_that_is_cut_off_is_one_unread_record(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps({"question": YES_NO, "answer": "A", "pred": "A"}) + '\n{"question": "Is th')
-    found = score_file(path, "strict")
-    assert (found["n"], found["n_valid"], found["n_correct"], found["unparsed"]) == (2, 1, 1, 1)
-    assert list(found["reasons"]) == ["the record is a line that is not JSON, not an object"]
+    score = score_file(path, "strict")
+    assert (score["n"], score["n_valid"], score["n_correct"], score["unparsed"]) == (2, 1, 1, 1)
+    assert list(score["reasons"]) == ["the record is a line that is not JSON, not an object"]
     assert len(read_good_predictions(path)[0]) == 1
     assert [problem.index for problem in find_problems(path, require_images=False)] == [1]
     with pytest.raises(UserError, match="line 2: not JSON"):
@@ -150,8 +150,9 @@ def test_answers_of_other_data_are_not_taken_for_these(tmp_path):
 def test_two_models_do_not_share_a_file(tmp_path):
     samples = [Sample(f"s{n}", "binary", YES_NO, "A", (), (), (), "x") for n in range(3)]
     path = tmp_path / "p.jsonl"
-    found = predict_missing(path, samples[:2], lambda missing: (from_sample(s, "A") for s in missing), model="one")
-    assert {p.model for p in found} == {p.model for p in read_predictions(path)} == {"one"}
+    answer = lambda missing: (from_sample(sample, "A") for sample in missing)  # noqa: E731
+    predictions = predict_missing(path, samples[:2], answer, model="one")
+    assert {p.model for p in predictions} == {p.model for p in read_predictions(path)} == {"one"}
     with pytest.raises(UserError, match="answers of one; give another --out for those of two"):
         predict_missing(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="two")
     assert len(predict_missing(path, samples, lambda missing: (from_sample(s, "A") for s in missing), model="one")) == 3
@@ -160,13 +161,13 @@ def test_two_models_do_not_share_a_file(tmp_path):
 def test_summary_leaves_undecidable_files_out():
     decided = {"n": 10, "n_valid": 8, "n_correct": 4, "unparsed": 2, "accuracy": 0.5, "accuracy_all": 0.4}
     undecided = decided | {"n_valid": 0, "n_correct": 0, "accuracy": None, "accuracy_all": None}
-    found = summary(
+    document = summary(
         [decided, undecided, decided | {"n": 30, "n_valid": 30, "n_correct": 30, "accuracy": 1.0, "accuracy_all": 1.0}]
     )
-    assert found["macro"]["accuracy"] == 0.75
-    assert found["micro"]["accuracy"] == pytest.approx(34 / 38)
-    assert found["micro"]["accuracy_all"] == pytest.approx(34 / 40)
-    assert found["macro"].keys() == found["micro"].keys()
+    assert document["macro"]["accuracy"] == 0.75
+    assert document["micro"]["accuracy"] == pytest.approx(34 / 38)
+    assert document["micro"]["accuracy_all"] == pytest.approx(34 / 40)
+    assert document["macro"].keys() == document["micro"].keys()
 
 
 JSON = st.recursive(
@@ -186,9 +187,9 @@ FIELDS = st.sampled_from(
 )
 def test_any_record_is_accounted_for(record):
     for rule, family in (("strict", "auto"), ("official", "ours"), ("official", "qwen"), ("official", "chexagent")):
-        found = verdict(record, rule, family)
-        assert not (found.correct and not found.valid)
-        assert found.valid or found.reason
+        outcome = verdict(record, rule, family)
+        assert not (outcome.correct and not outcome.valid)
+        assert outcome.valid or outcome.reason
     with contextlib.suppress(FieldError):
         from_record(record)
 
@@ -204,7 +205,7 @@ def test_the_time_left_is_that_of_whole_batches(tmp_path, monkeypatch):
             clock[0] += 6.0 if n % 4 == 0 else 0.0
             yield from_sample(sample, "A")
 
-    said: list[str] = []
-    predict_missing(tmp_path / "p.jsonl", samples, batches, said.append)
+    log_lines: list[str] = []
+    predict_missing(tmp_path / "p.jsonl", samples, batches, log_lines.append)
     # When the first of a batch is here, the batch itself takes no more time.
-    assert said == [f"{done} of 16 answered, {left} s left" for done, left in ((5, 12), (9, 6), (13, 0))]
+    assert log_lines == [f"{done} of 16 answered, {left} s left" for done, left in ((5, 12), (9, 6), (13, 0))]

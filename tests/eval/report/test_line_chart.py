@@ -17,22 +17,22 @@ finite = st.floats(-1e6, 1e6).map(lambda value: round(value, 6))
 @given(finite, finite)
 def test_ticks_hold_the_range_in_few_equal_round_steps(one, other):
     low, high = sorted((one, other))
-    found = ticks(low, high, 4)
-    assert 2 <= len(found) <= 9
-    step = found[1] - found[0]
-    assert found[0] <= low + 1e-6 * step
-    assert found[-1] >= high - 1e-6 * step
-    assert all(b - a == pytest.approx(step) for a, b in pairwise(found))
+    marks = ticks(low, high, 4)
+    assert 2 <= len(marks) <= 9
+    step = marks[1] - marks[0]
+    assert marks[0] <= low + 1e-6 * step
+    assert marks[-1] >= high - 1e-6 * step
+    assert all(b - a == pytest.approx(step) for a, b in pairwise(marks))
     assert round(step / 10 ** math.floor(math.log10(step) + 1e-9), 6) in (1, 2, 5)
 
 
 @given(st.lists(finite, min_size=1, max_size=700))
 def test_long_lines_are_averaged_and_end_where_they_did(values):
     points = list(enumerate(values, 1))
-    found = downsampled(points, 100)
-    assert len(found) <= 100
-    assert found[-1][0] == len(values)
-    assert min(values) - 1e-6 <= min(y for _, y in found) <= max(y for _, y in found) <= max(values) + 1e-6
+    averaged = downsampled(points, 100)
+    assert len(averaged) <= 100
+    assert averaged[-1][0] == len(values)
+    assert min(values) - 1e-6 <= min(y for _, y in averaged) <= max(y for _, y in averaged) <= max(values) + 1e-6
 
 
 @given(st.lists(st.tuples(st.integers(1, 10_000), finite), min_size=1, max_size=50))

@@ -70,10 +70,10 @@ def test_the_page_holds_everything_and_nothing_that_runs(models):
     assert "<script>document" not in html
     assert "onerror=" not in html.replace("\\u003cimg src=x onerror=", "").replace("&lt;img src=x onerror=", "")
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", html)
-    found = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1])
-    assert len(found["items"]) == 120
-    assert len(found["films"]) == 20  # each film once, the missing one left out
-    assert found["items"][7]["models"]["GRPO"]["pred"].startswith(f"<think> {NASTY}")
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1])
+    assert len(data["items"]) == 120
+    assert len(data["films"]) == 20  # each film once, the missing one left out
+    assert data["items"][7]["models"]["GRPO"]["pred"].startswith(f"<think> {NASTY}")
 
 
 def test_marks_stand_on_the_words_they_are_about(models):
@@ -82,8 +82,8 @@ def test_marks_stand_on_the_words_they_are_about(models):
     marked = {answer["reasoning"][start:end]: verdict for start, end, verdict, _, _ in answer["marks"]}
     assert marked["pulmonary edema"] == "supported"
     assert marked["pleural effusion"] == "contradicted"
-    said = item["models"]["SFT"]
-    assert [verdict for _, _, verdict, _, _ in said["marks"]] == ["unsupported"]
+    sft_answer = item["models"]["SFT"]
+    assert [verdict for _, _, verdict, _, _ in sft_answer["marks"]] == ["unsupported"]
 
 
 def test_the_page_opens_with_the_figures_a_reader_wants(models):
@@ -248,15 +248,15 @@ def test_no_request_leaves_and_no_error_is_logged(opened):
 
 def test_an_item_weighs_little(tmp_path):
     """At most 10 kB with a film full of noise and the marked texts of two models: 2,500 items stay under 25 MB."""
-    rng, found = np.random.default_rng(0), []
+    rng, predictions = np.random.default_rng(0), []
     says = "<think> There is pulmonary edema. A pleural effusion is seen on the left. The heart is large. </think>" * 3
     for number in range(100):
         film = tmp_path / f"{number}.png"
         Image.fromarray(rng.normal(120, 40, (112, 112)).clip(0, 255).astype(np.uint8)).save(film)
-        found.append(prediction(number, f"{says}<answer> A </answer>", str(film)))
+        predictions.append(prediction(number, f"{says}<answer> A </answer>", str(film)))
     sizes = []
     for count in (50, 100):
-        path, some = tmp_path / f"{count}.html", found[:count]
+        path, some = tmp_path / f"{count}.html", predictions[:count]
         write_text(path, report_page(compare_models({"SFT": some, "GRPO": some}, load(), {}), "Many", RUN, {}))
         sizes.append(path.stat().st_size)
     assert (sizes[1] - sizes[0]) / 50 < 10_000

@@ -32,19 +32,20 @@ def judged(reasoning, **fields):
 
 
 def test_a_true_complete_chain_scores_one():
-    found = judged(" ".join(STEPS))
-    assert (found.factuality, found.completeness, found.effectiveness, found.radrscore) == (1, 1, 1, 1)
-    assert [mark.verdict for mark in found.marks] == ["supported"] * 3
+    judgement = judged(" ".join(STEPS))
+    assert (judgement.factuality, judgement.completeness, judgement.effectiveness, judgement.radrscore) == (1, 1, 1, 1)
+    assert [mark.verdict for mark in judgement.marks] == ["supported"] * 3
 
 
 def test_each_kind_of_claim_gets_its_verdict():
-    found = judged("There is pulmonary edema. There is a pneumothorax. There is a rib fracture. There is no pneumonia.")
-    verdicts = {mark.concept: mark.verdict for mark in found.marks}
+    claims = "There is pulmonary edema. There is a pneumothorax. There is a rib fracture. There is no pneumonia."
+    judgement = judged(claims)
+    verdicts = {mark.concept: mark.verdict for mark in judgement.marks}
     assert verdicts["Edema"] == "supported"
     assert verdicts["Pneumothorax"] == "contradicted"
     assert verdicts["Fracture"] == "unsupported"
     assert verdicts["Pneumonia"] == "inferred"  # the report leaves the lungs abnormal
-    assert found.factuality == pytest.approx((1 + 0 + 0 + 0.5) / 4)
+    assert judgement.factuality == pytest.approx((1 + 0 + 0 + 0.5) / 4)
 
 
 def test_a_denied_finding_and_a_wrong_side_are_false():
@@ -54,14 +55,14 @@ def test_a_denied_finding_and_a_wrong_side_are_false():
 
 
 def test_without_a_report_there_is_no_score():
-    found = judged("There is edema.", reports=())
-    assert (found.factuality, found.completeness, found.effectiveness, found.radrscore) == (None,) * 4
-    assert [mark.verdict for mark in found.marks] == ["not scored"]
+    judgement = judged("There is edema.", reports=())
+    assert (judgement.factuality, judgement.completeness, judgement.effectiveness, judgement.radrscore) == (None,) * 4
+    assert [mark.verdict for mark in judgement.marks] == ["not scored"]
 
 
 def test_saying_nothing_scores_zero():
-    found = judged("The film is looked at.")
-    assert (found.factuality, found.completeness, found.claims) == (0, 0, 0)
+    judgement = judged("The film is looked at.")
+    assert (judgement.factuality, judgement.completeness, judgement.claims) == (0, 0, 0)
 
 
 def test_drawn_truth_knows_sides_kinds_and_absence():
@@ -76,16 +77,16 @@ def test_drawn_truth_knows_sides_kinds_and_absence():
 
 
 def test_marks_count_characters_not_bytes():
-    found = judged("Größe normal – there is pulmonary edema.")
-    mark = next(mark for mark in found.marks if mark.concept == "Edema")
+    judgement = judged("Größe normal – there is pulmonary edema.")
+    mark = next(mark for mark in judgement.marks if mark.concept == "Edema")
     assert "Größe normal – there is pulmonary edema."[mark.start : mark.end] == "pulmonary edema"
 
 
 def test_rows_count_families_and_average_them_alike():
-    found = [prediction("There is edema.", number=n) for n in range(3)]
-    found += [prediction("There is edema.", "B", "single", "A", FOUR, number=9, truncated=True)]
-    found += [prediction("There is edema.", "Edema", "anomaly", "Edema, Pneumonia", "Which findings?", number=10)]
-    evaluation = evaluate_predictions(found, load())
+    predictions = [prediction("There is edema.", number=n) for n in range(3)]
+    predictions += [prediction("There is edema.", "B", "single", "A", FOUR, number=9, truncated=True)]
+    predictions += [prediction("There is edema.", "Edema", "anomaly", "Edema, Pneumonia", "Which findings?", number=10)]
+    evaluation = evaluate_predictions(predictions, load())
     assert evaluation.mean("binary", "accuracy") == 1
     assert evaluation.mean("single", "accuracy") == 0
     assert evaluation.mean("closed", "accuracy") == 0.5
@@ -97,8 +98,8 @@ def test_rows_count_families_and_average_them_alike():
 
 
 def test_tables_show_every_model_and_escape_latex():
-    found = [prediction("There is edema.", number=n) for n in range(4)]
-    both = {"blind_1": evaluate_predictions(found, load()), "SFT": evaluate_predictions(found[:2], load())}
+    predictions = [prediction("There is edema.", number=n) for n in range(4)]
+    both = {"blind_1": evaluate_predictions(predictions, load()), "SFT": evaluate_predictions(predictions[:2], load())}
     text = tables.aligned(tables.task_rows(both))
     assert "blind_1" in text
     assert "100.0 [51.0, 100.0]" in text
@@ -116,21 +117,22 @@ def test_comparison_uses_common_samples_only():
 
 
 def test_other_centres_stand_apart_unless_they_are_alone():
-    def asked(source, answers):
+    def eval_samples(source, answers):
         return [replace(prediction("x", a, number=n), source=source) for n, a in enumerate(answers)]
 
-    both = evaluate_predictions([*asked("mimic", "AAAB"), *asked("siim_binary_test_option", "BB")], load())
+    siim = eval_samples("siim_binary_test_option", "BB")
+    both = evaluate_predictions([*eval_samples("mimic", "AAAB"), *siim], load())
     assert (both.rows["binary"].n, both.mean("binary", "accuracy")) == (4, 0.75)
     assert both.rows["all"].n == 4
     assert {source: row.n for source, row in both.sources.items()} == {"mimic": 4, "siim_binary_test_option": 2}
-    alone = evaluate_predictions(asked("siim_binary_test_option", "AB"), load())
+    alone = evaluate_predictions(eval_samples("siim_binary_test_option", "AB"), load())
     assert alone.rows["binary"].n == 2
     assert paired_differences(both, both)["binary"]["accuracy"].n == 4
 
 
 def test_calibration_is_shown_in_tenths():
-    found = [prediction("x", "AB"[n % 2], number=n, probability=0.95 if n % 2 else 0.05) for n in range(10)]
-    rows = tables.calibration_rows({"SFT": evaluate_predictions(found, load())})
+    predictions = [prediction("x", "AB"[n % 2], number=n, probability=0.95 if n % 2 else 0.05) for n in range(10)]
+    rows = tables.calibration_rows({"SFT": evaluate_predictions(predictions, load())})
     assert rows[1] == ["SFT", "all", "10", "50", "50", "0.903", "0.950"]
     assert rows[-1] == ["SFT", "0.9–1.0", "5", "95", "0", "", ""]
 
@@ -157,13 +159,13 @@ def test_differences_on_one_film_are_not_taken_for_many():
 @given(st.lists(st.none() | st.floats(0, 1), max_size=40), st.integers(0, 5))
 def test_an_interval_holds_its_mean_and_repeats(values, seed):
     for interval in (mean_interval, share_interval):
-        found = interval(values, seed)
+        around = interval(values, seed)
         known = [value for value in values if value is not None]
-        assert found.n == len(known)
+        assert around.n == len(known)
         if known:
-            assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
-            assert found.mean == pytest.approx(np.mean(known))
-        assert found == interval(values, seed)
+            assert around.low - 1e-9 <= around.mean <= around.high + 1e-9
+            assert around.mean == pytest.approx(np.mean(known))
+        assert around == interval(values, seed)
 
 
 @settings(max_examples=200)
@@ -192,8 +194,8 @@ def test_wilson_is_symmetric_holds_the_share_and_stays_inside_zero_and_one(count
     ],
 )
 def test_wilson_gives_the_published_bounds(right, n, low, high):
-    found = share_interval([1.0] * right + [0.0] * (n - right))
-    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+    bounds = share_interval([1.0] * right + [0.0] * (n - right))
+    assert (bounds.low, bounds.high) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_a_score_that_is_not_right_or_wrong_is_bootstrapped():
@@ -236,9 +238,10 @@ def test_groups_of_one_item_change_nothing_and_equal_items_of_a_group_count_once
 def test_a_paired_test_sees_what_an_unpaired_one_cannot():
     rng = np.random.default_rng(1)
     hard = rng.random(200)
-    found = paired_difference({str(n): v for n, v in enumerate(hard)}, {str(n): v + 0.02 for n, v in enumerate(hard)})
-    assert found.p < 0.01
-    assert found.low > 0
+    first, second = ({str(n): v + gain for n, v in enumerate(hard)} for gain in (0.0, 0.02))
+    difference = paired_difference(first, second)
+    assert difference.p < 0.01
+    assert difference.low > 0
     same = paired_difference(
         {str(n): v for n, v in enumerate(hard)}, {str(n): v for n, v in enumerate(rng.permutation(hard))}
     )
