@@ -2,9 +2,10 @@
 
 `configs/rl.py`: the paper's 7B recipe, which is the defaults in chestx_jax/recipes.py: 256 prompts × 8 samples, one
 update a batch, k3 at 0.001, rate 5e-7, 150 steps.
-`configs/rl.py:phantom`: the same code on a laptop, from drawn films to a table in 10 to 15 minutes on two cores. From SFT to
-GRPO (seed 0, 1,000 test records): factuality 77.9 → 84.2 %, closed accuracy 65.5 → 63.6 % (blind baseline 34.9), label
-F1 71.5 → 66.2 %, completeness 62.3 → 58.1 %; docs/evaluation.md has the run of another machine, which rounds otherwise.
+`configs/rl.py:phantom`: the same code on a laptop, from drawn films to a table in 10 to 15 minutes on two cores. From
+SFT to GRPO (seed 0, 1,000 test records): factuality 77.9 → 84.2 %, closed accuracy 65.5 → 63.6 % (blind baseline 34.9),
+label F1 71.5 → 66.2 %, completeness 62.3 → 58.1 %; docs/evaluation.md has the run of another machine, which rounds
+otherwise.
 """
 
 from ml_collections import ConfigDict
