@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chestx_jax.rewards.overlong import OverlongConfig, length_penalty
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import TokenStats
 from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss, token_weights
@@ -207,13 +206,6 @@ def test_step_credit_is_scaled_within_its_group():
         np.testing.assert_allclose(added[here][~credited[here]], 0.0, atol=1e-6)
     alone, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.0))
     np.testing.assert_array_equal(alone, np.broadcast_to(np.asarray(plain)[:, None], (B, L)))
-
-
-def test_overlong_penalty_rises_over_the_buffer():
-    lengths = jnp.asarray([1, 60, 80, 90, 100], jnp.int32)
-    rule = OverlongConfig(rule="penalise", buffer=20, penalty=2.0)
-    np.testing.assert_allclose(length_penalty(lengths, 100, rule), [0, 0, 0, 1, 2])
-    np.testing.assert_array_equal(length_penalty(lengths, 100, OverlongConfig(rule="mask", buffer=20)), 0.0)
 
 
 # Micro-batches and the schedule
