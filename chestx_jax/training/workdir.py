@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from chestx_jax import files
-from chestx_jax.config import to_dict
+from chestx_jax.config import to_dataclass, to_dict
 from chestx_jax.data.reader import read_samples
 from chestx_jax.errors import UserError
 from chestx_jax.phantom.dataset import write_phantom
@@ -18,13 +18,14 @@ from chestx_jax.tokens.tokenizer import train_tokenizer
 
 
 def same_configuration(job: JobConfig, workdir: Path) -> None:
-    """A workdir belongs to one configuration; raises UserError naming the first field that differs."""
+    """A workdir belongs to one configuration; raises UserError naming the first field that differs. A field that is
+    newer than the workdir is held to have had its default."""
     path = workdir / "config.json"
     if not path.exists():
         files.write_text(path, json.dumps(to_dict(job), indent=2) + "\n")  # an infinite bound stays one
         return
-    new = _flat(to_dict(job))
-    old = _flat(files.read_json(path, "remove the file if the configuration is the old one, or use another workdir"))
+    saved = files.read_json(path, "remove the file if the configuration is the old one, or use another workdir")
+    new, old = _flat(to_dict(job)), _flat(to_dict(to_dataclass(JobConfig, saved, str(path))))
     for name in sorted(new.keys() | old.keys()):
         if new.get(name) != old.get(name):
             raise UserError(

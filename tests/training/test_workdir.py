@@ -1,5 +1,6 @@
 """A workdir belongs to one configuration, whatever a kill or a user left in its config.json."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -18,8 +19,19 @@ def test_the_configuration_is_kept_and_compared(tmp_path):
         same_configuration(replace(JOB, max_bad=0.5), tmp_path)
 
 
+def test_a_field_newer_than_the_workdir_had_its_default(tmp_path):
+    same_configuration(JOB, tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["grpo"]["rewards"]["slots"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    same_configuration(JOB, tmp_path)
+    grpo = replace(JOB.grpo, rewards=replace(JOB.grpo.rewards, slots=8))
+    with pytest.raises(UserError, match=r"config\.grpo\.rewards\.slots was 64, now it is 8"):
+        same_configuration(replace(JOB, grpo=grpo), tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", '{"grpo": {"name"', "\x00", "3", "[]"])
 def test_a_configuration_that_cannot_be_read_is_one_sentence(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json is not valid JSON .*another workdir|holds a run in which"):
+    with pytest.raises(UserError, match=r"config\.json is not valid JSON .*another workdir|config\.json is .* but must be a group of fields"):
         same_configuration(JOB, tmp_path)
