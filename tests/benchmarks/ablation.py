@@ -1,7 +1,7 @@
 """The paper's ablation at phantom scale: SFT; then GRPO with the outcome reward alone, or with the process reward, paid
 to the sequence or to each step as well.
 
-    python tests/benchmarks/ablation.py --out runs/ablation [--seeds 0 1 2] [--data DIR]
+    python -m tests.benchmarks.ablation --out runs/ablation [--seeds 0 1 2] [--data DIR]
 
 All arms start from the same supervised weights of their seed and take equal steps. Prints one line per seed and arm,
 then the mean over seeds with the standard error, then each arm less SFT, paired by seed, with Student's 95 % interval.

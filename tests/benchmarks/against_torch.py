@@ -1,6 +1,6 @@
 """SFT step and greedy decoding against transformers in torch: same weights, shapes and machine, in one run.
 
-`python tests/benchmarks/against_torch.py [rounds [shrink]]`, with the `parity` extra; `shrink` divides the number of
+`python -m tests.benchmarks.against_torch [rounds [shrink]]`, with the `parity` extra; `shrink` divides the number of
 rows and of prompts. A 7M-parameter Qwen2-VL (decoder 6 × 256, 8 query and 4 key/value heads, vocabulary 4,096; vision
 4 × 128; a film of 112 × 112); the two libraries take turns in each of `rounds` rounds, after one to warm up. Times are
 the best of all rounds, ratios the median over rounds, so that other load on the machine falls on both sides. fp32; the
@@ -8,7 +8,6 @@ step is forward, backward, clipping and AdamW.
 """
 
 import os
-import pathlib
 import statistics
 import sys
 import tempfile
@@ -20,20 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chestx_jax.model import hf  # noqa: E402
-from chestx_jax.model.config import ModelConfig, VisionConfig  # noqa: E402
-from chestx_jax.model.qwen_vl import init  # noqa: E402
-from chestx_jax.rollout.engine import generate  # noqa: E402
-from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary  # noqa: E402
-from chestx_jax.tokens.patches import ImageSpec  # noqa: E402
-from chestx_jax.tokens.rows import RowsConfig, pack, prompts  # noqa: E402
-from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer  # noqa: E402
-from chestx_jax.update.state import initial_state  # noqa: E402
-from chestx_jax.update.steps import sft_step  # noqa: E402
-from tests.helpers.tiny_models import EOS, FP32, PAD, TOKEN_IDS, example  # noqa: E402
+from chestx_jax.model import hf
+from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.model.qwen_vl import init
+from chestx_jax.rollout.engine import generate
+from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
+from chestx_jax.tokens.patches import ImageSpec
+from chestx_jax.tokens.rows import RowsConfig, pack, prompts
+from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer
+from chestx_jax.update.state import initial_state
+from chestx_jax.update.steps import sft_step
+from tests.helpers.tiny_models import EOS, FP32, PAD, TOKEN_IDS, example
 
 CONFIG = ModelConfig(
     vocab_size=4096, layers=6, width=256, heads=8, kv_heads=4, hidden=768, mrope_section=(4, 6, 6), tied=True,

@@ -16,14 +16,12 @@ import time
 import ml_dtypes
 import numpy as np
 
+from chestx_jax.model.hf import safetensors
+from chestx_jax.model.hf.config import to_hf
+from chestx_jax.model.hf.names import weights
+from tests.model.hf.test_shapes import MODELS
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chestx_jax.model.hf import safetensors  # noqa: E402
-from chestx_jax.model.hf.config import to_hf  # noqa: E402
-from chestx_jax.model.hf.names import weights  # noqa: E402
-from tests.model.hf.test_shapes import MODELS  # noqa: E402
-
 SHARD_GB = 4
 
 

@@ -1,6 +1,6 @@
 """How much of a policy gradient is signal, by the reward and the credit assignment that it is computed from.
 
-    python tests/benchmarks/credit.py WORKDIR [BATCHES]
+    python -m tests.benchmarks.credit WORKDIR [BATCHES]
 
 WORKDIR is where a job ran: its policy after SFT and the batches of its GRPO are taken.
 

@@ -1,4 +1,4 @@
-"""How soon a large report page opens: `python tests/benchmarks/page.py [ITEMS]`, by default 2,500 of two models.
+"""How soon a large report page opens: `python -m tests.benchmarks.page [ITEMS]`, by default 2,500 of two models.
 
 Needs chromium and its driver. Prints the file's size, when the page was ready and its first contentful paint.
 """
@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from chestx_jax.eval.report.html import report_page
 from chestx_jax.eval.statistics.comparison import compare_models

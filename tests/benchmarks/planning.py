@@ -1,10 +1,10 @@
 """The planner against published and measured times, and what it rests on.
 
-    python tests/benchmarks/planning.py share                what the compiler's cost model gives a large product
-    python tests/benchmarks/planning.py published [NUMBER [REMAT]]  published TPU training runs, predicted
-    python tests/benchmarks/planning.py table FILE...        a Markdown table of plans that `plan --json` wrote
-    python tests/benchmarks/planning.py check                the 7B programs that the tests leave out compile
-    python tests/benchmarks/planning.py measured             the phantom's programs, predicted and timed on this machine
+    python -m tests.benchmarks.planning share                what the compiler's cost model gives a large product
+    python -m tests.benchmarks.planning published [NUMBER [REMAT]]  published TPU training runs, predicted
+    python -m tests.benchmarks.planning table FILE...        a Markdown table of plans that `plan --json` wrote
+    python -m tests.benchmarks.planning check                the 7B programs that the tests leave out compile
+    python -m tests.benchmarks.planning measured             the phantom's programs, predicted and timed on this machine
 
 Needs libtpu and no TPU; the last needs neither.
 """

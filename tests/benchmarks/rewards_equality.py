@@ -1,4 +1,4 @@
-"""The jitted reading against the host's on many texts: `python tests/benchmarks/rewards_equality.py [TEXTS] [FILE]`.
+"""The jitted reading against the host's on many texts: `python -m tests.benchmarks.rewards_equality [TEXTS] [FILE]`.
 
 Texts (default 100,000) come in chunks of 500, each with its seed: sentences from a grammar of radiology and loose
 phrases of the lexicon, odd characters, tags in any order, cut anywhere, in random tokenisations, read in both modes.
@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import chestx_jax
 from chestx_jax import lexicon
 from tests.helpers.reward_texts import differences, text, vocabulary

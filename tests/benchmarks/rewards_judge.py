@@ -1,4 +1,4 @@
-"""The extractor against the release's LLM judge on Open-i reasoning: `python tests/benchmarks/rewards_judge.py [-v]`.
+"""The extractor against the release's LLM judge on Open-i reasoning: `python -m tests.benchmarks.rewards_judge [-v]`.
 
 Prints the share of judged observations whose concept the lexicon covers, the agreement of signs (of the observation
 read with its status, and of the same concept in the reasoning itself), and the item-level rank correlation of
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.lexicon import extract_batch, load
 from chestx_jax.lexicon.extract import extract, pad_findings

@@ -1,4 +1,4 @@
-"""Per-label F1 of the extractor against the Open-i coders: `python tests/benchmarks/rewards_openi.py even|odd`.
+"""Per-label F1 of the extractor against the Open-i coders: `python -m tests.benchmarks.rewards_openi even|odd`.
 
 Reports are split by the parity of their uid: the lexicon was developed on even ones, odd ones are the held-out half.
 A label counts as found if findings or impression assert one of its concepts.
@@ -9,7 +9,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax.lexicon import load
 from chestx_jax.lexicon.extract import extract
 from tests.helpers.paths import DATA

@@ -1,7 +1,7 @@
 """How fast the reward reads.
 
-    python tests/benchmarks/rewards_speed.py [TOKENIZER_FOLDER] [ROWS TOKENS …]     default: 64 × 512 and 64 × 64
-    python tests/benchmarks/rewards_speed.py share WORKDIR     share of a GRPO iteration of the job that ran in WORKDIR
+    python -m tests.benchmarks.rewards_speed [TOKENIZER_FOLDER] [ROWS TOKENS …]     default: 64 × 512 and 64 × 64
+    python -m tests.benchmarks.rewards_speed share WORKDIR     share of a GRPO iteration of the job that ran in WORKDIR
 
 The first prints tokens a second of extraction and of the reward, beside a regex labeller and the host's reading, with a
 vocabulary of 151,936 rows; the second times the job's reward at its shape with full rows. The texts are made of lexicon
@@ -18,7 +18,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax import lexicon
 from chestx_jax.config import to_dataclass
 from chestx_jax.lexicon.extract import extract as extract_on_host

@@ -1,6 +1,6 @@
 """The reward compiled for a TPU slice ahead of time, and the memory it takes: no TPU needed, libtpu is.
 
-`python tests/benchmarks/rewards_tpu.py [v5e:2x4] [TOKENIZER_FOLDER]`: 2,048 completions of 2,048 tokens split over the
+`python -m tests.benchmarks.rewards_tpu [v5e:2x4] [TOKENIZER_FOLDER]`: 2,048 completions of 2,048 tokens split over the
 slice, tables of the tokenizer's whole vocabulary on every chip.
 """
 
@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from chestx_jax import lexicon
 from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.planning.cost import topology
