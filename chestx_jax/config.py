@@ -33,14 +33,15 @@ def to_dataclass(
     What the mapping leaves out is as in `default` (an instance of `cls`) or has the field's own default; a nested
     mapping changes the outer field's default, not that of its own class. Accepts int for float, lists for tuples,
     mappings for nested dataclasses and instances of the right dataclass as they are; a bool is never a number. Handles
-    unions, `Literal`, `tuple[X, ...]` and `tuple[X, Y]`.
+    unions, `Literal`, `tuple[X, ...]` and `tuple[X, Y]`. What files of earlier
+    versions hold, `cls.former_fields` where it has such a class variable, is passed over.
 
     Raises: UserError naming the full dotted path under `where`, for an unknown field (with the nearest right one), a
     missing one, a value of the wrong type or out of range, and for whatever `cls.__post_init__` raises.
     """
     values = _items(mapping, where)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in values:
+    for key in values.keys() - getattr(cls, "former_fields", frozenset()):
         if key not in fields:
             raise UserError(unknown_field(f"{where}.{key}", _field_paths(cls, where)))
     hints = typing.get_type_hints(cls)

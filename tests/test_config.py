@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from chestx_jax.config import bounded, from_defaults, to_dataclass, to_dict
 from chestx_jax.errors import UserError, choose
+from chestx_jax.model.config import VisionConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,11 @@ def test_misfits_are_named(mapping, sentence):
         to_dataclass(Stage, {"steps": 1} | mapping)
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
+
+
+def test_fields_of_earlier_versions_are_passed_over():
+    former = {"layers": 3, "norm": "layer", "gated": False}
+    assert to_dataclass(VisionConfig, former) == VisionConfig(layers=3)
 
 
 def test_missing_field_is_named():

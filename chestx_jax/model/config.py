@@ -1,12 +1,16 @@
 """Shapes of the model and how it computes, as frozen dataclasses."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
+
+from chestx_jax.model.architecture import ARCHITECTURES, Architecture, Family
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The vision tower. Qwen2-VL: layer norm, plain MLP, full attention; Qwen2.5-VL: RMS norm, gated MLP, windows."""
+    """Sizes of the vision tower. Those of a module that the family lacks (`model/architecture.py`) are not read."""
+
+    former_fields: ClassVar[frozenset[str]] = frozenset({"norm", "gated"})  # of older files; the family says it
 
     layers: int = 32
     width: int = 1280
@@ -16,10 +20,8 @@ class VisionConfig:
     temporal_patch_size: int = 2
     merge_size: int = 2
     channels: int = 3
-    norm: Literal["layer", "rms"] = "layer"
-    gated: bool = False
-    window: int = 0  # side of an attention window in pixels; 0: every layer attends over the whole image
-    full_attention_layers: tuple[int, ...] = ()  # in a windowed tower, the layers that attend over the whole image
+    window: int = 112  # windows: the side in pixels
+    full_attention_layers: tuple[int, ...] = (7, 15, 23, 31)  # windows: the layers that attend over the whole image
 
     @property
     def patch_values(self) -> int:
@@ -60,9 +62,9 @@ class TuningConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Qwen2-VL / Qwen2.5-VL: a decoder with M-RoPE and grouped-query attention behind a vision tower."""
+    """A decoder with M-RoPE and grouped-query attention behind a vision tower: its family and its sizes."""
 
-    family: Literal["qwen2_vl", "qwen2_5_vl"] = "qwen2_vl"
+    family: Family = "qwen2_vl"
     vocab_size: int = 152064
     layers: int = 28
     width: int = 3584
@@ -80,6 +82,11 @@ class ModelConfig:
     vision: VisionConfig = field(default_factory=VisionConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The modules that the family is built from."""
+        return ARCHITECTURES[self.family]
 
     @property
     def head_width(self) -> int:

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL as pure functions of (parameters, rows, images).
+"""The Qwen-VL families as pure functions of (parameters, rows, images).
 
 `forward` runs whole rows (SFT). `prefill` runs prompts and returns their cache; `extend` runs tokens that follow cached
 ones: many at a time for log-probs of completions, one at a time for decoding. A cache with fewer rows than the tokens

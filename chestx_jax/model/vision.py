@@ -14,11 +14,11 @@ from chestx_jax.model.splash import Segments
 from chestx_jax.sharding import constrain
 from chestx_jax.types import Images
 
-NORM_EPSILON = 1e-6  # fixed in both families
+NORM_EPSILON = 1e-6  # fixed in every family
 
 
 def _norm(config: ModelConfig, name: str) -> nn.Module:
-    kind = LayerNorm if config.vision.norm == "layer" else RMSNorm
+    kind = LayerNorm if config.architecture.vision_norm == "layer" else RMSNorm
     return kind(NORM_EPSILON, config, name=name)
 
 
@@ -48,7 +48,7 @@ class VisionAttention(nn.Module):
 
 
 class VisionMlp(nn.Module):
-    """Two layers with quick GELU (Qwen2-VL) or the SiLU-gated form (Qwen2.5-VL); biased."""
+    """Two biased layers with an activation between them, or the SiLU-gated form of three."""
 
     config: ModelConfig
 
@@ -56,7 +56,7 @@ class VisionMlp(nn.Module):
     def __call__(self, x: Array) -> Array:
         vision = self.config.vision
         up = Linear(vision.hidden, ("embed", "mlp"), self.config, bias=True, name="up")(x)
-        if vision.gated:
+        if self.config.architecture.vision_mlp == "swiglu":
             gate = Linear(vision.hidden, ("embed", "mlp"), self.config, bias=True, name="gate")(x)
             up = jax.nn.silu(gate) * up
         else:
@@ -72,7 +72,7 @@ class VisionLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Array, full: Array, masks: tuple[Array, Array], tables: tuple[Array, Array]):
         mask, window_mask = masks
-        if self.config.vision.window:
+        if self.config.architecture.vision_windows:
             mask = jax.tree.map(lambda whole, window: jnp.where(full, whole, window), mask, window_mask)
         x = x + VisionAttention(self.config, name="attention")(_norm(self.config, "norm1")(x), mask, tables)
         x = x + VisionMlp(self.config, name="mlp")(_norm(self.config, "norm2")(x))
@@ -90,7 +90,8 @@ class VisionTower(nn.Module):
         rows, slots, patches, values = images.patches.shape
         positions = images.positions.reshape(rows * slots, patches, 2)
         valid = images.valid.reshape(rows * slots, patches)
-        masks = _masks(positions, valid, vision.window // vision.patch_size, self.config.compute.attention)
+        window = vision.window // vision.patch_size if self.config.architecture.vision_windows else 0
+        masks = _masks(positions, valid, window, self.config.compute.attention)
         x = images.patches.reshape(rows * slots, patches, values).astype(dtype)
         x = Linear(vision.width, (None, "embed"), self.config, name="patch_embed")(x)
         tables = axial_tables(positions, vision.width // vision.heads)

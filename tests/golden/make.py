@@ -46,8 +46,7 @@ def main() -> None:
         config = tiny(**case)
         with tempfile.TemporaryDirectory() as folder:
             hf.save(f"{folder}/model", config, jax.tree.map(jax.numpy.asarray, parameters(config)), TOKEN_IDS, {})
-            kind = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}[config.family]
-            model = getattr(transformers, f"{kind}ForConditionalGeneration").from_pretrained(
+            model = getattr(transformers, config.architecture.transformers).from_pretrained(
                 f"{folder}/model", dtype=torch.float32
             )
         rows, results = examples(), {}

@@ -25,9 +25,7 @@ def tiny(family="qwen2_vl", heads=4, kv_heads=2, tied=False, layers=2, head_widt
     """A model of a few ten thousand parameters; head_width 16 splits into M-RoPE sections 2, 3, 3."""
     vision = VisionConfig(layers=3, width=32, heads=2, hidden=64)
     if family == "qwen2_5_vl":
-        vision = replace(
-            vision, norm="rms", gated=True, hidden=40, window=112, full_attention_layers=(1,)
-        )  # windows of 4 × 4 visual tokens
+        vision = replace(vision, hidden=40, full_attention_layers=(1,))  # windows of 4 × 4 visual tokens
     side = 3 * head_width // 16
     return ModelConfig(
         family=family,

@@ -1,15 +1,11 @@
-"""config.json of Qwen2-VL and Qwen2.5-VL ↔ ModelConfig, in the flat form and in the nested one."""
+"""config.json ↔ ModelConfig, in the flat form and in the nested one."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from chestx_jax.errors import UserError
+from chestx_jax.model.architecture import ARCHITECTURES
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
-
-ARCHITECTURES = {
-    "qwen2_vl": "Qwen2VLForConditionalGeneration",
-    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
-}
 
 
 def from_hf(raw: Mapping[str, Any], where: str, compute: ComputeConfig | None = None) -> ModelConfig:
@@ -19,10 +15,9 @@ def from_hf(raw: Mapping[str, Any], where: str, compute: ComputeConfig | None = 
     """
     family = raw.get("model_type")
     if family not in ARCHITECTURES:
-        architectures = ", ".join(raw.get("architectures") or [str(family)])
-        raise UserError(
-            f"{where} describes {architectures}: the models that run here are {' and '.join(ARCHITECTURES.values())}."
-        )
+        described = ", ".join(raw.get("architectures") or [str(family)])
+        known = " and ".join(architecture.transformers for architecture in ARCHITECTURES.values())
+        raise UserError(f"{where} describes {described}: the models that run here are {known}.")
     text = {**raw, **(raw.get("text_config") or {})}
     _refuse(raw, text, family, where)
     rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
@@ -80,7 +75,7 @@ def to_hf(config: ModelConfig, token_ids: Mapping[str, int], dtype: str) -> dict
         tower |= {"window_size": vision.window, "fullatt_block_indexes": list(vision.full_attention_layers)}
         tower |= {"hidden_act": "silu", "tokens_per_second": 2}
     return {
-        "architectures": [ARCHITECTURES[config.family]],
+        "architectures": [config.architecture.transformers],
         "model_type": config.family,
         "attention_dropout": 0.0,
         "hidden_act": "silu",
@@ -121,8 +116,6 @@ def _vision(raw: Mapping[str, Any], family: str) -> VisionConfig:
     return VisionConfig(
         width=raw["hidden_size"],
         hidden=raw["intermediate_size"],
-        norm="rms",
-        gated=True,
         window=raw.get("window_size", 112),
         full_attention_layers=tuple(raw.get("fullatt_block_indexes", (7, 15, 23, 31))),
         **shared,

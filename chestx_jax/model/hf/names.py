@@ -94,7 +94,7 @@ def weights(config: ModelConfig) -> list[Weight]:
     Raises ValueError for a parameter that is not in the table.
     """
     parameters = flatten_dict(shapes(without_adapters(config)))
-    text = _TABLE + (_GATED_MLP if config.vision.gated else _PLAIN_MLP)
+    text = _TABLE + (_GATED_MLP if config.architecture.vision_mlp == "swiglu" else _PLAIN_MLP)
     rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line]
     table = []
     for name, path, layout in rows:

@@ -68,7 +68,7 @@ def vision_forward(model: ModelConfig, images: float, patches: int) -> Forward:
     tower = model.vision
     total, block = images * patches, tower.merge_size**2
     merged = block * tower.width
-    up = 2 * tower.width * tower.hidden * (2 if tower.gated else 1)
+    up = 2 * tower.width * tower.hidden * (2 if model.architecture.vision_mlp == "swiglu" else 1)
     full = tower.layers * total * patches * 4 * tower.width
     splash = model.compute.attention == "splash" and fits_kernel(patches, patches)
     return Forward(

@@ -36,8 +36,7 @@ def pair(request, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("model") / "model"
     hf.save(folder, config, params, TOKEN_IDS, {})
-    kind = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}[config.family]
-    model = getattr(transformers, f"{kind}ForConditionalGeneration").from_pretrained(
+    model = getattr(transformers, config.architecture.transformers).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     )
     return config, params, model.eval()

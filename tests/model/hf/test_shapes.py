@@ -11,9 +11,7 @@ from chestx_jax.model.hf.config import from_hf, to_hf
 from chestx_jax.model.hf.names import canonical, in_memory, weights
 from chestx_jax.model.qwen_vl import shapes
 
-WINDOWED = VisionConfig(
-    hidden=3420, norm="rms", gated=True, window=112, full_attention_layers=(7, 15, 23, 31)
-)  # of Qwen2.5-VL
+WINDOWED = VisionConfig(hidden=3420)  # of Qwen2.5-VL
 MODELS = {
     "qwen2-vl-2b": ModelConfig(
         vocab_size=151936, layers=28, width=1536, heads=12, kv_heads=2, hidden=8960, tied=True, vision=VisionConfig()
@@ -45,10 +43,9 @@ def test_names_and_shapes_are_those_of_transformers(name):
     import transformers
 
     config = MODELS[name]
-    kind = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}[config.family]
-    theirs = getattr(transformers, f"{kind}Config")(**to_hf(config, {}, "bfloat16"))
+    kind = getattr(transformers, config.architecture.transformers)
     with torch.device("meta"):
-        model = getattr(transformers, f"{kind}ForConditionalGeneration")(theirs)
+        model = kind(kind.config_class(**to_hf(config, {}, "bfloat16")))
     expected = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     assert {in_memory(name): shape for name, shape in on_disk(config).items()} == expected
     assert all(canonical(in_memory(name)) == name for name in on_disk(config))
