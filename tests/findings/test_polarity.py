@@ -1,8 +1,8 @@
 """Hand-labelled report and reasoning texts: what a radiologist understands is what the rules read.
 
 Rules may be tuned on `polarity.tsv`; `polarity_held_out.tsv` holds other texts of the same kinds and is never looked at
-while writing rules. A line is kind, side (report or reasoning), what must be read, text; tab separated. `\\n` and `\\uXXXX`
-in the text stand for that character. What must be read is a list of `SIGN Concept @ attribute=value, …`, joined by
+while writing rules. A line is kind, side (report or reasoning), what must be read, text; tab separated, with `\\n` and
+`\\uXXXX` in the text for that character. What must be read is a list of `SIGN Concept @ attribute=value, …`, joined by
 semicolons, without blanks:
 
 * `+` present, `?` present but hedged, `-` absent (hedged or not), `0` not asserted, present or absent. Several signs
