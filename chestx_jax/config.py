@@ -11,18 +11,56 @@ import numbers
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ml_collections import config_dict
 
 from chestx_jax.errors import UserError, nearest
 
 T = TypeVar("T")
+SEED_LIMIT = 2**32 - 1  # numpy, JAX and Grain all take seeds up to this
 
 
-def bounded(default: Any, *, min: float | None = None, max: float | None = None) -> Any:
-    """A dataclass field with a range that `to_dataclass` enforces (element by element where the field is a tuple)."""
-    return dataclasses.field(default=default, metadata={"min": min, "max": max})
+def bounded(
+    default: Any = dataclasses.MISSING,
+    *,
+    min: float | None = None,
+    max: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with a range that `to_dataclass` enforces (element by element where the field is a tuple): from
+    `min` to `max`, `above` and `below` being bounds that are left out themselves. A number must be finite unless
+    `max` is infinite."""
+    return dataclasses.field(default=default, metadata={"range": Range(min, max, above, below)})
+
+
+class Range(NamedTuple):
+    """The bounds of a number; None is no bound."""
+
+    min: float | None
+    max: float | None
+    above: float | None
+    below: float | None
+
+    def check(self, value: Any, where: str) -> None:
+        """Raise UserError for a number, or a number of a tuple, outside of the range."""
+        if isinstance(value, tuple):
+            for i, item in enumerate(value):
+                self.check(item, f"{where}[{i}]")
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float):  # the other arms of a union
+            return
+        bounds = (
+            (self.min is not None and value < self.min, f"at least {self.min}"),
+            (self.max is not None and value > self.max, f"at most {self.max}"),
+            (self.above is not None and value <= self.above, f"above {self.above}"),
+            (self.below is not None and value >= self.below, f"below {self.below}"),
+            (isinstance(value, float) and math.isinf(value) and self.max != math.inf, "a finite number"),
+        )
+        for outside, wanted in bounds:
+            if outside:
+                raise UserError(f"{where} is {value!r} but must be {wanted}.")
 
 
 def to_dataclass(
@@ -51,7 +89,8 @@ def to_dataclass(
         built[name] = _default(field) if default is None else getattr(default, name)
         if name in values:
             built[name] = _convert(values[name], hints[name], path, built[name])
-            _check_range(built[name], field.metadata.get("min"), field.metadata.get("max"), path)
+            if "range" in field.metadata:
+                field.metadata["range"].check(built[name], path)
         elif built[name] is dataclasses.MISSING:
             raise UserError(f"{path} is missing: set it to {_describe(hints[name])}.")
     try:
@@ -198,18 +237,6 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...], where: str) -> tuple[
     if len(value) != len(hints):
         raise UserError(f"{where} has {len(value)} values but needs {len(hints)}.")
     return tuple(_convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, hints, strict=True)))
-
-
-def _check_range(value: Any, low: float | None, high: float | None, where: str) -> None:
-    """UserError for a number, or a number of a tuple, outside [low, high]; None is no bound."""
-    if isinstance(value, tuple):
-        for i, item in enumerate(value):
-            _check_range(item, low, high, f"{where}[{i}]")
-    elif isinstance(value, int | float):  # a bound says nothing about the other arms of a union
-        if low is not None and value < low:
-            raise UserError(f"{where} is {value!r} but must be at least {low}.")
-        if high is not None and value > high:
-            raise UserError(f"{where} is {value!r} but must be at most {high}.")
 
 
 def _describe(hint: Any) -> str:

@@ -1,11 +1,13 @@
 """A job's whole configuration as frozen dataclasses. The defaults are the paper's 7B recipe (the public release of
 arXiv 2504.20930); configs/ adds the data files and what a machine needs, and writes what other presets change."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chestx_jax.config import bounded
+from chestx_jax.config import SEED_LIMIT, bounded
 from chestx_jax.data.mixture import SourceConfig
+from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.phantom.dataset import PhantomSpec
 from chestx_jax.rewards.overlong import OverlongConfig
@@ -17,6 +19,8 @@ from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.update.advantages import AdvantageConfig
 from chestx_jax.update.losses import PolicyConfig
 from chestx_jax.update.optimizer import OptimizerConfig
+
+_TAKEN = ("data", "test", "hf")  # what else is in a workdir
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,11 @@ class SftConfig:
     steps: int = bounded(5000, min=1)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     z_weight: float = bounded(0.0, min=0.0)
-    seed: int = 0
+    seed: int = bounded(0, min=0, max=SEED_LIMIT)
     cadence: CadenceConfig = field(default_factory=lambda: CadenceConfig(save=200, validate=200))
+
+    def __post_init__(self) -> None:
+        _check_divides("batch", self.batch, "micro_batches", self.micro_batches)
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,33 @@ class GrpoConfig:
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(rate=5e-7, schedule="constant", warmup=0.0, weight_decay=0.01)
     )
-    seed: int = 0
+    seed: int = bounded(0, min=0, max=SEED_LIMIT)
     cadence: CadenceConfig = field(default_factory=lambda: CadenceConfig(log=1, save=10, samples=10))
+
+    def __post_init__(self) -> None:
+        _check_divides("prompts", self.prompts, "micro_batches", self.micro_batches)
+        _check_divides("prompts", self.prompts, "rollout_parts", self.rollout_parts)
+        if self.sampling.temperature == 0:
+            raise UserError("sampling.temperature is 0, with which all completions of a prompt are alike: raise it.")
+        if self.sampling.group < 2:
+            raise UserError(
+                f"sampling.group is {self.sampling.group}, and a completion is compared with the others of its group: "
+                "set it to 2 or more."
+            )
+        if self.overlong.rule == "penalise" and self.overlong.buffer > self.sampling.length:
+            raise UserError(
+                f"overlong.buffer is {self.overlong.buffer} tokens and sampling.length {self.sampling.length}: set the "
+                "buffer to a part of the length."
+            )
+        weights = {"rewards.process": self.rewards.process, "advantages.step_weight": self.advantages.step_weight}
+        if self.rewards.credit == "step" and not all(weights.values()):
+            zero = next(name for name, weight in weights.items() if not weight)
+            raise UserError(f"rewards.credit=step pays nothing while {zero} is 0: raise it, or set credit=sequence.")
+        if self.rewards.credit != "step" and self.advantages.step_weight:
+            raise UserError(
+                f"advantages.step_weight is {self.advantages.step_weight} and no step has credit: set "
+                "rewards.credit=step, or the weight to 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -109,9 +141,32 @@ class JobConfig:
     tokenizer: str = "tokenizer"  # folder, relative to the data root
     data_root: str = ""  # empty: WORKDIR/data
     phantom: PhantomSpec | None = None  # drawn into the data root if it is not there yet
-    vocabulary: int = 0  # with a phantom: size of the tokenizer trained on its text
+    vocabulary: int = bounded(0, min=0)  # with a phantom: size of the tokenizer trained on its text
     max_bad: float = bounded(0.01, min=0.0, max=1.0)
     wandb: Literal["disabled", "offline", "online"] = "disabled"
 
     def __post_init__(self) -> None:
         check_patches(self.image, self.model.vision, "image", "model.vision")
+        names = [*_TAKEN, self.grpo.name if self.grpo else "grpo"]
+        names += [stage.name for stage in supervised_stages(self)]
+        for i, name in enumerate(names):
+            if not re.fullmatch(r"[\w-]+", name) or name in names[:i]:
+                raise UserError(
+                    f"A stage is called {name!r}: give each stage a name of letters, digits, _ and -, other than "
+                    f"{', '.join(names[:i])}."
+                )
+
+
+def supervised_stages(job: JobConfig) -> list[SftConfig]:
+    """The job's supervised stages, the last first."""
+    stages = []
+    stage = job.init
+    while isinstance(stage, SftConfig):
+        stages.append(stage)
+        stage = stage.init
+    return stages
+
+
+def _check_divides(whole: str, count: int, part: str, parts: int) -> None:
+    if count % parts:
+        raise UserError(f"{whole} is {count} and {part} {parts}: set {part} to a divisor of {whole}.")

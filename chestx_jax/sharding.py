@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
@@ -33,9 +34,9 @@ HOST_MEMORY = "pinned_host"  # JAX's name for the host memory that devices read 
 class MeshConfig:
     """Devices per mesh axis; one axis may be -1, the rest of the devices."""
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    data: int = bounded(-1, min=-1)
+    fsdp: int = bounded(1, min=-1)
+    tensor: int = bounded(1, min=-1)
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:

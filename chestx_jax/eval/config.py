@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from chestx_jax.config import bounded
+from chestx_jax.config import SEED_LIMIT, bounded
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,4 @@ class EvalConfig:
     workers: int = bounded(8, min=1)  # calls to an endpoint at a time
     timeout: float = bounded(120.0, min=0.1)  # seconds an endpoint may be silent
     attempts: int = bounded(6, min=1)
-    seed: int = 0  # of the bootstrap
+    seed: int = bounded(0, min=0, max=SEED_LIMIT)  # of the bootstrap

@@ -9,6 +9,7 @@ import jax
 from chestx_jax import multihost
 from chestx_jax.data.pipeline import BadRecords
 from chestx_jax.endpoint.client import parse_model
+from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
 from chestx_jax.eval.evaluate import evaluate, read_eval_samples
 from chestx_jax.eval.predictions.resume import Predict
@@ -18,6 +19,7 @@ from chestx_jax.inference.loaded_model import load_model
 from chestx_jax.inference.multihost import coordinate, participate
 from chestx_jax.inference.predict import predict
 from chestx_jax.lexicon import load
+from chestx_jax.programs.batches import uneven_batch
 from chestx_jax.sharding import MeshConfig, make_mesh
 
 
@@ -45,7 +47,10 @@ def evaluate_model(config: EvalConfig, place: str, out: str | Path) -> int:
 
 def checkpoint_predict(config: EvalConfig, place: str, log: Callable[[str], None]) -> Predict:
     """Predictions of a checkpoint: its weights are split over a process's devices, samples over the processes."""
-    mesh = make_mesh(MeshConfig(data=jax.process_count(), fsdp=1, tensor=-1))
+    processes = jax.process_count()
+    for sentence in uneven_batch("config.batch", config.batch, processes):
+        raise UserError(f"{sentence}, one share a process.")
+    mesh = make_mesh(MeshConfig(data=processes, fsdp=1, tensor=-1))
     model = load_model(place, mesh, config.dtype, config.tokenizer, config.image_size, config.blind)
     generate_for = compile_on_demand(model, config.batch, greedy(config.length))
     return lambda samples: predict(model, samples, generate_for, config.batch, BadRecords(1.0, log=log))

@@ -1,8 +1,11 @@
 """Shapes of the model and how it computes, as frozen dataclasses."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from chestx_jax.config import SEED_LIMIT, bounded
+from chestx_jax.errors import UserError
 from chestx_jax.model.architecture import ARCHITECTURES, Architecture, Family
 
 
@@ -12,16 +15,17 @@ class VisionConfig:
 
     former_fields: ClassVar[frozenset[str]] = frozenset({"norm", "gated"})  # of older files; the family says it
 
-    layers: int = 32
-    width: int = 1280
-    heads: int = 16
-    hidden: int = 5120
-    patch_size: int = 14
-    temporal_patch_size: int = 2
-    merge_size: int = 2
-    channels: int = 3
-    window: int = 112  # windows: the side in pixels
-    full_attention_layers: tuple[int, ...] = (7, 15, 23, 31)  # windows: the layers that attend over the whole image
+    layers: int = bounded(32, min=1)
+    width: int = bounded(1280, min=1)
+    heads: int = bounded(16, min=1)
+    hidden: int = bounded(5120, min=1)
+    patch_size: int = bounded(14, min=1)
+    temporal_patch_size: int = bounded(2, min=1)
+    merge_size: int = bounded(2, min=1)
+    channels: int = bounded(3, min=3, max=3)
+    window: int = bounded(112, min=0)  # windows: the side in pixels
+    # windows: the layers that attend over the whole image
+    full_attention_layers: tuple[int, ...] = bounded((7, 15, 23, 31), min=0)
 
     @property
     def patch_values(self) -> int:
@@ -39,11 +43,13 @@ class ComputeConfig:
     # scores only, while what its attention's linear layers read and write goes to the host's memory and back.
     remat: Literal["none", "layer", "dots", "offload"] = "layer"
     attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
-    unroll: int = 1  # layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
-    head_chunk: int = 0  # positions of a row whose logits exist at once; 0: the whole row
+    # Layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
+    unroll: int = bounded(1, min=0)
+    head_chunk: int = bounded(0, min=0)  # positions of a row whose logits exist at once; 0: the whole row
     # Weights while sampling: a copy in `dtype`, gathered over fsdp once; or fetched for every token.
     decoding: Literal["gathered", "split"] = "gathered"
-    head_parts: int = 0  # chunks of the vocabulary, of which one has logits at a time, in place of head_chunk; 0: one
+    # Chunks of the vocabulary, of which one has logits at a time, in place of head_chunk; 0: one
+    head_parts: int = bounded(0, min=0)
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,20 @@ class TuningConfig:
     vision: Literal["train", "freeze", "lora"] = "train"
     merger: Literal["train", "freeze", "lora"] = "train"
     decoder: Literal["train", "freeze", "lora"] = "train"  # embedding and head included
-    rank: int = 8
-    alpha: float = 32.0
-    dropout: float = 0.1  # of the adapters' input, in supervised steps
+    rank: int = bounded(8, min=1)
+    alpha: float = bounded(32.0, above=0.0)
+    dropout: float = bounded(0.1, min=0.0, below=1.0)  # of the adapters' input, in supervised steps
     targets: tuple[str, ...] = ("q", "v")  # regular expressions of whole names: q, k, v, o, proj, gate, up, down…
-    seed: int = 0  # of the dropout and of fresh adapters
+    seed: int = bounded(0, min=0, max=SEED_LIMIT)  # of the dropout and of fresh adapters
+
+    def __post_init__(self) -> None:
+        if self.vision == self.merger == self.decoder == "freeze":
+            raise UserError("vision, merger and decoder are all frozen: train one of them, or give it adapters.")
+        for target in self.targets:
+            try:
+                re.compile(target)
+            except re.error as error:
+                raise UserError(f"targets holds {target!r}, which is no regular expression ({error}).") from error
 
 
 @dataclass(frozen=True)
@@ -65,19 +80,20 @@ class ModelConfig:
     """A decoder with M-RoPE and grouped-query attention behind a vision tower: its family and its sizes."""
 
     family: Family = "qwen2_vl"
-    vocab_size: int = 152064
-    layers: int = 28
-    width: int = 3584
-    heads: int = 28
-    kv_heads: int = 4
-    hidden: int = 18944
-    rope_theta: float = 1e6
-    mrope_section: tuple[int, int, int] = (16, 24, 24)
-    norm_eps: float = 1e-6
+    vocab_size: int = bounded(152064, min=1)
+    layers: int = bounded(28, min=1)
+    width: int = bounded(3584, min=1)
+    heads: int = bounded(28, min=1)
+    kv_heads: int = bounded(4, min=1)
+    hidden: int = bounded(18944, min=1)
+    rope_theta: float = bounded(1e6, above=0.0)
+    mrope_section: tuple[int, int, int] = bounded((16, 24, 24), min=0)
+    norm_eps: float = bounded(1e-6, above=0.0)
     tied: bool = False
-    max_positions: int = 32768
-    initializer_range: float = 0.02
-    residual_range: float = 0.02  # initializer range of the linear layers that write to the residual stream
+    max_positions: int = bounded(32768, min=1)
+    initializer_range: float = bounded(0.02, min=0.0)
+    # Initializer range of the linear layers that write to the residual stream
+    residual_range: float = bounded(0.02, min=0.0)
     start: Literal["random", "induction"] = "random"  # the decoder's attention when training from scratch
     vision: VisionConfig = field(default_factory=VisionConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -91,6 +107,27 @@ class ModelConfig:
     @property
     def head_width(self) -> int:
         return self.width // self.heads
+
+    def __post_init__(self) -> None:
+        vision = self.vision
+        _check_divides("width", self.width, "heads", self.heads)
+        _check_divides("heads", self.heads, "kv_heads", self.kv_heads)
+        if 2 * sum(self.mrope_section) != self.head_width:
+            raise UserError(
+                f"mrope_section is {self.mrope_section}, which sums to {sum(self.mrope_section)}: make it half the "
+                f"width of a head, {self.head_width // 2}."
+            )
+        _check_divides("vision.width", vision.width, "4 × vision.heads", 4 * vision.heads)  # pairs for rows and columns
+        if self.architecture.vision_mlp == "quick_gelu":  # written as a whole multiple
+            _check_divides("vision.hidden", vision.hidden, "vision.width", vision.width)
+        if self.architecture.vision_windows:
+            unit = vision.patch_size * vision.merge_size
+            _check_divides("vision.window", vision.window, "vision.patch_size × vision.merge_size", unit)
+
+
+def _check_divides(name: str, size: int, part: str, parts: int) -> None:
+    if size % parts or not size:
+        raise UserError(f"{name} is {size} and {part} {parts}: make the first a multiple of the second.")
 
 
 def with_compute(config: ModelConfig, **changes) -> ModelConfig:

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from chestx_jax import files
+from chestx_jax.config import SEED_LIMIT, bounded
 from chestx_jax.data.schema import Sample, record_from_sample
 from chestx_jax.errors import UserError
 from chestx_jax.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
@@ -38,17 +39,17 @@ from chestx_jax.phantom.text.reports import write_reports
 class Split:
     """Patients of one split and the questions asked about them."""
 
-    patients: int  # with one film
-    follow_ups: int  # with two films
-    per_task: int  # questions of each of the five families
+    patients: int = bounded(min=0)  # with one film
+    follow_ups: int = bounded(min=0)  # with two films
+    per_task: int = bounded(min=0)  # questions of each of the five families
 
 
 @dataclass(frozen=True)
 class PhantomSpec:
     """Everything that determines the set, to the byte (for one version of numpy and pillow)."""
 
-    seed: int = 0
-    size: int = 112  # pixels of a film's side
+    seed: int = bounded(0, min=0, max=SEED_LIMIT)
+    size: int = bounded(112, min=56, max=2048)  # pixels of a film's side
     train: Split = field(default=Split(patients=3500, follow_ups=1500, per_task=4000))
     rl: Split = field(default=Split(patients=600, follow_ups=200, per_task=400))
     validation: Split = field(default=Split(patients=200, follow_ups=60, per_task=60))

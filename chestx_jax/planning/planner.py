@@ -11,9 +11,9 @@ from chestx_jax.planning.cost.resident_memory import Layout, layout, resident_by
 from chestx_jax.planning.cost.roofline import cost
 from chestx_jax.planning.cost.topology import Topology
 from chestx_jax.planning.hlo.compile import compile_program
-from chestx_jax.planning.stages import PlannedProgram, Stage, program_flops, stages, step_seconds
+from chestx_jax.planning.stages import PlannedProgram, program_flops, stages, step_seconds
 from chestx_jax.programs.job import programs
-from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig
+from chestx_jax.recipes import EvaluationConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 
 
@@ -40,13 +40,15 @@ def plan(
     """Plans the programs called `names` (all, if empty). `save_hlo(name, text)` is given the optimised HLO of each, and
     `log` a line before each.
 
-    Raises UserError for a mesh that does not fit the topology, with the axes that would, and for an unknown name.
+    Raises UserError for a mesh that does not fit the topology, with the axes that would, for a batch that does not
+    divide over it, and for an unknown name.
     """
     mesh = mesh_of(job.mesh, topology)
     sizes, placement = dict(mesh.shape), topology.placement(mesh)
     of_job = programs(job, mesh)
     chosen = {name: choose(of_job, name, "program") for name in names} or of_job
-    planned, remarks = {}, uneven_batches(stages(job), sizes)
+    planned: dict[str, PlannedProgram] = {}
+    remarks: list[str] = []
     for name, program in chosen.items():
         log(f"compiling {name} for {topology.name} …")
         compiled = compile_program(name, program, save_hlo)
@@ -64,23 +66,6 @@ def plan(
     }
     layouts = {name: state for name in trained if (state := layout(of_job, name))}
     return Plan(topology, sizes, planned, seconds, hours, layouts, tuple(remarks))
-
-
-def uneven_batches(by_name: dict[str, Stage], sizes: dict[str, int]) -> list[str]:
-    """A sentence for each stage whose batch does not divide over the mesh: chips then compute the same rows."""
-    split = sizes["data"] * sizes["fsdp"]
-    sentences = []
-    for name, stage in by_name.items():
-        batch = stage.prompts if isinstance(stage, GrpoConfig) else stage.batch
-        micro = 1 if isinstance(stage, EvaluationConfig) else stage.micro_batches
-        if batch % micro or (batch // micro) % split:
-            field = "prompts" if isinstance(stage, GrpoConfig) else "batch"
-            sentences.append(
-                f"{name}: {batch} rows in {micro} micro-batches do not divide over data × fsdp = {split}, so chips "
-                f"compute the same rows: set {field} and micro_batches so that each holds a multiple of {split}, or "
-                "raise mesh.tensor."
-            )
-    return sentences
 
 
 def mesh_of(config: MeshConfig, topology: Topology) -> Mesh:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 
 from jax.sharding import Mesh
 
-from chestx_jax.errors import UserError
 from chestx_jax.planning.cost.model_flops import ModelFlops, model_flops
 from chestx_jax.planning.cost.roofline import Cost
 from chestx_jax.planning.hlo.compile import Compiled
 from chestx_jax.programs.program import resolve_attention
-from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig
+from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig, supervised_stages
 
 Stage = SftConfig | GrpoConfig | EvaluationConfig
 
@@ -39,11 +38,7 @@ class PlannedProgram:
 
 def stages(job: JobConfig) -> dict[str, Stage]:
     """The job's stages in the order they run, by the first part of their programs' names."""
-    ordered: dict[str, Stage] = {}
-    stage = job.init
-    while isinstance(stage, SftConfig):
-        ordered = {stage.name: stage, **ordered}
-        stage = stage.init
+    ordered: dict[str, Stage] = {stage.name: stage for stage in reversed(supervised_stages(job))}
     if job.grpo is not None:
         ordered["grpo"] = job.grpo
     if job.evaluation is not None:
@@ -92,14 +87,7 @@ def with_micro_batches(job: JobConfig, count: int) -> JobConfig:
     Raises UserError where a batch does not divide.
     """
     if job.grpo is not None:
-        _check_divides(job.grpo.prompts, count)
         return replace(job, grpo=replace(job.grpo, micro_batches=count))
     if isinstance(job.init, SftConfig):
-        _check_divides(job.init.batch, count)
         return replace(job, init=replace(job.init, micro_batches=count))
     return job
-
-
-def _check_divides(batch: int, count: int) -> None:
-    if batch % count:
-        raise UserError(f"a batch of {batch} does not split into {count} micro-batches: choose a divisor")

@@ -6,9 +6,10 @@ from dataclasses import replace
 from chestx_jax.errors import UserError
 from chestx_jax.planning.cost.chips import GIB
 from chestx_jax.planning.cost.topology import Topology
-from chestx_jax.planning.planner import Plan, plan, uneven_batches
+from chestx_jax.planning.planner import Plan, plan
 from chestx_jax.planning.report import markdown
 from chestx_jax.planning.stages import stages, with_micro_batches
+from chestx_jax.programs.batches import uneven_batches
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig
 from chestx_jax.sharding import MeshConfig
 
@@ -52,7 +53,7 @@ def candidates(job: JobConfig, chips: int) -> Iterator[JobConfig]:
                 if batch % micro:
                     continue
                 candidate = replace(with_micro_batches(job, micro), mesh=mesh)
-                if not uneven_batches({stage.name: _last_trained(candidate)}, vars(mesh)):
+                if not any(uneven_batches(candidate, vars(mesh))):
                     yield candidate
 
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from chestx_jax import sharding
-from chestx_jax.errors import UserError
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.programs.program import Program, batched, replicated, resolve_attention, with_mesh
@@ -37,11 +36,9 @@ def generation(
 
     `emit` is the engine's callback for each sampled token. With `tensor`, the copy of the weights that decodes is split
     over that many devices, whatever the mesh of the parameters. With `parts`, the prompts are sampled in that many
-    parts, one after the other. Raises UserError where the prompts do not divide into parts.
+    parts, one after the other.
     """
     model = resolve_attention(model, mesh)
-    if count % parts:
-        raise UserError(f"{count} prompts do not divide into rollout_parts={parts} parts: choose a divisor")
     axes = qwen_vl.logical_axes(model)
 
     def rollout(params, prompts: Prompts, vocabulary: Vocabulary, step):

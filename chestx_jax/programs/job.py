@@ -6,22 +6,25 @@ called with, so that it can be compiled for devices that are not there. The loop
 
 from dataclasses import replace
 
+from chestx_jax.programs.batches import check_batches
 from chestx_jax.programs.generation import generation
 from chestx_jax.programs.grpo import grpo_programs
 from chestx_jax.programs.program import Program, resolve_attention
 from chestx_jax.programs.sft import sft_programs
-from chestx_jax.recipes import JobConfig, SftConfig
+from chestx_jax.recipes import JobConfig, supervised_stages
 from chestx_jax.rollout.sampling import SamplingConfig
 
 
 def programs(job: JobConfig, mesh) -> dict[str, Program]:
-    """All programs of a job: `NAME/step` and `NAME/validate` of each supervised stage, `grpo/…` and `test/generate`."""
+    """All programs of a job: `NAME/step` and `NAME/validate` of each supervised stage, `grpo/…` and `test/generate`.
+
+    Raises UserError where a batch does not divide over the mesh.
+    """
+    check_batches(job, mesh.shape)
     job = replace(job, model=resolve_attention(job.model, mesh))
     by_name: dict[str, Program] = {}
-    stage = job.init
-    while isinstance(stage, SftConfig):
-        by_name |= sft_programs(job, stage, mesh)
-        stage = stage.init
+    for supervised in supervised_stages(job):
+        by_name |= sft_programs(job, supervised, mesh)
     if job.grpo is not None:
         by_name |= grpo_programs(job, job.grpo, mesh)
     if job.evaluation is not None:

@@ -8,12 +8,14 @@ Shapes: B texts, M claims, K selections of a text's claims, R targets (findings 
 findings of the report.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from chestx_jax.config import bounded
 from chestx_jax.lexicon.token_tables import Relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.verify import Verdicts
@@ -24,13 +26,15 @@ from chestx_jax.types import Findings
 class Guards:
     """Strength of each guard. A guard is off at the value in brackets."""
 
-    trivial: float = 0.1  # weight of denials that neither report nor reference mentions [1]
-    coverage: float = 0.6  # share of the reward lost if no present finding of the report is stated [0]
-    repeats: float = 2.0  # mentions of a claim without loss [inf]
-    words_per_claim: float = 2.2  # fewer lose reward, as a list of keywords [0]
-    words: float = 12.0  # fewer in all lose reward, as no reasoning [0]
-    alarms: float = 2.0  # false positives without loss; more lose reward, as guesses [inf]
-    padding: float = 0.25  # a smaller share of effective sentences loses reward [0]
+    trivial: float = bounded(0.1, min=0.0, max=1.0)  # weight of denials that neither report nor reference mentions [1]
+    # Share of the reward lost if no present finding of the report is stated [0]
+    coverage: float = bounded(0.6, min=0.0, max=1.0)
+    repeats: float = bounded(2.0, above=0.0, max=math.inf)  # mentions of a claim without loss [inf]
+    words_per_claim: float = bounded(2.2, min=0.0)  # fewer lose reward, as a list of keywords [0]
+    words: float = bounded(12.0, min=0.0)  # fewer in all lose reward, as no reasoning [0]
+    # False positives without loss; more lose reward, as guesses [inf]
+    alarms: float = bounded(2.0, above=0.0, max=math.inf)
+    padding: float = bounded(0.25, min=0.0, max=1.0)  # a smaller share of effective sentences loses reward [0]
     contradictions: bool = True  # contradicting claims both count as wrong [False]
 
 

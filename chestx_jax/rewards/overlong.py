@@ -6,6 +6,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from chestx_jax.config import bounded
+from chestx_jax.errors import UserError
+
 
 @dataclass(frozen=True)
 class OverlongConfig:
@@ -13,8 +16,15 @@ class OverlongConfig:
     linearly over the last `buffer` tokens by up to `penalty` (DAPO, arXiv 2503.14476, equation 13)."""
 
     rule: Literal["keep", "mask", "penalise"] = "keep"
-    buffer: int = 0
-    penalty: float = 1.0
+    buffer: int = bounded(0, min=0)
+    penalty: float = bounded(1.0, min=0.0)
+
+    def __post_init__(self) -> None:
+        if self.rule == "penalise" and not (self.buffer and self.penalty):
+            raise UserError(
+                f"rule=penalise with buffer {self.buffer} and penalty {self.penalty} penalises nothing: raise both "
+                "above 0."
+            )
 
 
 def length_penalty(length_B: Int[Array, " B"], limit: int, config: OverlongConfig) -> Float[Array, " B"]:

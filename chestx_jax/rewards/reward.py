@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
 from chestx_jax.lexicon import tags
 from chestx_jax.lexicon.token_tables import Tables
@@ -23,15 +24,15 @@ _NEED_REPORT = ("factuality", "completeness", "effectiveness", "process")
 class RewardConfig:
     """Weights and options of the reward. The sequence reward is the weighted mean of its terms."""
 
-    format: float = 1.0
-    accuracy: float = 1.0
-    process: float = 1.0
-    factuality: float = 1.0  # the process term's own mix
-    completeness: float = 0.0
-    effectiveness: float = 0.0
+    format: float = bounded(1.0, min=0.0)
+    accuracy: float = bounded(1.0, min=0.0)
+    process: float = bounded(1.0, min=0.0)
+    factuality: float = bounded(1.0, min=0.0)  # the process term's own mix
+    completeness: float = bounded(0.0, min=0.0)
+    effectiveness: float = bounded(0.0, min=0.0)
     guards: Guards = field(default_factory=Guards)
     credit: str = "sequence"  # "step": each step's contribution is also credited to its own tokens
-    slots: int = 64  # findings read of a completion; those beyond are counted as overflow
+    slots: int = bounded(64, min=1)  # findings read of a completion; those beyond are counted as overflow
     partial_format: bool = False
     exact_labels: bool = False  # anomaly task: all or nothing instead of F1
 

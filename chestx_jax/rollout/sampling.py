@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
+from chestx_jax.config import bounded
 from chestx_jax.types import Array
 
 MASKED_LOGIT = -1e30  # finite, so that p · log p is 0 with a gradient of 0
@@ -18,11 +19,11 @@ class SamplingConfig:
     top-p and top-k, in the sampler and in the trainer; with truncation the sampler is off-policy by the mass cut off.
     """
 
-    temperature: float = 1.0  # 0: greedy
-    top_p: float = 1.0
-    top_k: int = 0  # 0: all
-    length: int = 2048  # most tokens of a completion, the stop token included
-    group: int = 8  # completions per prompt
+    temperature: float = bounded(1.0, min=0.0)  # 0: greedy
+    top_p: float = bounded(1.0, above=0.0, max=1.0)
+    top_k: int = bounded(0, min=0)  # 0: all
+    length: int = bounded(2048, min=1)  # most tokens of a completion, the stop token included
+    group: int = bounded(8, min=1)  # completions per prompt
 
 
 @struct.dataclass

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
+from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
 
 PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
@@ -17,15 +18,15 @@ PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 class ImageSpec:
     """How a film becomes patches: `height` × `width` pixels if given, else its own shape within the pixel bounds."""
 
-    patch_size: int = 14
-    temporal_patch_size: int = 2
-    merge_size: int = 2
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-    height: int | None = 448
-    width: int | None = 448
-    min_pixels: int = 56 * 56
-    max_pixels: int = 1280 * 28 * 28
+    patch_size: int = bounded(14, min=1)
+    temporal_patch_size: int = bounded(2, min=1)
+    merge_size: int = bounded(2, min=1)
+    mean: tuple[float, float, float] = bounded((0.48145466, 0.4578275, 0.40821073), min=0.0, max=1.0)
+    std: tuple[float, float, float] = bounded((0.26862954, 0.26130258, 0.27577711), above=0.0)
+    height: int | None = bounded(448, min=1)
+    width: int | None = bounded(448, min=1)
+    min_pixels: int = bounded(56 * 56, min=1)
+    max_pixels: int = bounded(1280 * 28 * 28, min=1)
 
     @property
     def patch_values(self) -> int:

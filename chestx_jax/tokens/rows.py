@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
 from chestx_jax.tokens import chat
 from chestx_jax.tokens.patches import ImageSpec, patch_positions
@@ -22,9 +23,9 @@ PatchesAndPositions = tuple[Float32[np.ndarray, "P Z"], Int32[np.ndarray, "P 2"]
 class RowsConfig:
     """The static shape of a batch's rows: tokens, image slots, and patches of each slot."""
 
-    length: int = 2048
-    image_slots: int = 2
-    patches: int = 1024
+    length: int = bounded(2048, min=1)
+    image_slots: int = bounded(2, min=1)
+    patches: int = bounded(1024, min=1)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from chestx_jax.config import bounded
+
 EPSILON = 1e-6  # rewards closer than this count as equal; also keeps the division by their spread finite
 
 
@@ -16,7 +18,7 @@ class AdvantageConfig:
     baseline: Literal["group", "others"] = "group"  # "others": the mean of the other completions of the group
     scale: Literal["std", "none"] = "std"
     equal_groups: Literal["keep", "drop"] = "keep"  # drop: a group whose rewards are all equal leaves the loss (DAPO)
-    step_weight: float = 0.0  # how much of the per-token credit, scaled in the group, is added
+    step_weight: float = bounded(0.0, min=0.0)  # how much of the per-token credit, scaled in the group, is added
 
 
 def group_advantages(

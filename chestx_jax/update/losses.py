@@ -6,6 +6,8 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from chestx_jax.config import bounded
+from chestx_jax.errors import UserError
 from chestx_jax.update.logprobs import TokenStats
 
 
@@ -15,13 +17,17 @@ class PolicyConfig:
     0.28; GSPO: ratio "sequence", aggregate "sequence"; Dr.GRPO: aggregate "constant"."""
 
     ratio: Literal["token", "sequence"] = "token"
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float = 3.0  # 0: off
+    clip_low: float = bounded(0.2, min=0.0, max=1.0)
+    clip_high: float = bounded(0.2, min=0.0)
+    dual_clip: float = bounded(3.0, min=0.0)  # 0: off
     aggregate: Literal["token", "sequence", "constant"] = "token"
     kl: Literal["k1", "k2", "k3"] = "k3"
-    kl_weight: float = 0.001
-    entropy_weight: float = 0.001
+    kl_weight: float = bounded(0.001, min=0.0)
+    entropy_weight: float = bounded(0.001, min=0.0)
+
+    def __post_init__(self) -> None:
+        if 0.0 < self.dual_clip <= 1.0:
+            raise UserError(f"dual_clip is {self.dual_clip}: set it above 1, or to 0 for none.")
 
 
 def cross_entropy(

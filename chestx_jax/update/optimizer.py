@@ -9,6 +9,7 @@ import optax
 import optax.contrib
 
 from chestx_jax import sharding
+from chestx_jax.config import bounded
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,15 @@ class OptimizerConfig:
     all steps; decay skips vectors (norms and biases)."""
 
     rule: Literal["adamw", "muon"] = "adamw"
-    rate: float = 2e-6
+    rate: float = bounded(2e-6, above=0.0)
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.1
-    final: float = 0.0  # share of the rate left at the end of the cosine
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    clip: float = 1.0  # global gradient norm; 0: off
+    warmup: float = bounded(0.1, min=0.0, max=1.0)
+    final: float = bounded(0.0, min=0.0, max=1.0)  # share of the rate left at the end of the cosine
+    b1: float = bounded(0.9, min=0.0, below=1.0)
+    b2: float = bounded(0.999, min=0.0, below=1.0)
+    epsilon: float = bounded(1e-8, above=0.0)
+    weight_decay: float = bounded(0.0, min=0.0)
+    clip: float = bounded(1.0, min=0.0)  # global gradient norm; 0: off
     moments: Literal["float32", "bfloat16"] = "float32"  # of the first moment; the second is always float32
     offload: bool = False  # the moments are kept in the host's memory between steps
 

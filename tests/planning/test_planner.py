@@ -5,18 +5,23 @@ from dataclasses import replace
 
 import pytest
 
+from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.planning import budget, planner, report, sweep
 from chestx_jax.planning.advice import advice
 from chestx_jax.planning.cost import topology
 from chestx_jax.planning.hlo import compile
-from chestx_jax.planning.stages import PlannedProgram, stages
-from chestx_jax.sharding import MeshConfig
+from chestx_jax.planning.stages import PlannedProgram
+from chestx_jax.programs.batches import uneven_batches
+from chestx_jax.programs.job import programs
+from chestx_jax.recipes import JobConfig
+from chestx_jax.sharding import MeshConfig, make_mesh
+from configs import rl, sft
 from tests.helpers import mesh_run
 
 
 def test_a_tiny_step_agrees_with_the_analytic_count():
-    """Micro-batches and films, forward and backward, compiled for the CPU; a batch that does not divide is reported."""
+    """Micro-batches and films, forward and backward, compiled for the CPU."""
     job, machine = replace(mesh_run.JOB, mesh=MeshConfig(1, 4, 1)), topology.find("cpu:4", cores=2)
     plan = planner.plan(job, machine, ["sft/step"])
     program = plan.programs["sft/step"]
@@ -26,7 +31,6 @@ def test_a_tiny_step_agrees_with_the_analytic_count():
     assert "sft/step" in report.text(plan)
     assert json.loads(json.dumps(report.to_json(plan)))["programs"]["sft/step"]["fits"]
     assert plan.advice == ()
-    assert "the same rows" in planner.uneven_batches(stages(job), {"data": 8, "fsdp": 1, "tensor": 1})[0]
     allowed = budget.measured(plan)
     assert budget.differences("cpu:8", allowed, allowed) == []
     worse = {**allowed, "sft/step": {**allowed["sft/step"], "peak": allowed["sft/step"]["peak"] / 2}}
@@ -52,9 +56,34 @@ def test_an_impossible_mesh_lists_the_sizes_that_work():
         planner.mesh_of(MeshConfig(1, 3, -1), topology.find("cpu:8"))
 
 
+def test_a_batch_that_does_not_divide_over_the_mesh_is_one_sentence():
+    """As in training: both take their programs from one place."""
+    job = replace(mesh_run.JOB, mesh=MeshConfig(8, 1, 1))
+    sentence = (
+        r"^config\.init\.batch is 8 in 2 parts, which does not divide over 8 devices .*: set config\.init\.batch and "
+        r"config\.init\.micro_batches so that each part is a multiple of 8; config\.grpo\.prompts .*mesh\.tensor\.$"
+    )
+    with pytest.raises(UserError, match=sentence):
+        planner.plan(job, topology.find("cpu:8", cores=2), ["grpo/score"])
+    with pytest.raises(UserError, match=sentence):
+        programs(job, make_mesh(job.mesh))
+
+
+def test_the_paper_s_batches_on_meshes():
+    paper = to_dataclass(JobConfig, rl.PAPER | {"init": {**sft.PAPER["init"], "batch": 32}})
+
+    def uneven(**sizes):
+        return [sentence.split()[0] for sentence in uneven_batches(paper, sizes)]
+
+    assert uneven(data=1, fsdp=32, tensor=1) == []
+    assert uneven(data=1, fsdp=64, tensor=1) == ["config.init.batch", "config.grpo.prompts"]  # 8 micro-batches of 32
+    assert uneven(data=2, fsdp=16, tensor=2) == []
+    assert uneven(data=1, fsdp=3, tensor=1) == ["config.init.batch", "config.grpo.prompts", "config.evaluation.batch"]
+
+
 def test_a_sweep_raises_micro_batches_until_it_fits(monkeypatch):
     """With a fake planner in which one micro-batch fits on no mesh."""
-    job, machine = mesh_run.JOB, topology.find("cpu:8", cores=2)
+    job, machine = replace(mesh_run.JOB, mesh=MeshConfig(2, 2, 2)), topology.find("cpu:8", cores=2)
     template = planner.plan(job, machine, ["grpo/score"])
     program = template.programs["grpo/score"]
 

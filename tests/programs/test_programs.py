@@ -17,6 +17,7 @@ from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.planning.hlo import parse
 from chestx_jax.planning.hlo.schedule import schedule
+from chestx_jax.programs.generation import generation
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.program import Program
 from chestx_jax.programs.shapes import rollout_shapes, target_shapes
@@ -29,7 +30,7 @@ from tests.helpers import mesh_run, tiny_rows
 from tests.helpers.paths import CONFIGS
 from tests.helpers.tiny_models import VOCABULARY
 
-JOB = replace(mesh_run.JOB, evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=4, length=8))
+JOB = replace(mesh_run.JOB, evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=8, length=8))
 NAMES = {
     "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/logprobs", "grpo/reference", "grpo/step",
     "test/generate",
@@ -94,8 +95,8 @@ def test_the_weights_that_sample_may_be_split_another_way():
     mesh, rollouts = make_mesh(MeshConfig(1, 8, 1)), {}
     for tensor, parts in ((0, 1), (2, 2)):
         sampling = replace(JOB.grpo.sampling, temperature=0.0)
-        job = replace(JOB, grpo=replace(JOB.grpo, sampling=sampling, rollout_tensor=tensor, rollout_parts=parts))
-        program = programs(job, mesh)["grpo/rollout"]
+        rows, count = JOB.grpo.rows, JOB.grpo.prompts
+        program = generation(JOB.model, rows, count, sampling, 0, mesh, tensor=tensor, parts=parts)
         params = mesh_run.with_biases(init_params(JOB, 0, mesh).jit()())
         prompts = tiny_rows.prompt_rows([*tiny_rows.prompt_examples()] * 2)
         host = {"prompts": prompts, "vocabulary": tiny_rows.vocabulary(), "step": np.int32(0)}
@@ -108,8 +109,6 @@ def test_the_weights_that_sample_may_be_split_another_way():
     np.testing.assert_allclose(rollouts[0].logprobs, rollouts[2].logprobs, atol=1e-5)
     with pytest.raises(UserError, match=r"rollout_tensor=3 does not group fsdp=8 .* choose \[1, 2, 4, 8\]"):
         sharding.rollout_mesh(mesh, 3)
-    with pytest.raises(UserError, match="do not divide into rollout_parts=3 parts"):
-        programs(replace(JOB, grpo=replace(JOB.grpo, rollout_parts=3)), mesh)
 
 
 @settings(max_examples=20)

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 
 from chestx_jax.errors import UserError
-from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
+from chestx_jax.recipes import GrpoConfig, JobConfig
+from chestx_jax.rewards.guarded import Guards
+from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.training.workdir import same_configuration
 
-JOB = JobConfig(init=SftConfig(z_weight=float("inf")), grpo=GrpoConfig())
+REWARDS = RewardConfig(guards=Guards(repeats=float("inf")))  # an infinite bound stays one in JSON
+JOB = JobConfig(grpo=GrpoConfig(rewards=REWARDS))
 
 
 def test_the_configuration_is_kept_and_compared(tmp_path):

@@ -63,11 +63,6 @@ def to_hf(config: ModelConfig, token_ids: Mapping[str, int], dtype: str) -> dict
         "temporal_patch_size": vision.temporal_patch_size,
     }
     if config.family == "qwen2_vl":
-        if vision.hidden % vision.width:
-            raise UserError(
-                f"A vision MLP {vision.hidden} wide over a width of {vision.width} cannot be written for Qwen2-VL: "
-                "make the first a multiple of the second."
-            )
         tower |= {"embed_dim": vision.width, "hidden_size": config.width, "mlp_ratio": vision.hidden // vision.width}
         tower |= {"hidden_act": "quick_gelu"}
     else:
