@@ -30,8 +30,8 @@ from chestx_jax.lexicon.extract import extract
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES
 
 TUNING, HELD_OUT = (Path(__file__).with_name(name) for name in ("polarity.tsv", "polarity_held_out.tsv"))
-FLOOR = 0.67  # of the texts whose signs are read right
-BASIC_FLOOR = 0.97  # the same of the kind `basic`, plain sentences
+FLOOR = 0.67  # of the texts have their signs read right
+BASIC_FLOOR = 0.97  # the same of the plain sentences (kind `basic`)
 
 
 @dataclass(frozen=True)
