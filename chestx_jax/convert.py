@@ -12,18 +12,18 @@ from absl import flags, logging
 
 from chestx_jax import cli
 from chestx_jax.errors import UserError
+from chestx_jax.inference.loaded_model import find_settings
 from chestx_jax.inference.places import (
     find_checkpoint,
     load_params,
     model_config,
     parse_place,
     save_checkpoint,
-    sidecar_folder,
 )
 from chestx_jax.model import hf
 from chestx_jax.model.config import with_compute
-from chestx_jax.model.hf.hub import resolve
 from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.tokens.patches import squash_notice
 
 FROM = flags.DEFINE_string("from", None, "hf:FOLDER, hf:OWNER/NAME[@REVISION] or orbax:FOLDER")
 TO = flags.DEFINE_string("to", None, "orbax:FOLDER, hf:FOLDER or adapter:FOLDER")
@@ -51,11 +51,13 @@ def main(arguments: list[str]) -> int:
     if source.kind == "hf":
         model = with_compute(model, param_dtype=DTYPE.value or hf.source_dtype(source.folder))
     params = load_params(source, model, mesh)
-    tokenizer = resolve(TOKENIZER.value) if TOKENIZER.value else sidecar_folder(source)
+    tokenizer, image = find_settings(source, TOKENIZER.value)
     if target.kind == "adapter":
         hf.save_adapter(target.folder, model, params, BASE.value or "")
     else:
-        save_checkpoint(target, model, params, tokenizer, DTYPE.value, int(SHARD_GB.value * 1e9))
+        save_checkpoint(target, model, params, tokenizer, image, DTYPE.value, int(SHARD_GB.value * 1e9))
+        if target.kind == "hf" and image and (notice := squash_notice(image)):
+            print(f"note: {notice}", flush=True)
     print(f"{FROM.value} → {TO.value} in {time.monotonic() - started:.0f} s", flush=True)
     if VERIFY.value and target.kind != "adapter":
         if target.kind == "orbax" and source.kind == "hf":

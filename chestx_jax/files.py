@@ -73,6 +73,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+def write_sidecars(folder: str | os.PathLike[str], contents: Mapping[str, str | Path]) -> None:
+    """Writes files into `folder` by their names: texts, and copies of the files at paths."""
+    for name, content in contents.items():
+        if isinstance(content, Path):
+            write_bytes(Path(folder, name), content.read_bytes())
+        else:
+            write_text(Path(folder, name), content)
+
+
 def write_json(path: str | os.PathLike[str], document: Any) -> None:
     """Writes a JSON document whole or not at all; NaN and infinities become null."""
     write_text(path, json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
@@ -99,6 +108,14 @@ def read_json(path: str | os.PathLike[str], fix: str) -> Any:
         raise UserError(f"{path} cannot be read ({error.strerror}): {fix}.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): {fix}.") from error
+
+
+def read_json_object(path: str | os.PathLike[str], fix: str) -> dict[str, Any]:
+    """The object of a JSON file. Raises UserError as `read_json` does, and for a document of another kind."""
+    document = read_json(path, fix)
+    if not isinstance(document, dict):
+        raise UserError(f"{path} holds {type(document).__name__} in place of a JSON object: {fix}.")
+    return document
 
 
 def complete_lines(path: str | os.PathLike[str]) -> list[bytes]:

@@ -2,10 +2,11 @@
 arXiv 2504.20930); configs/ adds the data files and what a machine needs, and writes what other presets change."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from chestx_jax.config import SEED_LIMIT, bounded
+from chestx_jax.config import SEED_LIMIT, bounded, to_dataclass
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig
@@ -14,7 +15,7 @@ from chestx_jax.rewards.overlong import OverlongConfig
 from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
-from chestx_jax.tokens.patches import ImageSpec, check_patches
+from chestx_jax.tokens.patches import ImageSpec, check_patches, with_aspect
 from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.update.advantages import AdvantageConfig
 from chestx_jax.update.losses import PolicyConfig
@@ -136,7 +137,7 @@ class JobConfig:
     grpo: GrpoConfig | None = None
     evaluation: EvaluationConfig | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
-    image: ImageSpec = field(default_factory=ImageSpec)
+    image: ImageSpec = field(default_factory=lambda: ImageSpec(max_pixels=448 * 448))
     mesh: MeshConfig = field(default_factory=MeshConfig)
     tokenizer: str = "tokenizer"  # folder, relative to the data root
     data_root: str = ""  # empty: WORKDIR/data
@@ -147,6 +148,7 @@ class JobConfig:
 
     def __post_init__(self) -> None:
         check_patches(self.image, self.model.vision, "image", "model.vision")
+        self._check_films_fit()
         names = [*_TAKEN, self.grpo.name if self.grpo else "grpo"]
         names += [stage.name for stage in supervised_stages(self)]
         for i, name in enumerate(names):
@@ -155,6 +157,24 @@ class JobConfig:
                     f"A stage is called {name!r}: give each stage a name of letters, digits, _ and -, other than "
                     f"{', '.join(names[:i])}."
                 )
+
+    def _check_films_fit(self) -> None:
+        patches, visual = self.image.max_patches, self.image.max_patches // self.image.merge_size**2
+        stages = [*supervised_stages(self), *(stage for stage in (self.grpo, self.evaluation) if stage)]
+        for rows in (stage.rows for stage in stages):
+            if patches > rows.patches or visual >= rows.length or rows.patches % self.image.merge_size**2:
+                raise UserError(
+                    f"A film has up to {patches} patches, {visual} tokens, and rows hold {rows.patches} and "
+                    f"{rows.length}: lower image.max_pixels (or height and width), or raise patches (by "
+                    f"{self.image.merge_size**2}) and length of the rows."
+                )
+
+
+def saved_job(raw: Any, where: str) -> JobConfig:
+    """The job that a workdir's config.json holds. Raises UserError as `to_dataclass` does."""
+    if isinstance(raw, Mapping) and "image" in raw:
+        raw = {**raw, "image": with_aspect(raw["image"])}
+    return to_dataclass(JobConfig, raw, where)
 
 
 def supervised_stages(job: JobConfig) -> list[SftConfig]:

@@ -1,6 +1,7 @@
 """Supervised fine-tuning, as changes of the defaults in chestx_jax/recipes.py, which are the paper's 7B recipe.
 
-`configs/sft.py`: Qwen2-VL-7B-Instruct on 448×448 films, 32 packed rows a step, rate 2e-6 with cosine and 10 % warm-up.
+`configs/sft.py`: Qwen2-VL-7B-Instruct on films of the area of 448 × 448 pixels at most, 32 packed rows a step, rate
+2e-6 with cosine and 10 % warm-up.
 `configs/sft.py:phantom`: the same code on a laptop, from nothing; configs/rl.py:phantom goes on from here.
 """
 
@@ -87,7 +88,7 @@ PHANTOM = {
         "vision": {"layers": 3, "width": 96, "heads": 3, "hidden": 288, "temporal_patch_size": 1},
         "compute": {"dtype": "float32", "remat": "none", "unroll": 0},
     },
-    "image": {"height": 112, "width": 112, "temporal_patch_size": 1},
+    "image": {"min_pixels": 112 * 112, "max_pixels": 112 * 112, "temporal_patch_size": 1},
     "phantom": {},  # drawn into the workdir before the first stage, as PhantomSpec has it
     "vocabulary": 1024,
 }

@@ -39,6 +39,8 @@ AGREEING = {
     "mrope_section": lambda value: value[::-1] if value != value[::-1] else value,
     "window": lambda value: value + 112,
     "decoder": lambda value: "lora",
+    "height": lambda value: 224,
+    "width": lambda value: 2 * value if value else 224,
 }
 
 
@@ -153,7 +155,7 @@ def test_the_defaults_are_the_recipe_of_the_release():
     stage = job.init
     assert stage.init == "hf:Qwen/Qwen2-VL-7B-Instruct"
     assert (job.model.family, job.model.layers, job.model.width, job.model.vocab_size) == ("qwen2_vl", 28, 3584, 152064)
-    assert (job.image.height, job.image.width) == (448, 448)
+    assert (job.image.aspect, job.image.max_pixels) == ("keep", 448 * 448)
     compute = job.model.compute
     assert (compute.dtype, compute.param_dtype, compute.remat) == ("bfloat16", "float32", "layer")
     assert stage.optimizer == OptimizerConfig("adamw", 2e-6, "cosine", warmup=0.1, weight_decay=0.0, clip=1.0)

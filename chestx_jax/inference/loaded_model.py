@@ -18,7 +18,7 @@ from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.tokens.interchange import read_image_spec
-from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, check_patches
+from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, check_patches, with_aspect
 from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, special_ids
 
 
@@ -44,32 +44,43 @@ def load_model(
     """The model at "hf:FOLDER", "hf:OWNER/NAME" or "orbax:FOLDER", computing in `dtype` (bfloat16, on a CPU float32).
 
     `tokenizer` names a folder or hub model where the checkpoint has none beside it. Films are resized to `image_size`
-    squared, or with 0 as the model's preprocessor_config.json says. Parameters where training left them
+    squared, or with 0 as the model's image settings say. Parameters where training left them
     (WORKDIR/STAGE/params) take the run's tokenizer and image settings. Raises UserError for whatever is missing.
     """
     source = find_checkpoint(place, f"--model={place}: write hf:FOLDER, hf:OWNER/NAME or orbax:FOLDER.")
     dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     config = with_compute(model_config(source), dtype=dtype, param_dtype=dtype, remat="none")
     params = load_params(source, config, mesh)
-    run = None if sidecar_folder(source).is_dir() else training_run(source)
-    settings_folder = resolve(tokenizer) if tokenizer else run.tokenizer if run else sidecar_folder(source)
-    loaded_tokenizer = load_tokenizer(settings_folder)
+    settings = find_settings(source, tokenizer)
+    loaded_tokenizer = load_tokenizer(settings.tokenizer)
     check_fits(loaded_tokenizer, config.vocab_size)
     special = special_ids(loaded_tokenizer)
-    image = run.image if run and not image_size else _image_spec(settings_folder, config, image_size)
-    check_patches(image, config.vision, f"{settings_folder}: image", f"{source.folder}: vision")
+    patch_fields = {name: getattr(config.vision, name) for name in PATCH_FIELDS}
+    if image_size:
+        image = ImageSpec(aspect="squash", height=image_size, width=image_size, **patch_fields)
+    else:
+        image = settings.image or read_image_spec(settings.tokenizer) or ImageSpec(**patch_fields)
+    check_patches(image, config.vision, f"{settings.tokenizer}: image", f"{source.folder}: vision")
     vocabulary = completion_vocabulary(loaded_tokenizer, special, config.vocab_size, mesh)
     return LoadedModel(config, params, mesh, Encoder(loaded_tokenizer, special, image, blind), vocabulary)
 
 
-class TrainingRun(NamedTuple):
-    """How a training run reads text and films."""
+class Settings(NamedTuple):
+    """How a model reads text and films."""
 
-    tokenizer: Path
-    image: ImageSpec
+    tokenizer: Path  # folder
+    image: ImageSpec | None  # None: as the files beside the tokenizer say
 
 
-def training_run(source: Place) -> TrainingRun | None:
+def find_settings(source: Place, tokenizer: str | None) -> Settings:
+    """The settings that belong to a checkpoint: those beside it, or of the run that left it; its text is read by the
+    `tokenizer` (a folder or hub name) where one is given."""
+    run = None if sidecar_folder(source).is_dir() else training_run(source)
+    settings = run or Settings(sidecar_folder(source), None)
+    return settings._replace(tokenizer=resolve(tokenizer)) if tokenizer else settings
+
+
+def training_run(source: Place) -> Settings | None:
     """The run that left its parameters in WORKDIR/STAGE/params, by its config.json; None for any other checkpoint.
 
     Raises UserError for a config.json that cannot be read.
@@ -82,7 +93,8 @@ def training_run(source: Place) -> TrainingRun | None:
     if not isinstance(job, dict) or not {"data_root", "tokenizer", "image"} <= job.keys():
         return None  # somebody else's config.json
     root = Path(job["data_root"]) if job["data_root"] else workdir / "data"
-    return TrainingRun(root / job["tokenizer"], to_dataclass(ImageSpec, job["image"], f"{path}: image"))
+    image = to_dataclass(ImageSpec, with_aspect(job["image"]), f"{path}: image")
+    return Settings(root / job["tokenizer"], image)
 
 
 def completion_vocabulary(tokenizer: Any, special: SpecialIds, size: int, mesh: Mesh) -> Vocabulary:
@@ -97,12 +109,3 @@ def allowed_ids(tokenizer: Any, special: SpecialIds, size: int) -> Bool[np.ndarr
     allowed = np.arange(size) <= max(tokenizer.get_vocab().values())
     allowed[[id for id in tokenizer.all_special_ids if id not in (special.im_end, special.pad)]] = False
     return allowed
-
-
-def _image_spec(folder: Path, config: ModelConfig, image_size: int) -> ImageSpec:
-    patch_fields = {name: getattr(config.vision, name) for name in PATCH_FIELDS}
-    if image_size:
-        return ImageSpec(height=image_size, width=image_size, **patch_fields)
-    if not (folder / "preprocessor_config.json").is_file():
-        return ImageSpec(**patch_fields)
-    return read_image_spec(folder)

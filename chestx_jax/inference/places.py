@@ -1,6 +1,5 @@
 """Checkpoints by the place that flags and configs name: `hf:FOLDER`, `hf:OWNER/NAME[@REVISION]` or `orbax:FOLDER`."""
 
-import shutil
 from collections.abc import Container
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +10,12 @@ from chestx_jax import checkpoint
 from chestx_jax.config import to_dataclass, to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
-from chestx_jax.files import read_json
+from chestx_jax.files import read_json, write_sidecars
 from chestx_jax.model import hf
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.tokens.interchange import sidecar_files
+from chestx_jax.tokens.patches import ImageSpec
 
 SIDECAR_FOLDER = "companions"  # tokenizer and settings beside converted Orbax parameters
 
@@ -64,17 +64,22 @@ def sidecar_folder(source: Place) -> Path:
 
 
 def save_checkpoint(
-    target: Place, config: ModelConfig, params: Any, tokenizer: Path, dtype: str | None, shard_bytes: int
+    target: Place,
+    config: ModelConfig,
+    params: Any,
+    tokenizer: Path,
+    image: ImageSpec | None,
+    dtype: str | None,
+    shard_bytes: int,
 ) -> None:
-    """Writes a checkpoint with the tokenizer and the settings in the folder `tokenizer`.
+    """Writes a checkpoint with the tokenizer and the settings in the folder `tokenizer`, those of images being `image`
+    where it is given.
 
     `dtype` and `shard_bytes` (of a file) are of Hugging Face checkpoints. Raises UserError where the tokenizer, the
     folder or the disk does not allow it.
     """
     if target.kind == "hf":
-        export_model(target.folder, config, params, tokenizer, None, dtype, shard_bytes)
+        export_model(target.folder, config, params, tokenizer, image, dtype, shard_bytes)
         return
     checkpoint.save_params(target.folder, params, to_dict(config))
-    for name, path in sidecar_files(tokenizer).items():
-        sidecar_folder(target).mkdir(exist_ok=True)
-        shutil.copyfile(path, sidecar_folder(target) / name)
+    write_sidecars(sidecar_folder(target), sidecar_files(tokenizer, image))

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
-from chestx_jax.files import read_json
+from chestx_jax.files import read_json_object
 from chestx_jax.tokens.patches import ImageSpec
 
 _TOKENIZER_FILES = (
@@ -18,7 +19,24 @@ _TOKENIZER_FILES = (
     "chat_template.json",
     "chat_template.jinja",
 )
-_SETTINGS_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "generation_config.json")
+_SETTINGS_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "generation_config.json",
+)
+# Names of one processor, by version of transformers; "Fast" computes the same up to rounding.
+_PROCESSORS = tuple(f"Qwen2{minor}VLImageProcessor{fast}" for minor in ("", "_5_") for fast in ("", "Fast", "Pil"))
+_FIELDS = {
+    "patch_size": "patch_size",
+    "temporal_patch_size": "temporal_patch_size",
+    "merge_size": "merge_size",
+    "mean": "image_mean",
+    "std": "image_std",
+}
+_SIZES = {"min_pixels": ("shortest_edge", "min_pixels"), "max_pixels": ("longest_edge", "max_pixels")}  # keys of `size`
+_FIXED = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "resample": 3}  # 3: bicubic
+_FETCH = "fetch the model's settings again"
 _TOKEN_KEYS = {
     "bos_token_id": "<|endoftext|>",
     "eos_token_id": "<|im_end|>",
@@ -47,14 +65,14 @@ def sidecar_files(folder: str | Path, spec: ImageSpec | None = None) -> dict[str
 
 
 def processor_settings(spec: ImageSpec) -> dict[str, Any]:
-    """preprocessor_config.json of an ImageSpec. The Hugging Face processor keeps the aspect ratio, so a fixed size is
-    written as its area: square films come out at exactly that size."""
-    fixed = spec.height * spec.width if spec.height is not None and spec.width is not None else None
+    """preprocessor_config.json of an ImageSpec. The Hugging Face processor keeps the aspect ratio, so a squashed film's
+    size is written as its area: square films come out at exactly that size, others do not."""
+    area = spec.height * spec.width if spec.height is not None and spec.width is not None else None
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
         "processor_class": "Qwen2VLProcessor",
-        "min_pixels": fixed or spec.min_pixels,
-        "max_pixels": fixed or spec.max_pixels,
+        "min_pixels": area or spec.min_pixels,
+        "max_pixels": area or spec.max_pixels,
         "patch_size": spec.patch_size,
         "temporal_patch_size": spec.temporal_patch_size,
         "merge_size": spec.merge_size,
@@ -63,25 +81,47 @@ def processor_settings(spec: ImageSpec) -> dict[str, Any]:
     }
 
 
-def read_image_spec(folder: str | Path) -> ImageSpec:
-    """The dynamic-resolution ImageSpec of a folder's preprocessor_config.json.
+def read_image_spec(folder: str | Path) -> ImageSpec | None:
+    """The image settings in a folder: `image_processor` of processor_config.json (transformers 5), else
+    preprocessor_config.json; None where there are neither.
 
-    Raises UserError where the file is missing, broken or of another kind of processor.
+    Raises UserError for a file that is broken, of another kind of processor, or asks for what `patches` does not do.
     """
-    path = Path(folder) / "preprocessor_config.json"
-    raw = read_json(path, "fetch the model's preprocessor_config.json")
-    kind = raw.get("image_processor_type", "Qwen2VLImageProcessor")
-    if not kind.startswith("Qwen2VLImageProcessor"):
-        raise UserError(f"{path} is for {kind}: images are prepared for Qwen2VLImageProcessor alone.")
-    size = raw.get("size") or {}
-    return ImageSpec(
-        patch_size=raw.get("patch_size", 14),
-        temporal_patch_size=raw.get("temporal_patch_size", 2),
-        merge_size=raw.get("merge_size", 2),
-        mean=tuple(raw.get("image_mean", ImageSpec.mean)),
-        std=tuple(raw.get("image_std", ImageSpec.std)),
-        height=None,
-        width=None,
-        min_pixels=raw.get("min_pixels") or size.get("shortest_edge", 56 * 56),
-        max_pixels=raw.get("max_pixels") or size.get("longest_edge", 1280 * 28 * 28),
-    )
+    found = _processor(Path(folder))
+    if found is None:
+        return None
+    raw, where = found
+    kind = raw.get("image_processor_type") or "Qwen2VLImageProcessor"
+    if kind not in _PROCESSORS:
+        raise UserError(f"{where} is for {kind}: images are prepared for {_PROCESSORS[0]} alone.")
+    given = {key: value for key, value in raw.items() if value is not None}  # null: the default, as if left out
+    refused = [key for key, value in _FIXED.items() if given.get(key, value) != value]
+    if refused:
+        raise UserError(
+            f"{where} sets {', '.join(refused)} to what is not done here: leave the processor's own values."
+        )
+    size = given.get("size", {})
+    if not isinstance(size, dict) or not set(size) <= {key for keys in _SIZES.values() for key in keys}:
+        raise UserError(f"{where}: size is {size!r} but must hold shortest_edge and longest_edge, in pixels of a film.")
+    fields = {ours: given[theirs] for ours, theirs in _FIELDS.items() if theirs in given}
+    for field, edges in _SIZES.items():  # a limit on its own goes before one in `size`
+        limits = [value for value in (given.get(field), *map(size.get, edges)) if value is not None]
+        fields |= {field: limits[0]} if limits else {}
+    if given.get("do_normalize") is False:
+        fields |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    for name in ("mean", "std"):
+        if isinstance(fields.get(name), int | float):  # one for the three channels
+            fields[name] = (fields[name],) * 3
+    return to_dataclass(ImageSpec, fields, where)
+
+
+def _processor(folder: Path) -> tuple[dict[str, Any], str] | None:
+    """The image processor's settings in a folder, and where they are."""
+    nested, flat = folder / "processor_config.json", folder / "preprocessor_config.json"
+    if nested.is_file():
+        raw = read_json_object(nested, _FETCH).get("image_processor")
+        if isinstance(raw, dict):
+            return raw, f"{nested}: image_processor"
+        if raw is not None:
+            raise UserError(f"{nested}: image_processor is {raw!r} but must be an object: {_FETCH}.")
+    return (read_json_object(flat, _FETCH), str(flat)) if flat.is_file() else None

@@ -1,8 +1,9 @@
 """Films to patches: resize, normalise and cut, bit for bit as Qwen2-VL's image processor does."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -16,16 +17,18 @@ PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """How a film becomes patches: `height` × `width` pixels if given, else its own shape within the pixel bounds."""
+    """How a film becomes patches. With aspect "keep" it has its own shape within the pixel limits, as in transformers
+    and in servers; with "squash" it is resized to `height` × `width` pixels, whatever its shape."""
 
     patch_size: int = bounded(14, min=1)
     temporal_patch_size: int = bounded(2, min=1)
     merge_size: int = bounded(2, min=1)
     mean: tuple[float, float, float] = bounded((0.48145466, 0.4578275, 0.40821073), min=0.0, max=1.0)
     std: tuple[float, float, float] = bounded((0.26862954, 0.26130258, 0.27577711), above=0.0)
-    height: int | None = bounded(448, min=1)
-    width: int | None = bounded(448, min=1)
-    min_pixels: int = bounded(56 * 56, min=1)
+    aspect: Literal["keep", "squash"] = "keep"
+    height: int | None = bounded(None, min=1)  # of squashed films
+    width: int | None = bounded(None, min=1)
+    min_pixels: int = bounded(56 * 56, min=1)  # of films that keep their aspect
     max_pixels: int = bounded(1280 * 28 * 28, min=1)
 
     @property
@@ -33,16 +36,47 @@ class ImageSpec:
         """Numbers in a flattened patch: three channels, `temporal_patch_size` frames, its pixels."""
         return 3 * self.temporal_patch_size * self.patch_size**2
 
+    @property
+    def max_patches(self) -> int:
+        """Most patches of a film (one of extreme proportions may have more)."""
+        area = self.max_pixels if self.height is None or self.width is None else self.height * self.width
+        return area // (self.patch_size * self.merge_size) ** 2 * self.merge_size**2
+
     def __post_init__(self) -> None:
         factor = self.patch_size * self.merge_size
-        if (self.height is None) != (self.width is None):
-            raise UserError("Give both height and width of a fixed image size, or neither.")
-        for name in ("height", "width"):
-            pixels = getattr(self, name)
+        sides = {"height": self.height, "width": self.width}
+        if self.aspect == "squash" and None in sides.values():
+            raise UserError("aspect=squash needs the height and width that films are squashed to.")
+        if self.aspect == "keep" and (self.height or self.width):
+            raise UserError(
+                f"height {self.height} and width {self.width} are of squashed films: set aspect=squash, or leave both "
+                "out (None)."
+            )
+        for name, pixels in sides.items():
             if pixels is not None and (pixels <= 0 or pixels % factor):
                 raise UserError(f"Image {name} {pixels} is no multiple of patch size × merge size = {factor}.")
-        if not 0 < self.min_pixels <= self.max_pixels:
-            raise UserError(f"min_pixels {self.min_pixels} and max_pixels {self.max_pixels} are no range.")
+        if not 0 < self.min_pixels <= self.max_pixels or self.max_pixels < factor**2:
+            raise UserError(
+                f"min_pixels {self.min_pixels} and max_pixels {self.max_pixels} are no range that holds the smallest "
+                f"film, {factor} × {factor}."
+            )
+
+
+def squash_notice(spec: ImageSpec) -> str:
+    """What users are told of squashed films, at the start of a run and where the model is exported; "" of others."""
+    if spec.aspect == "keep":
+        return ""
+    return (
+        f"films are squashed to {spec.width}×{spec.height} pixels, while transformers and servers keep their shape: "
+        "the exported model will see films that are not square otherwise than in training (image.aspect=keep)"
+    )
+
+
+def with_aspect(raw: Any) -> Any:
+    """An ImageSpec of a JSON file, also of one from before `aspect`, when a height and a width meant squashing."""
+    if not isinstance(raw, Mapping) or "aspect" in raw:
+        return raw
+    return {**raw, "aspect": "keep" if raw.get("height") is None else "squash"}
 
 
 def check_patches(spec: ImageSpec, vision: Any, spec_name: str, vision_name: str) -> None:
@@ -57,8 +91,9 @@ def check_patches(spec: ImageSpec, vision: Any, spec_name: str, vision_name: str
 
 
 def resized_shape(height: int, width: int, spec: ImageSpec) -> tuple[int, int]:
-    """Height and width after resizing: the fixed size, or the nearest multiples of patch × merge size that keep the
-    aspect ratio and lie within the pixel bounds (Qwen2-VL's "smart resize"). Raises UserError above a ratio of 200."""
+    """Height and width after resizing: those of squashed films, or the nearest multiples of patch × merge size that
+    keep the aspect ratio and lie within the pixel bounds (Qwen2-VL's "smart resize"). Raises UserError above a ratio of
+    200."""
     if spec.height is not None and spec.width is not None:
         return spec.height, spec.width
     if max(height, width) > 200 * min(height, width):

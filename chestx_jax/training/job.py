@@ -10,6 +10,7 @@ from chestx_jax.config import to_dict
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.export import export_model
 from chestx_jax.recipes import JobConfig, SftConfig
+from chestx_jax.tokens.patches import squash_notice
 from chestx_jax.training import grpo, sft
 from chestx_jax.training.model_tests import TrainedModel, predict_test, refresh_results
 from chestx_jax.training.run_context import RunContext, make_context
@@ -30,6 +31,7 @@ def run(job: JobConfig, workdir: Path) -> None:
     multihost.barrier("prepared")
     same_configuration(job, workdir)
     context = make_context(job, workdir)
+    _print_squash(job)
     predictions: dict[str, list[Prediction]] = {}
     tables = ""
     for model in trained_models(context):
@@ -75,9 +77,15 @@ def run_stage(context: RunContext, folder: Path, start: str, train: Callable[...
     return f"orbax:{params}"
 
 
+def _print_squash(job: JobConfig) -> None:
+    if (notice := squash_notice(job.image)) and multihost.is_primary():
+        print(f"note: {notice}", flush=True)
+
+
 def export(context: RunContext, model: TrainedModel) -> None:
     """The model as a Hugging Face folder, unless it is there already."""
     folder = context.workdir / "hf"
     if not folder.exists():
         job, params = context.job, context.load_params(model.place)
+        _print_squash(job)
         export_model(folder, job.model, params, context.data_root / job.tokenizer, job.image)

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 
 from chestx_jax import files
-from chestx_jax.config import to_dataclass, to_dict
+from chestx_jax.config import to_dict
 from chestx_jax.data.reader import read_samples
 from chestx_jax.errors import UserError
 from chestx_jax.phantom.dataset import write_phantom
-from chestx_jax.recipes import JobConfig
+from chestx_jax.recipes import JobConfig, saved_job
 from chestx_jax.tokens.chat import INSTRUCTION, SYSTEM, target_text
 from chestx_jax.tokens.tokenizer import train_tokenizer
 
@@ -25,7 +25,7 @@ def same_configuration(job: JobConfig, workdir: Path) -> None:
         files.write_text(path, json.dumps(to_dict(job), indent=2) + "\n")  # an infinite bound stays one
         return
     saved = files.read_json(path, "remove the file if the configuration is the old one, or use another workdir")
-    new, old = _flat(to_dict(job)), _flat(to_dict(to_dataclass(JobConfig, saved, str(path))))
+    new, old = _flat(to_dict(job)), _flat(to_dict(saved_job(saved, str(path))))
     for name in sorted(new.keys() | old.keys()):
         if new.get(name) != old.get(name):
             raise UserError(

@@ -42,7 +42,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def encoder(folder):
     tokenizer = load_tokenizer(folder / "tokenizer")
-    return Encoder(tokenizer, special_ids(tokenizer), ImageSpec(height=56, width=56, temporal_patch_size=1))
+    return Encoder(
+        tokenizer, special_ids(tokenizer), ImageSpec(aspect="squash", height=56, width=56, temporal_patch_size=1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,33 @@ def same(one, other):
     """Whether two batches hold the same arrays and records."""
     jax.tree.map(np.testing.assert_array_equal, getattr(one, "prompts", one), getattr(other, "prompts", other))
     assert getattr(one, "samples", None) == getattr(other, "samples", None)
+
+
+@pytest.mark.parametrize("iterator", [supervised, prompting])
+def test_films_of_any_shape_share_rows_of_one_size(folder, samples, encoder, iterator):
+    """With aspect "keep" films have grids of their own; each fills the beginning of its slot."""
+    shapes = [(56, 56), (28, 112), (84, 28), (200, 90), (40, 140)]
+    for number, shape in enumerate(shapes):
+        Image.new("L", shape, 40 * number + 20).save(folder / f"shape-{number}.png")
+    shaped = [
+        replace(sample, images=(str(folder / f"shape-{number % 5}.png"),)) for number, sample in enumerate(samples)
+    ]
+    image = ImageSpec(min_pixels=784, max_pixels=56 * 56, temporal_patch_size=1)
+    batch = next(iterator(shaped, encoder._replace(image=image)))
+    images, tokens = (
+        (batch.prompts if iterator is prompting else batch).images,
+        (getattr(batch, "prompts", batch)).tokens,
+    )
+    assert images.patches.shape[1:] == (ROWS.image_slots, ROWS.patches, image.patch_values)
+    counts = images.valid.sum(-1)
+    assert set(counts[counts > 0].tolist()) > {16}
+    for row, slot in zip(*np.nonzero(counts), strict=True):
+        count = counts[row, slot]
+        assert images.valid[row, slot, :count].all()
+        visual = tokens.visual[row] // (ROWS.patches // 4) == slot
+        assert visual[tokens.visual[row] >= 0].sum() == count // 4
+        grid = images.positions[row, slot, :count].max(0) + 1
+        assert grid.prod() == count
 
 
 # Packing

@@ -49,6 +49,7 @@ JOB = JobConfig(
         optimizer=PLAIN,
     ),
     model=CONFIG,
+    image=ImageSpec(max_pixels=6 * 28 * 28),  # no more patches than the rows hold
 )
 
 

@@ -14,6 +14,7 @@ from chestx_jax.planning.planner import plan
 from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig, SftConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig
 from tests.helpers.paths import ROOT
 
@@ -37,6 +38,7 @@ JOB = JobConfig(
         vision=VisionConfig(layers=2, width=160, heads=2, hidden=320),
         compute=ComputeConfig(head_parts=2),
     ),
+    image=ImageSpec(max_pixels=128 * 14 * 14),  # as many patches as the rows hold
     mesh=MeshConfig(1, 4, 2),
 )
 NAMES = {"v5e:2x4": ("sft/step", "grpo/rollout", "grpo/step"), "v5p:2x2x2": ("sft/step",), "v6e:2x4": ("sft/step",)}

@@ -44,7 +44,7 @@ def workdir(tmp_path_factory):
     train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, base / "data" / "tokenizer", 295)
     config = tiny("qwen2_vl")
     params = jax.jit(init, static_argnums=0)(config, jax.random.key(4))
-    spec = ImageSpec(height=112, width=112)
+    spec = ImageSpec(aspect="squash", height=112, width=112)
     job = to_dict(JobConfig(init="random", model=config, image=spec, tokenizer="tokenizer"))
     (base / "config.json").write_text(json.dumps(job))
     save_params(base / "sft" / "params", params, to_dict(config))

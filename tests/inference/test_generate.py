@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, base / "tokenizer", 295)
     config = tiny("qwen2_5_vl")
     params = jax.jit(init, static_argnums=0)(config, jax.random.key(4))
-    spec = ImageSpec(height=None, width=None, min_pixels=3136, max_pixels=30_000)
+    spec = ImageSpec(min_pixels=3136, max_pixels=30_000)
     export_model(base / "model", config, params, base / "tokenizer", spec)
     return base / "model"
 

@@ -17,7 +17,9 @@ def test_the_run_that_a_checkpoint_comes_from(tmp_path):
     params = Place("orbax", tmp_path / "sft" / "params")
     assert training_run(params) is None
     config = tmp_path / "config.json"
-    config.write_text(json.dumps(to_dict(JobConfig(image=ImageSpec(height=112, width=112), tokenizer="tokenizer"))))
+    config.write_text(
+        json.dumps(to_dict(JobConfig(image=ImageSpec(aspect="squash", height=112, width=112), tokenizer="tokenizer")))
+    )
     run = training_run(params)
     assert run is not None
     assert run.tokenizer == tmp_path / "data" / "tokenizer"

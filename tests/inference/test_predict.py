@@ -52,7 +52,7 @@ def context(tmp_path_factory):
         init="random",
         evaluation=EvaluationConfig(SourceConfig("test.jsonl"), RowsConfig(384, 2, 64), batch=4, length=8),
         model=model,
-        image=ImageSpec(height=56, width=56),
+        image=ImageSpec(aspect="squash", height=56, width=56),
         mesh=MeshConfig(data=4, tensor=2),
         tokenizer="tokenizer",
         max_bad=1.0,

@@ -38,7 +38,7 @@ def film(height, width, seed=0):
 def assert_same(image, path, processor, low=56 * 56, high=28 * 28 * 1280):
     """The file through the processor, and through ours with dynamic resolution."""
     expected, grid = processor(image, low, high)
-    got, our_grid = patches(load_image(path), ImageSpec(height=None, width=None, min_pixels=low, max_pixels=high))
+    got, our_grid = patches(load_image(path), ImageSpec(min_pixels=low, max_pixels=high))
     assert grid == (1, *our_grid)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, expected)
@@ -87,7 +87,7 @@ def test_fixed_size_equals_resizing_first(processor, tmp_path):
     Image.fromarray(film(131, 77)).save(path)
     resized = Image.open(path).convert("RGB").resize((448, 448))  # PIL resizes bicubically unless told otherwise
     expected, grid = processor(resized)
-    got, our_grid = patches(load_image(path), ImageSpec())
+    got, our_grid = patches(load_image(path), ImageSpec(aspect="squash", height=448, width=448))
     assert grid == (1, *our_grid) == (1, 32, 32)
     np.testing.assert_array_equal(got, expected)
 
@@ -109,7 +109,7 @@ def test_real_films_equal_the_processor(processor, shared_data, tmp_path):
 
 
 def test_patch_positions_follow_the_patches():
-    spec = ImageSpec(height=56, width=84)
+    spec = ImageSpec(aspect="squash", height=56, width=84)
     rows, columns = np.indices((4, 6))
     cells = np.stack([rows, columns, rows * 0], -1).astype(np.uint8)
     values, grid = patches(np.repeat(np.repeat(cells, 14, 0), 14, 1), spec)
@@ -125,7 +125,7 @@ def test_patch_positions_follow_the_patches():
     high=st.integers(1500, 3000),  # ranges narrower than this the rule itself may overshoot
 )
 def test_resized_shape_keeps_its_promises(height, width, low, high):
-    spec = ImageSpec(height=None, width=None, min_pixels=low * 784, max_pixels=high * 784)
+    spec = ImageSpec(min_pixels=low * 784, max_pixels=high * 784)
     if max(height, width) > 200 * min(height, width):
         with pytest.raises(UserError, match="crop it"):
             resized_shape(height, width, spec)
@@ -198,9 +198,11 @@ def test_bad_files_are_named(tmp_path):
 
 def test_bad_specs_are_refused():
     with pytest.raises(UserError, match="multiple"):
-        ImageSpec(height=450, width=448)
-    with pytest.raises(UserError, match="both"):
-        ImageSpec(height=None)
+        ImageSpec(aspect="squash", height=450, width=448)
+    with pytest.raises(UserError, match="needs the height and width"):
+        ImageSpec(aspect="squash", height=448)
+    with pytest.raises(UserError, match="set aspect=squash, or leave both out"):
+        ImageSpec(height=448, width=448)
     with pytest.raises(UserError, match="no range"):
         ImageSpec(min_pixels=10, max_pixels=5)
 
@@ -209,4 +211,5 @@ def test_bad_specs_are_refused():
 def test_a_job_cuts_films_into_the_patches_its_model_reads(field):
     with pytest.raises(UserError, match=rf"^config: image\.{field} is 1 and model\.vision\.{field} is \d+: "):
         to_dataclass(JobConfig, {"image": {field: 1}})
-    assert to_dataclass(JobConfig, {"image": {field: 1}, "model": {"vision": {field: 1}}}).image != ImageSpec()
+    image = {field: 1, "min_pixels": 784, "max_pixels": 1024}
+    assert getattr(to_dataclass(JobConfig, {"image": image, "model": {"vision": {field: 1}}}).image, field) == 1

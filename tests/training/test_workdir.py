@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.recipes import GrpoConfig, JobConfig
 from chestx_jax.rewards.guarded import Guards
@@ -31,6 +32,17 @@ def test_a_field_newer_than_the_workdir_had_its_default(tmp_path):
     grpo = replace(JOB.grpo, rewards=replace(JOB.grpo.rewards, slots=8))
     with pytest.raises(UserError, match=r"config\.grpo\.rewards\.slots was 64, now it is 8"):
         same_configuration(replace(JOB, grpo=grpo), tmp_path)
+
+
+def test_a_workdir_from_before_aspect_squashes_films(tmp_path):
+    old = to_dict(JOB)
+    old["image"] = {**old["image"], "height": 448, "width": 448}
+    del old["image"]["aspect"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    squashed = replace(JOB, image=replace(JOB.image, aspect="squash", height=448, width=448))
+    same_configuration(squashed, tmp_path)
+    with pytest.raises(UserError, match=r"config\.image\.aspect was 'squash', now it is 'keep'"):
+        same_configuration(JOB, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", '{"grpo": {"name"', "\x00", "3", "[]"])

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -178,11 +177,7 @@ def _write_settings(
     stop_ids = [token_ids[name] for name in ("eos_token_id", "bos_token_id") if name in token_ids]
     generation = {"do_sample": False, "eos_token_id": stop_ids, "pad_token_id": token_ids.get("bos_token_id")}
     files.write_json(folder / "generation_config.json", generation)
-    for name, content in sidecars.items():
-        if isinstance(content, Path):
-            shutil.copyfile(content, folder / name)
-        else:
-            files.write_text(folder / name, content)
+    files.write_sidecars(folder, sidecars)
 
 
 def _storage_dtype(dtype: str) -> np.dtype:
