@@ -11,6 +11,11 @@ class UserError(Exception):
     """Bad input. Commands print its message alone and exit with status 2; nothing half-written is left behind."""
 
 
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """What an exception says, else its kind, on one line of at most `longest` characters, for use in a sentence."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The one of `names` most similar to `name` (case ignored), or None where none is close."""
     by_lower_case = {candidate.lower(): candidate for candidate in names}

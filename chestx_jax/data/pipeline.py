@@ -91,8 +91,16 @@ def encode_prompt(encoder: Encoder, question: str, images: Sequence[str], reason
 
 def load_films(encoder: Encoder, paths: Sequence[str]) -> list[layout.PatchesAndGrid]:
     """Patches and grid of each film, zeros for a blind encoder. Raises UserError for a film that cannot be read."""
-    films = [patches(load_image(path), encoder.image) for path in paths]
+    films = [_load_patches(path, encoder.image) for path in paths]
     return [(np.zeros_like(values), grid) for values, grid in films] if encoder.blind else films
+
+
+def _load_patches(path: str, spec: ImageSpec) -> layout.PatchesAndGrid:
+    image = load_image(path)
+    try:
+        return patches(image, spec)
+    except UserError as error:  # of a shape that cannot be resized: said without the file's name
+        raise UserError(f"{path}: {error}") from error
 
 
 def supervised_batches(

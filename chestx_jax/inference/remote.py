@@ -5,12 +5,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from chestx_jax.data.schema import Sample
 from chestx_jax.endpoint.client import Endpoint, Reply, call_all, complete
 from chestx_jax.errors import UserError
 from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.tokens.chat import INSTRUCTION
 from chestx_jax.tokens.data_urls import data_url, jpeg_url
+from chestx_jax.tokens.films import load_image
 
 MAX_BYTES = 4_000_000  # of a film sent as it is; a larger one is sent as JPEG of at most 2,048 pixels
 
@@ -44,18 +48,22 @@ def messages(sample: Sample, blind: bool = False) -> list[dict[str, Any]]:
 
 
 def film_url(path: str) -> str:
-    """A film as a data URL: a PNG or JPEG file as it is, any other or large one as JPEG.
+    """A film as a data URL: a PNG or JPEG file as it is where any reader sees the film that `load_image` does (not of
+    16 bits, say, nor transparent); any other or large one as JPEG.
 
-    Raises UserError for a film that cannot be read.
+    Raises UserError for a film that cannot be read, which a server would refuse less clearly.
     """
     formats = {b"\x89PNG": "png", b"\xff\xd8\xff\xe0": "jpeg", b"\xff\xd8\xff\xe1": "jpeg"}
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); set --image_root or fix the record's image_path") from error
     kind = formats.get(content[:4])
     if kind and len(content) <= MAX_BYTES:
-        return data_url(kind, content)
+        film = load_image(path)
+        with Image.open(path) as image:
+            if np.array_equal(film, np.asarray(image.convert("RGB"))):
+                return data_url(kind, content)
     return jpeg_url(path, 2048, quality=90)
 
 

@@ -1,13 +1,15 @@
-"""DICOM radiographs as 8-bit RGB: rescale, VOI LUT or window, MONOCHROME1 inversion (DICOM PS3.3 C.7.6.3, C.11)."""
+"""DICOM radiographs as 8-bit RGB: the stored bits, shown by `tokens/voi.py`, MONOCHROME1 inverted (PS3.3 C.7.6.3)."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
-from chestx_jax.errors import UserError
-from chestx_jax.tokens.pixels import check_area, window_to_uint8
+from chestx_jax.errors import UserError, one_line
+from chestx_jax.tokens.pixels import apply_by_value, check_area, grey_as_rgb, window_to_uint8
+from chestx_jax.tokens.voi import display_values
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -16,9 +18,9 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 def load_dicom(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """The single film of a DICOM file as it would be shown: dark air, white bone. Pixel spacing plays no part.
 
-    Grey values go through rescale and then the file's VOI LUT or first window; without one the least and greatest
-    value (padding aside) become black and white. Raises UserError without pydicom, for a file that is no DICOM, has
-    no pixels or several frames, is of another photometric kind, or is compressed in a way no installed plugin reads.
+    Grey values are shown as `voi.display_values` says; colours of more than 8 bits are scaled over their own range.
+    Raises UserError without pydicom, for a file that is no DICOM, has no pixels or several frames, is of another
+    photometric kind, or is compressed in a way no installed plugin reads.
     """
     try:
         import pydicom
@@ -26,54 +28,47 @@ def load_dicom(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         raise UserError(f"Reading {path} needs pydicom: install it with pip install 'chestx-jax[dicom]'.") from error
     try:
         data = pydicom.dcmread(path)
-    except (pydicom.errors.InvalidDicomError, OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no readable DICOM file ({error}): replace it.") from error
+    except Exception as error:  # of whatever kind a broken header makes the reader stumble
+        raise UserError(f"{path} is no readable DICOM file ({one_line(error)}): replace it.") from error
     kind = str(data.get("PhotometricInterpretation", "missing"))
-    frames = int(data.get("NumberOfFrames") or 1)
+    frames = _whole_number(path, data, "NumberOfFrames", 1)
     if not any(name in data for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UserError(f"{path} holds no pixels: it is a report, a mask or a stripped file, give the image itself.")
-    if frames != 1:
+    if frames not in (0, 1):
         raise UserError(f"{path} holds {frames} frames: export the one radiograph wanted.")
     if kind not in _GREY + _COLOUR:
         raise UserError(f"{path} has photometric interpretation {kind}: convert it to MONOCHROME2 or RGB.")
-    check_area(path, int(data.get("Columns", 0)), int(data.get("Rows", 0)))
-    pixels = _pixels(path, data)
+    check_area(path, _whole_number(path, data, "Columns", 0), _whole_number(path, data, "Rows", 0))
+    pixels = _stored_values(path, data)
+    if pixels.ndim != (3 if kind in _COLOUR else 2) or pixels.shape[2:] not in ((), (3,)):
+        raise UserError(f"{path} has pixels of shape {pixels.shape} and says {kind}: export it anew.")
     if kind in _COLOUR:  # decoded to RGB by pydicom
-        return (pixels >> max(int(data.get("BitsStored", 8)) - 8, 0)).astype(np.uint8)
-    grey = _windowed(pixels, data)
-    return np.repeat((255 - grey if kind == "MONOCHROME1" else grey)[..., None], 3, axis=-1)
+        return pixels if pixels.dtype == np.uint8 else apply_by_value(window_to_uint8, pixels)
+    grey = apply_by_value(partial(display_values, path, data=data), pixels)
+    return grey_as_rgb(255 - grey if kind == "MONOCHROME1" else grey)
 
 
-def _pixels(path: Path, data: Any) -> np.ndarray:
+def _whole_number(path: Path, data: Any, name: str, default: int) -> int:
+    value = data.get(name)
     try:
-        return data.pixel_array
+        return default if value is None else int(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} has {name} {str(value)[:60]!r}, no whole number: export it anew.") from error
+
+
+def _stored_values(path: Path, data: Any) -> Shaped[np.ndarray, "H W *C"]:
+    """The pixels with only their stored bits: others may hold overlays, in compressed data too (PS3.5 section 8)."""
+    try:
+        pixels = data.pixel_array
     except Exception as error:  # decoders and their plugins raise whatever they like
         syntax = data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
         name = getattr(syntax, "name", "unknown transfer syntax")
         raise UserError(
-            f"The pixels of {path} cannot be decoded ({name}): install pylibjpeg with its plugins, or convert the file "
-            "to an uncompressed transfer syntax."
+            f"The pixels of {path} cannot be decoded ({name}: {one_line(error)}): install pylibjpeg with its plugins, "
+            "or convert the file to an uncompressed transfer syntax."
         ) from error
-
-
-def _windowed(pixels: np.ndarray, data: Any) -> UInt8[np.ndarray, "H W"]:
-    from pydicom.pixels import apply_modality_lut, apply_voi
-
-    values = apply_modality_lut(pixels, data)
-    if data.get("VOILUTSequence"):
-        depth = int(data.VOILUTSequence[0].LUTDescriptor[2])
-        return window_to_uint8(apply_voi(values.astype(pixels.dtype), data), 0, 2**depth - 1)
-    if data.get("WindowCenter") is not None and data.get("WindowWidth") is not None:
-        centre, width = (float(np.atleast_1d(data[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
-        rule = str(data.get("VOILUTFunction") or "LINEAR")
-        if rule == "SIGMOID":
-            return np.rint(255.0 / (1.0 + np.exp(-4.0 * (values - centre) / width))).astype(np.uint8)
-        if rule == "LINEAR_EXACT":
-            low, high = centre - width / 2, centre + width / 2
-        else:
-            low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-        return window_to_uint8(values, low, max(high, low + 1e-6))  # a width of 1 is a threshold
-    padding = data.get("PixelPaddingValue")
-    shown = values if padding is None else values[pixels != padding]
-    shown = values if shown.size == 0 else shown
-    return window_to_uint8(values, float(shown.min()), float(shown.max()))
+    if pixels.dtype.kind == "f":
+        return pixels
+    size = 8 * pixels.dtype.itemsize
+    unused = max(size - _whole_number(path, data, "BitsStored", size), 0)
+    return pixels << unused >> unused if unused else pixels

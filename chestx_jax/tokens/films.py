@@ -1,23 +1,41 @@
 """Film files: PNG, JPEG, TIFF or DICOM, read as RGB."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from chestx_jax.errors import UserError
+from chestx_jax.errors import UserError, one_line
 from chestx_jax.tokens.dicom import load_dicom
-from chestx_jax.tokens.pixels import MAX_PIXELS, check_area, to_rgb
+from chestx_jax.tokens.pictures import load_picture
+from chestx_jax.tokens.pixels import distinct_channels
+
+READER_VERSION = 1  # of the pixels that files decode to: raised with any change of them, so that stored ones are stale
+LOG = logging.getLogger(__name__)
 
 
 def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
-    """The film at `path` as RGB. Transparency is laid on white, 16-bit and float films are windowed to 8 bits from
-    their least to their greatest value, orientation tags are ignored; DICOM goes through `tokens/dicom.py`.
+    """The film at `path` as RGB: DICOM by `tokens/dicom.py`, all else by `tokens/pictures.py`. A grey film is a
+    read-only view of one channel (`pixels.grey_as_rgb`).
 
-    Raises UserError for a file that is missing, no image, cut short, of zero area or implausibly large.
+    Raises UserError, and nothing else, whatever the file: missing, no image, cut short, of zero area, implausibly
+    large, broken in a way no one thought of. A film of one tone is read with a warning.
     """
-    path = Path(path)
+    try:
+        with np.errstate(all="ignore"):  # values off every scale become black or white
+            film = _load(Path(path))
+    except UserError:
+        raise
+    except Exception as error:  # readers and their plugins raise whatever they like
+        raise UserError(f"The image {path} cannot be decoded ({one_line(error)}): replace the file.") from error
+    channels = distinct_channels(film)
+    if (channels[0] == channels[0, 0]).all() and (channels == channels[0, 0]).all():
+        LOG.warning("%s is of one tone throughout: check the file.", path)
+    return film
+
+
+def _load(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with open(path, "rb") as file:
             is_dicom = file.read(132)[128:] == b"DICM"
@@ -25,13 +43,4 @@ def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
         raise UserError(
             f"The image {path} cannot be opened ({error.strerror}): check the path and image root."
         ) from error
-    if is_dicom or path.suffix.lower() in (".dcm", ".dicom"):
-        return load_dicom(path)
-    try:
-        with Image.open(path) as image:
-            check_area(path, *image.size)
-            return to_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise UserError(f"The image {path} has more than {MAX_PIXELS:,} pixels: shrink it first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise UserError(f"The image {path} cannot be decoded ({error}): replace the file.") from error
+    return load_dicom(path) if is_dicom or path.suffix.lower() in (".dcm", ".dicom") else load_picture(path)

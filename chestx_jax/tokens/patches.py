@@ -11,6 +11,7 @@ from PIL import Image
 
 from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
+from chestx_jax.tokens.pixels import distinct_channels
 
 PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 
@@ -118,16 +119,17 @@ def patches(image: UInt8[np.ndarray, "H W 3"], spec: ImageSpec) -> tuple[Float32
     frame (the film repeated `temporal_patch_size` times), row, column. Equal to Qwen2VLImageProcessorPil bit for bit.
     """
     height, width = resized_shape(image.shape[0], image.shape[1], spec)
+    channels = distinct_channels(image)
     if image.shape[:2] != (height, width):
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        channels = _resize(channels, height, width)
     size, merge = spec.patch_size, spec.merge_size
     rows, columns = height // size, width // size
-    blocks = image.reshape(rows // merge, merge, size, columns // merge, merge, size, 3)
-    values = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, 1, size * size)
+    blocks = channels.reshape(rows // merge, merge, size, columns // merge, merge, size, -1)
+    values = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, -1, 1, size * size)
     scale = _normalised_values(spec)
     out = np.empty((rows * columns, 3, spec.temporal_patch_size, size * size), np.float32)
     for channel in range(3):
-        out[:, channel] = scale[channel][values[:, channel]]
+        out[:, channel] = scale[channel][values[:, channel % values.shape[1]]]
     return out.reshape(rows * columns, -1), (rows, columns)
 
 
@@ -140,6 +142,12 @@ def patch_positions(grid: tuple[int, int], merge_size: int) -> Int32[np.ndarray,
         return blocks.transpose(0, 2, 1, 3).reshape(-1)
 
     return np.stack([in_blocks(rows), in_blocks(columns)], axis=-1)
+
+
+def _resize(channels: UInt8[np.ndarray, "H W C"], height: int, width: int) -> UInt8[np.ndarray, "h w C"]:
+    """One or three channels; Pillow resizes each as if it were alone."""
+    image = Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, -1)
 
 
 def _normalised_values(spec: ImageSpec) -> Float32[np.ndarray, "3 256"]:

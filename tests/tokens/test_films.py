@@ -1,5 +1,6 @@
 """Films to patches, bit for bit against transformers' PIL processor."""
 
+import hashlib
 import struct
 import zlib
 
@@ -12,9 +13,11 @@ from PIL import Image
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.recipes import JobConfig
-from chestx_jax.tokens.films import load_image
+from chestx_jax.tokens.films import READER_VERSION, load_image
 from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, patch_positions, patches, resized_shape
-from chestx_jax.tokens.pixels import window_to_uint8
+from chestx_jax.tokens.pixels import apply_by_value, distinct_channels, grey_as_rgb, window_to_uint8
+from tests.helpers.dicom import write_dicom
+from tests.helpers.image_files import png_bytes, png_chunk, tiff_bytes
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,24 @@ def test_real_films_equal_the_processor(processor, shared_data, tmp_path):
         assert_same(Image.open(tmp_path / name), tmp_path / name, processor, 3136, 200704)
 
 
+@settings(max_examples=25)
+@given(height=st.integers(20, 200), width=st.integers(20, 200), fixed=st.booleans(), seed=st.integers(0, 99))
+def test_a_grey_film_resized_as_one_channel_equals_three(height, width, fixed, seed):
+    grey = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    spec = ImageSpec() if fixed else ImageSpec(height=None, width=None, max_pixels=20_000)
+    one, grid = patches(grey_as_rgb(grey), spec)
+    three, other_grid = patches(np.stack([grey] * 3, axis=-1), spec)
+    assert grid == other_grid
+    np.testing.assert_array_equal(one, three)
+
+
+def test_grey_files_are_one_channel_in_memory(tmp_path):
+    Image.fromarray(film(40, 50)).convert("L").save(tmp_path / "grey.png")
+    Image.fromarray(film(40, 50)).save(tmp_path / "colour.png")
+    assert distinct_channels(load_image(tmp_path / "grey.png")).shape == (40, 50, 1)
+    assert distinct_channels(load_image(tmp_path / "colour.png")).shape == (40, 50, 3)
+
+
 def test_patch_positions_follow_the_patches():
     spec = ImageSpec(aspect="squash", height=56, width=84)
     rows, columns = np.indices((4, 6))
@@ -163,15 +184,48 @@ def test_orientation_tags_are_ignored(tmp_path):
     assert load_image(tmp_path / "film.jpg").shape == (40, 80, 3)
 
 
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=40))
+def test_a_table_of_values_gives_what_the_pixels_would(numbers):
+    values = np.array(numbers, np.int16)
+    np.testing.assert_array_equal(apply_by_value(window_to_uint8, values), window_to_uint8(values))
+
+
+def test_a_film_of_one_tone_is_read_with_a_warning(tmp_path, caplog):
+    for mode, colour in (("L", 0), ("L", 90), ("RGB", (9, 8, 7)), ("1", 1)):
+        Image.new(mode, (30, 20), colour).save(tmp_path / f"blank-{mode}.png")
+        caplog.clear()
+        assert load_image(tmp_path / f"blank-{mode}.png").shape == (20, 30, 3)
+        assert f"blank-{mode}.png is of one tone" in caplog.text
+    Image.fromarray(film(20, 30)).save(tmp_path / "film.png")
+    caplog.clear()
+    load_image(tmp_path / "film.png")
+    assert not caplog.text
+
+
+def test_stored_films_are_stale_when_the_reader_changes(tmp_path):
+    """What the reader makes of a few files, by its version: raise READER_VERSION where this changes."""
+    ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64, 1)
+    contents = {
+        "grey.png": png_bytes((ramp // 16).astype(np.uint8)),
+        "alpha.png": png_bytes(np.concatenate([ramp, ramp * 16], axis=-1)),
+        "rgb.png": png_bytes(np.concatenate([ramp, ramp // 2, ramp // 3], axis=-1)),
+        "white.tif": tiff_bytes(ramp, photometric=0),
+        "float.tif": tiff_bytes(ramp.astype(np.float32)),
+    }
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        digest.update(load_image(tmp_path / name).tobytes())
+    for number, fields in enumerate(({}, {"WindowCenter": 2000, "WindowWidth": 900}, {"PixelPaddingValue": 4095})):
+        pytest.importorskip("pydicom", exc_type=ImportError)
+        digest.update(load_image(write_dicom(tmp_path / f"{number}.dcm", ramp[..., 0], **fields)).tobytes())
+    assert (READER_VERSION, digest.hexdigest()[:16]) == (1, "eb44fce30e4b1f0b")
+
+
 def png(width, height):
     """A PNG header that claims a size, with no pixels behind it."""
-
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -194,6 +248,9 @@ def test_bad_files_are_named(tmp_path):
             load_image(tmp_path / name)
     with pytest.raises(UserError, match=str(tmp_path)):
         load_image(tmp_path)
+    for path in ("a\0b.png", "\ud800.png", "x" * 5000, None, 7):
+        with pytest.raises(UserError):
+            load_image(path)
 
 
 def test_bad_specs_are_refused():
