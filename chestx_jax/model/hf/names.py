@@ -112,6 +112,11 @@ def canonical(name: str) -> str:
     return re.sub(r"^model\.visual\.", "visual.", re.sub(r"^model\.language_model\.", "model.", name))
 
 
+def is_buffer(name: str) -> bool:
+    """Whether a tensor is a constant of the rotary embedding, which some checkpoints store among the weights."""
+    return re.search(r"(^|\.)rotary_(pos_)?emb\.", name) is not None
+
+
 def in_memory(name: str) -> str:
     """The inverse of `canonical`: the name that transformers 5 gives the tensor of a loaded model."""
     if name.startswith("visual."):

@@ -16,23 +16,21 @@ from chestx_jax.model.config import ComputeConfig, ModelConfig
 from chestx_jax.model.hf import safetensors
 from chestx_jax.model.hf.config import from_hf
 from chestx_jax.model.hf.hub import resolve
-from chestx_jax.model.hf.names import Weight, canonical, weights
+from chestx_jax.model.hf.names import Weight, canonical, in_memory, is_buffer, weights
 from chestx_jax.model.hf.safetensors import Tensor
 from chestx_jax.model.qwen_vl import shapes, shardings
-
-_BUFFERS = ("rotary_emb.inv_freq",)  # some old checkpoints store this constant among the weights
 
 
 def read_config(path: str | Path, compute: ComputeConfig | None = None) -> ModelConfig:
     """The model of a checkpoint folder or hub name. Raises UserError for a missing, broken or foreign config.json."""
     file = resolve(path) / "config.json"
-    raw = files.read_json(file, "give a Hugging Face checkpoint folder, or fetch it again")
+    raw = files.read_json_object(file, "give a Hugging Face checkpoint folder, or fetch it again")
     return from_hf(raw, str(file), compute)
 
 
 def source_dtype(path: str | Path) -> str:
     """The parameter dtype that keeps every bit: bfloat16 where all tensors are that, else float32."""
-    dtypes = {tensor.dtype.name for tensor in safetensors.find(resolve(path)).values()}
+    dtypes = {tensor.dtype.name for tensor in safetensors.find(resolve(path), is_buffer).values()}
     return "bfloat16" if dtypes == {"bfloat16"} else "float32"
 
 
@@ -60,8 +58,11 @@ def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh | None =
 
 def matching_tensors(folder: str | Path, config: ModelConfig, table: list[Weight]) -> dict[str, Tensor]:
     """The folder's tensors by canonical name. Raises one UserError with every difference from those the model needs."""
-    tensors = {canonical(name): tensor for name, tensor in safetensors.find(folder).items()}
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(_BUFFERS)}
+    stored = safetensors.find(folder, is_buffer)
+    tensors = {canonical(name): tensor for name, tensor in stored.items()}
+    twice = sorted({name for name in stored if canonical(name) != name} & {in_memory(name) for name in stored})
+    if len(tensors) < len(stored):
+        raise UserError(f"{folder} holds tensors under two names each, {', '.join(twice)}: leave one of each out.")
     needed = {name: weight.shape for weight in table for name in weight.names}
     if config.tied and "lm_head.weight" in tensors:  # some writers store the tied head again
         head, embedding = tensors.pop("lm_head.weight"), tensors.get("model.embed_tokens.weight")

@@ -8,18 +8,21 @@ library has no bfloat16 and wants a whole file's tensors in memory before it wri
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import ml_dtypes
 import numpy as np
 
+from chestx_jax import files
 from chestx_jax.errors import UserError
 
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 BLOCK = 1 << 26  # bytes
-INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+INDEX = f"{SINGLE}.index.json"
 
 
 @dataclass(frozen=True)
@@ -38,31 +41,38 @@ class Tensor:
         return np.memmap(self.file, self.dtype, "r", self.offset, self.shape)
 
 
-def find(folder: str | Path) -> dict[str, Tensor]:
-    """Every tensor of a checkpoint folder, by name: of the files its index lists, or of all its safetensors files.
+def find(folder: str | Path, skip: Callable[[str], bool] = lambda name: False) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint folder, by name, but those to `skip`: of model.safetensors, or without it of the
+    files that the index lists, as transformers chooses. Other files of weights are not read.
 
-    Raises UserError for no files, an index that names a missing file or tensor, or a file that is cut short.
+    Raises UserError for neither, an index that names a missing file or tensor, or a file that is cut short.
     """
     folder = Path(folder)
-    if (folder / INDEX).is_file():
-        try:
-            weight_map: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder / INDEX} is no index of tensors ({error}): fetch it again.") from error
-        missing = sorted({file for file in weight_map.values() if not (folder / file).is_file()})
-        if missing:
-            raise UserError(f"{folder / INDEX} names files that are missing: {', '.join(missing)}: fetch them.")
-        tensors = {name: tensor for file in sorted(set(weight_map.values())) for name, tensor in _header(folder / file)}
-        absent = sorted(
-            name for name, file in weight_map.items() if name not in tensors or tensors[name].file.name != file
+    if (folder / SINGLE).is_file():
+        return _header(folder / SINGLE, skip)
+    index = folder / INDEX
+    if not index.is_file():
+        others = sorted(
+            path.name for path in folder.glob("*") if path.suffix in (".safetensors", ".bin", ".pth", ".pt")
         )
-        if absent:
-            raise UserError(f"{folder / INDEX} names tensors its files do not hold: {', '.join(absent)}.")
-        return {name: tensors[name] for name in weight_map}
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder} holds no safetensors files: give a Hugging Face checkpoint folder.")
-    return {name: tensor for file in files for name, tensor in _header(file)}
+        listed = f", only {', '.join(others)}, which transformers does not load by that name either" if others else ""
+        raise UserError(f"{folder} holds no {SINGLE} and no {INDEX}{listed}: give a Hugging Face checkpoint folder.")
+    weight_map = files.read_json_object(index, "fetch it again").get("weight_map")
+    if not isinstance(weight_map, dict) or not all(_is_file_name(file) for file in weight_map.values()):
+        raise UserError(f"{index} is no index of tensors (weight_map): fetch it again.")
+    missing = sorted({file for file in weight_map.values() if not (folder / file).is_file()})
+    if missing:
+        raise UserError(f"{index} names files that are missing: {', '.join(missing)}: fetch them.")
+    headers = {file: _header(folder / file, skip) for file in sorted(set(weight_map.values()))}
+    listed_tensors = {name: file for name, file in weight_map.items() if not skip(name)}
+    absent = sorted(name for name, file in listed_tensors.items() if name not in headers[file])
+    if absent:
+        raise UserError(f"{index} names tensors its files do not hold: {', '.join(absent)}.")
+    return {name: headers[file][name] for name, file in listed_tensors.items()}
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value == Path(value).name and "\0" not in value
 
 
 def write(path: Path, specs: Iterable[tuple[str, np.dtype, tuple[int, ...]]], arrays: Iterator[np.ndarray]) -> None:
@@ -103,26 +113,45 @@ def nonfinite(array: np.ndarray) -> bool:
     return bool((exponents == bits(mask)).any())
 
 
-def _header(path: Path) -> list[tuple[str, Tensor]]:
-    broken = f"{path} is cut short or no safetensors file: fetch it again."
+def _header(path: Path, skip: Callable[[str], bool]) -> dict[str, Tensor]:
+    """The tensors of a file by name, but those to `skip`."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise UserError(broken)
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            entries = [(name, x["dtype"], tuple(x["shape"]), *x["data_offsets"]) for name, x in header.items()]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(broken) from error
-    tensors = []
-    for name, code, shape, start, end in entries:
-        if code not in DTYPES:
-            raise UserError(
-                f"{name} in {path} is stored as {code}: convert it to F32, F16 or BF16 (no quantised forms)."
-            )
-        if end - start != math.prod(shape) * DTYPES[code].itemsize or 8 + length + end > size:
-            raise UserError(broken)
-        tensors.append((name, Tensor(path, DTYPES[code], shape, 8 + length + start)))
+        header = _parse(file.read(length)) if 8 + length <= size else None
+    if not isinstance(header, dict):
+        raise UserError(_broken(path))
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and not skip(name):
+            tensors[name] = _tensor(path, name, entry, 8 + length, size)
     return tensors
+
+
+def _parse(header: bytes) -> Any:
+    try:
+        return json.loads(header)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> Tensor:
+    """The tensor that a header's entry describes, in a file of `size` bytes whose values begin at `start`."""
+    fields = entry if isinstance(entry, dict) else {}
+    code, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not (isinstance(code, str) and _is_sizes(shape) and _is_sizes(offsets) and len(offsets) == 2):
+        raise UserError(_broken(path))
+    if code not in DTYPES:
+        raise UserError(f"{name} in {path} is stored as {code}: convert it to F32, F16 or BF16 (no quantised forms).")
+    begin, end = offsets
+    if end - begin != math.prod(shape) * DTYPES[code].itemsize or start + end > size:
+        raise UserError(_broken(path))
+    return Tensor(path, DTYPES[code], tuple(shape), start + begin)
+
+
+def _is_sizes(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+
+
+def _broken(path: Path) -> str:
+    return f"{path} is cut short or no safetensors file: fetch it again."

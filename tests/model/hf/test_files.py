@@ -161,6 +161,67 @@ def test_a_second_copy_of_a_tied_head_must_agree(folder, model):
         hf.load(folder, model[0])
 
 
+def test_of_several_weight_files_transformers_choice_is_read(folder, model, tmp_path):
+    """A single file goes before an index, which goes before nothing: stray files are not weights."""
+    config, params = model
+    hf.save(tmp_path / "stale", config, jax.tree.map(lambda x: x + 1, params), TOKEN_IDS, {}, shard_bytes=30_000)
+    for path in (tmp_path / "stale").glob("*.safetensors*"):
+        shutil.copyfile(path, folder / path.name)
+    assert_identical(params, hf.load(folder, config))
+    (folder / "model.safetensors").replace(folder / "consolidated.safetensors")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    assert_identical(jax.tree.map(lambda x: x + 1, params), hf.load(folder, config))
+    (folder / safetensors.INDEX).unlink()
+    with pytest.raises(
+        UserError, match=r"holds no model\.safetensors .* only adapter_model\.safetensors, consolidated"
+    ):
+        hf.load(folder, config)
+
+
+def test_rotary_buffers_are_no_weights(folder, model):
+    def change(tensors):
+        for name in (
+            "model.rotary_emb.inv_freq",
+            "model.layers.0.self_attn.rotary_emb.inv_freq",
+            "model.language_model.rotary_emb.original_inv_freq",
+            "visual.rotary_pos_emb.inv_freq",
+        ):
+            tensors[name] = np.arange(4, dtype=np.int64)
+
+    edit(folder, change)
+    assert_identical(model[1], hf.load(folder, model[0]))
+    assert hf.source_dtype(folder) == "float32"
+
+
+def test_a_tensor_under_two_names_is_refused(folder, model):
+    edit(folder, lambda tensors: tensors.update({in_memory("model.norm.weight"): tensors["model.norm.weight"] + 1}))
+    with pytest.raises(UserError, match=r"two names each, model\.language_model\.norm\.weight"):
+        hf.load(folder, model[0])
+
+
+@pytest.mark.parametrize(
+    "entry", [[], {"dtype": 3}, {"shape": "23"}, {"shape": [-1]}, {"data_offsets": [0, 1.5]}, None]
+)
+def test_garbled_headers_are_one_sentence(folder, model, entry):
+    content = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    original = header["model.norm.weight"]
+    header["model.norm.weight"] = original | entry if isinstance(entry, dict) else entry
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(UserError, match="is cut short or no safetensors file"):
+        hf.load(folder, model[0])
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {"a": 3}, {"a": "../model.safetensors"}, {"a": ""}])
+def test_garbled_indices_are_one_sentence(folder, model, weight_map):
+    (folder / "model.safetensors").replace(folder / "model-1.safetensors")
+    (folder / safetensors.INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError, match="is no index of tensors"):
+        hf.load(folder, model[0])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nonfinite_weights_are_named(folder, model, bad):
     def change(tensors):
@@ -198,9 +259,9 @@ def test_broken_files_are_named(model, tmp_path):
     with pytest.raises(UserError, match=r"ghost\.weight"):
         hf.load(tmp_path / "model", config)
     index.write_text("[]")
-    with pytest.raises(UserError, match="no index"):
+    with pytest.raises(UserError, match="in place of a JSON object"):
         hf.load(tmp_path / "model", config)
-    with pytest.raises(UserError, match="holds no safetensors"):
+    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
         hf.load(tmp_path, config)
 
 
