@@ -16,37 +16,12 @@ and in `rewards`: R findings of the evidence or of the targets, Q findings of th
 Every leaf may be a numpy array (on the host, in the input pipeline) or a jax array (inside `jit`).
 """
 
-import re
 from typing import Any
 
 from flax import struct
-from jaxtyping import Bool, Float, Int, UInt
+from jaxtyping import Bool, Float, Int
 
 Array = Any  # a numpy array on the host, a jax array inside `jit`
-
-TASKS = ("binary", "single", "multiple", "anomaly", "temporal")
-LABELS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "Pleural Effusion",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-    "No Finding",
-)
-
-
-def label_names(text: str, marks: str = " .*-") -> list[str]:
-    """The names of a comma-, semicolon- or line-separated list of labels, in lower case and in order, without `marks`
-    at their ends."""
-    parts = re.split(r"[,;\n]", text)
-    return [name for part in parts if (name := " ".join(part.split()).strip(marks).lower())]
 
 
 @struct.dataclass
@@ -75,35 +50,6 @@ class Batch:
     tokens: Tokens
     images: Images
     weights: Float[Array, "B L"]
-
-
-@struct.dataclass
-class Findings:
-    """What a text asserts, in fixed slots (the same pytree for reports, reference steps and completions)."""
-
-    concept: Int[Array, "B M"]
-    polarity: Int[Array, "B M"]  # 1 present, 0 absent
-    certainty: Int[Array, "B M"]  # 2 asserted, 1 hedged, 0 hypothetical or definitional (never scored)
-    side: Int[Array, "B M"]  # 0 not stated, 1 left, 2 right, 3 both
-    site: Int[Array, "B M"]  # 0 not stated, else the lexicon's site number
-    change: Int[Array, "B M"]  # 0 not stated, 1 stable, 2 worsening, 3 improving
-    step: Int[Array, "B M"]  # sentence number from 0
-    first: Int[Array, "B M"]  # first token of the mention
-    last: Int[Array, "B M"]  # last token of the mention, inclusive
-    valid: Bool[Array, "B M"]
-    overflow: Int[Array, " B"]  # number of findings beyond the last slot
-
-
-@struct.dataclass
-class RewardTargets:
-    """What the rewards compare N prompts' completions with."""
-
-    report: Findings  # of the report(s), N rows
-    steps: Findings  # of the reference reasoning, N rows
-    letters: UInt[Array, " N"]  # bit i set: option letter chr(65 + i) is in the gold answer; 0 for open questions
-    labels: Bool[Array, "N 13"]  # gold label set in the order of LABELS (anomaly task)
-    task: Int[Array, " N"]  # index into TASKS
-    has_report: Bool[Array, " N"]  # False: process terms are masked
 
 
 @struct.dataclass

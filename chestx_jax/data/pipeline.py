@@ -17,6 +17,7 @@ from chestx_jax.data.packing import PackedBatches
 from chestx_jax.data.reward_targets import reward_targets
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
+from chestx_jax.findings import RewardTargets
 from chestx_jax.lexicon import Lexicon
 from chestx_jax.tokens import chat
 from chestx_jax.tokens import rows as layout
@@ -24,7 +25,7 @@ from chestx_jax.tokens.films import load_image
 from chestx_jax.tokens.patches import ImageSpec, patches
 from chestx_jax.tokens.rows import Example, RowsConfig, checked_size
 from chestx_jax.tokens.tokenizer import SpecialIds
-from chestx_jax.types import Batch, Prompts, RewardTargets
+from chestx_jax.types import Batch, Prompts
 
 STREAM_LENGTH = 1 << 40  # of the training stream: endless
 LOG = logging.getLogger(__name__)

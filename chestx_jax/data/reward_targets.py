@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from chestx_jax import lexicon
+from chestx_jax import findings
 from chestx_jax.data.schema import Sample
+from chestx_jax.findings import RewardTargets
 from chestx_jax.lexicon import Lexicon
-from chestx_jax.types import RewardTargets
 
 
 def reward_targets(language: Lexicon, samples: Sequence[Sample], slots: int) -> RewardTargets:
     """Findings of reports and steps (at most `slots` each), gold letters, labels and tasks of N samples, as numpy."""
-    return lexicon.reward_targets(
+    return findings.reward_targets(
         language,
         [sample.reports for sample in samples],
         [sample.steps for sample in samples],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chestx_jax.data.fields import FieldError, as_record, bare_answer, reports_of, steps_of, text_of
-from chestx_jax.types import LABELS, TASKS
+from chestx_jax.labels import LABELS, TASKS
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Sample:
     """One question about one study (or a pair of studies), as the rest of the project sees it."""
 
     id: str
-    task: str  # one of types.TASKS
+    task: str  # one of labels.TASKS
     question: str  # closed tasks end with "Options:\nA) ...\nB) ..."; the instruction sentence is never part of it
     answer: str  # bare: "A" for closed tasks, "Edema, Pleural Effusion" for anomaly
     images: tuple[str, ...]  # resolved paths; temporal: reference film first; empty for text-only records
@@ -33,7 +33,7 @@ class Sample:
 class Drawn:
     """One drawn finding, written `Label|side|change`, e.g. "Pleural Effusion|left|" or "Edema|both|worsening".
 
-    `label` is one of types.LABELS without "No Finding": a film with nothing drawn has an empty list, and every label
+    `label` is one of labels.LABELS without "No Finding": a film with nothing drawn has an empty list, and every label
     that is neither listed nor an ancestor of a listed one (edema is a lung opacity) is absent. `side` is left, right,
     both or empty (midline, or without a side); `change` is stable, worsening, improving or empty (no earlier film).
     """

@@ -1,10 +1,7 @@
-"""Radiology text as findings: the lexicon, its automata and the reference reading. numpy and text only."""
+"""The language of radiology reports as data: the lexicon, its automata and tables. numpy and text only."""
 
-from chestx_jax.lexicon import extract
-from chestx_jax.lexicon.extract import extract_batch
-from chestx_jax.lexicon.gold import reward_targets
 from chestx_jax.lexicon.lexicon import Lexicon, load
-from chestx_jax.lexicon.scopes import Finding
+from chestx_jax.lexicon.tables import Relations, relations
 from chestx_jax.lexicon.token_tables import Tables, compile_tables
 
-__all__ = ["Finding", "Lexicon", "Tables", "compile_tables", "extract", "extract_batch", "load", "reward_targets"]
+__all__ = ["Lexicon", "Relations", "Tables", "compile_tables", "load", "relations"]

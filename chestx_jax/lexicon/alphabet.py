@@ -43,6 +43,11 @@ def fold(byte: int) -> int:
     return DIGIT if chr(byte).isdigit() else ord(chr(byte).lower())
 
 
+def is_number(word: bytes) -> bool:
+    """Whether a folded word is digits only."""
+    return bool(word) and not word.strip(bytes([DIGIT]))
+
+
 def join_gap(gap: int, marks: int) -> int:
     """Flags of a gap followed by further separators; a second line end makes a blank line."""
     if gap:

@@ -1,9 +1,9 @@
 """Checks of the lexicon beyond those of `lexicon.parse`: every phrase is reachable, every name is used, no cycles."""
 
-from chestx_jax.lexicon import automaton, words
+from chestx_jax.labels import LABELS
+from chestx_jax.lexicon import alphabet, automaton
 from chestx_jax.lexicon.lexicon import Lexicon
-from chestx_jax.lexicon.token_tables import relations
-from chestx_jax.types import LABELS
+from chestx_jax.lexicon.tables import relations
 
 
 def find_problems(lexicon: Lexicon) -> list[str]:
@@ -23,17 +23,22 @@ def find_problems(lexicon: Lexicon) -> list[str]:
 
 
 def _unreachable(lexicon: Lexicon) -> list[str]:
-    """Phrases that, written alone, do not end in their own record."""
+    """Phrases that, written alone, do not end in their own record, and spellings that are not one word."""
     machine = automaton.build(lexicon)
     spelling: dict[int, str] = {}
     for word, lexeme in lexicon.lexemes.items():
         spelling.setdefault(lexeme, word)
-    texts = {" ".join(spelling[lexeme] for lexeme in phrase): record for phrase, record in lexicon.phrases.items()}
-    return [
-        f"the phrase {text!r} is never matched: a filler in it is passed over, or a longer phrase hides it"
-        for text, record in texts.items()
-        if machine.records[words.read_words(lexicon, machine, text.encode())[-2].state] != record
-    ]
+    problems = []
+    for phrase, record in lexicon.phrases.items():
+        text, state, hit = " ".join(spelling[lexeme] for lexeme in phrase), 0, 0
+        for lexeme in phrase:
+            hit, state = int(machine.hit[state, lexeme]), int(machine.next[state, lexeme])
+        in_words = [run for run, _, _ in alphabet.split(text.encode()) if run] == text.encode().split()
+        if machine.records[hit] != record or not in_words:
+            problems.append(
+                f"the phrase {text!r} is never matched: a filler in it is passed over, or a longer phrase hides it"
+            )
+    return problems
 
 
 def _without_phrase(lexicon: Lexicon) -> list[str]:

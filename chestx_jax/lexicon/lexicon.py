@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 from chestx_jax.errors import UserError
-from chestx_jax.types import LABELS
+from chestx_jax.labels import LABELS
 
 # Roles of a phrase; `ROLE` gives each its bit.
 ROLES = (

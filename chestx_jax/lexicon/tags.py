@@ -32,15 +32,15 @@ def states() -> tuple[State, ...]:
     return tuple((zone, prefix, clean) for clean in (True, False) for zone in range(8) for prefix in _PREFIXES)
 
 
-def zone_of(state: int) -> int:
-    """Zone of a state, given by number."""
-    return state // len(_PREFIXES) % 8
-
-
 def is_clean(state: int) -> bool:
     """Whether every byte so far was allowed in its zone, counting an unfinished tag at the end as text."""
     zone, prefix, clean = states()[state]
     return clean and (not prefix or zone in _INSIDE)
+
+
+def after_tag(zone: int, tag: bytes) -> int:
+    """The zone behind a whole tag, in lower case."""
+    return _NEXT_ZONE.get((zone, tag), BROKEN)
 
 
 def step(state: State, byte: int) -> State:
@@ -48,8 +48,7 @@ def step(state: State, byte: int) -> State:
     zone, prefix, clean = state
     read = prefix + bytes([byte]).lower()  # legible bytes stay legible when folded
     if read in TAGS:
-        zone = _NEXT_ZONE.get((zone, read), BROKEN)
-        return zone, b"", clean
+        return after_tag(zone, read), b"", clean
     kept = read if read in _PREFIXES else (b"<" if byte == ord("<") else b"")
     dropped = read[: len(read) - len(kept)]
     if not _allowed(zone) >= set(dropped):
@@ -67,20 +66,6 @@ def number(state: State) -> int:
     """Index of a state in `states()`."""
     zone, prefix, clean = state
     return ((0 if clean else 1) * 8 + zone) * len(_PREFIXES) + _PREFIXES.index(prefix)
-
-
-@cache
-def _next_state(state: int, byte: int) -> int:
-    """`step` on state numbers."""
-    return number(step(states()[state], byte))
-
-
-def scan_states(data: bytes) -> list[int]:
-    """State numbers before the first and after each byte of a text, `len(data) + 1` of them."""
-    numbers = [0]
-    for byte in data:
-        numbers.append(_next_state(numbers[-1], byte))
-    return numbers
 
 
 def shortened(data: bytes) -> bytes:

@@ -11,15 +11,16 @@ have very few, and those are read as two rows of the tables (see `_without_rare_
 """
 
 from functools import cache, reduce
+from typing import NamedTuple
 
 import numpy as np
-from flax import struct
 from jaxtyping import Bool, Int
 
 from chestx_jax.errors import UserError
-from chestx_jax.lexicon import alphabet, automaton, tags, words
-from chestx_jax.lexicon.lexicon import Lexicon, Record
-from chestx_jax.types import LABELS
+from chestx_jax.labels import LABELS
+from chestx_jax.lexicon import alphabet, automaton, tags
+from chestx_jax.lexicon.lexicon import Lexicon
+from chestx_jax.lexicon.tables import Meanings, Relations, meanings, relations
 
 # Bits of a word class, below the number (from 1) of a single letter.
 SHORT, NUMBER, GLUE, EXACT, TAG_NAME, LETTER_SHIFT = 1, 2, 4, 8, 16, 5
@@ -31,18 +32,7 @@ LOOP = 1 << 14  # in `phrase_next`: the word is passed over
 _Part = tuple[bytes, int, bytes, int]  # letters of the head, separator flags, letters of the tail, capital bits
 
 
-@struct.dataclass
-class Relations:
-    """Relations between the C concepts of a lexicon."""
-
-    is_a: Bool[np.ndarray, "C C"]  # is_a[a, b]: a is a kind of b (or b itself)
-    denies: Bool[np.ndarray, "C C"]  # the presence of a rules out b
-    counted: Bool[np.ndarray, " C"]  # False for catch-alls, which no reward scores
-    region: Int[np.ndarray, " C"]  # number of the region it is looked for in, from 1; 0: everywhere
-
-
-@struct.dataclass
-class Tables(Relations):
+class Tables(NamedTuple):
     """All tables of the jitted extraction and verification: a pytree of int32, int16 and bool arrays, a few MB.
 
     V tokens, the last row being an empty one; R more rows in `head`, `rest` and `tag_class`, the halves of tokens that
@@ -50,6 +40,8 @@ class Tables(Relations):
     begins: 0 between words, 1 inside one (they differ for tokens that begin in the middle of a character).
     """
 
+    relations: Relations
+    meanings: Meanings
     split: Int[np.ndarray, " V"]  # row of a token's first half, followed by the second; 0: not halved
     head: Int[np.ndarray, "V+R K 2"]  # column of the part's leading letters in `trie`, capital bits of head and tail
     rest: Int[np.ndarray, "V+R K 2"]  # trie state after the trailing letters (OUT: none), flags of the separators
@@ -64,20 +56,6 @@ class Tables(Relations):
     word_class: Int[np.ndarray, " W"]
     phrase_row: Int[np.ndarray, " states"]
     phrase_next: Int[np.ndarray, "rows X"]
-    record: Int[np.ndarray, "states 2"]  # packed records, see `pack_record`
-    pairs: Int[np.ndarray, "entities predicates"]  # 2 · concept + present; 0: none
-
-
-def pack_record(record: Record | None, depth: int) -> tuple[int, int]:
-    """A record as two integers: concept, entity, predicate, inverse, label; and side, site, change, depth, roles.
-
-    `depth`: lexemes of the record's phrase.
-    """
-    if record is None:
-        return 0, 0
-    one = record.concept | record.entity << 9 | record.predicate << 15 | record.inverse << 21 | record.label << 22
-    two = record.side | record.site << 2 | record.change << 7 | depth << 9 | record.roles << 14
-    return one, two
 
 
 def compile_tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
@@ -96,13 +74,12 @@ def compile_tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
     row, phrase_next = _compact(machine)
     states = tags.states()
     return Tables(
+        relations=relations(lexicon), meanings=meanings(lexicon),
         split=split, head=head, rest=rest, tag_class=tag_class, tag_next=tag_next,
         tag_zone=np.asarray([zone for zone, _, _ in states], np.int32),
         tag_clean=np.asarray([tags.is_clean(state) for state in range(len(states))]),
         trie_base=base, trie=cells, word_of=trie.word_of, lexeme=trie.lexeme, word_class=trie.word_class,
         phrase_row=row, phrase_next=phrase_next,
-        record=np.asarray(list(map(pack_record, machine.records, machine.depth.tolist())), np.int32),
-        pairs=_pairs(lexicon), **vars(relations(lexicon)),
     )  # fmt: skip
 
 
@@ -151,7 +128,7 @@ class _WordTrie:
 def _parts(data: bytes, inside: bool) -> list[_Part]:
     """The parts of a token: one, and one more for each whole word between two of its separators."""
     runs = [
-        (bytes([alphabet.DIGIT]) if words.is_number(letters) and letters else letters, flags, offset)
+        (bytes([alphabet.DIGIT]) if alphabet.is_number(letters) else letters, flags, offset)
         for letters, flags, offset in alphabet.split(data, inside)
     ]
 
@@ -303,32 +280,3 @@ def _compact(machine: automaton.Automaton) -> tuple[np.ndarray, np.ndarray]:
     next_and_loop = machine.next.astype(np.int16) | (machine.loops * LOOP).astype(np.int16)
     rows, inverse = np.unique(next_and_loop, axis=0, return_inverse=True)
     return inverse.reshape(-1).astype(np.int32), rows.astype(np.int16)
-
-
-def _pairs(lexicon: Lexicon) -> np.ndarray:
-    pairs = np.zeros((len(lexicon.entities) + 1, len(lexicon.predicates) + 1), np.int32)
-    for (entity, predicate), (concept, present) in lexicon.pairs.items():
-        pairs[entity, predicate] = 2 * concept + present
-    return pairs
-
-
-def relations(lexicon: Lexicon) -> Relations:
-    """The concepts' relations, closed: `is_a` is transitive and reflexive, `denies` covers every kind of a concept."""
-    count = len(lexicon.concepts)
-    is_a = np.eye(count, dtype=bool)
-    denies = np.zeros((count, count), bool)
-    for index, concept in enumerate(lexicon.concepts):
-        for parent in concept.parents:
-            is_a[index, lexicon.concept(parent) - 1] = True
-        for other in concept.denies:
-            denies[index, lexicon.concept(other) - 1] = True
-    for _ in range(count.bit_length()):
-        is_a = is_a @ is_a
-    denies = denies @ is_a.T | denies  # what rules out an opacity rules out edema
-    regions = ["", *dict.fromkeys(concept.region for concept in lexicon.concepts if concept.region)]
-    return Relations(
-        is_a=is_a,
-        denies=denies,
-        counted=np.asarray([not concept.general for concept in lexicon.concepts]),
-        region=np.asarray([regions.index(concept.region) for concept in lexicon.concepts], np.int32),
-    )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chestx_jax.data.schema import Drawn
+from chestx_jax.labels import LABELS
 from chestx_jax.phantom.finding import DEVICES, SEVERITIES, SIDES, ZONES, Finding
-from chestx_jax.types import LABELS
 
 FINDINGS = LABELS[:-1]
 # The five findings whose progression is asked for, as in MS-CXR-T (Bannur et al. 2023).

@@ -1,6 +1,7 @@
 """The programs of a GRPO stage, in the order in which a step runs them."""
 
 from chestx_jax import sharding
+from chestx_jax.findings import RewardTargets
 from chestx_jax.programs.generation import generation
 from chestx_jax.programs.program import Program, batched, replicated, with_mesh
 from chestx_jax.programs.shapes import (
@@ -13,7 +14,7 @@ from chestx_jax.programs.shapes import (
 from chestx_jax.programs.state import abstract_params, abstract_reference, abstract_state, stage_optimizer
 from chestx_jax.recipes import GrpoConfig, JobConfig
 from chestx_jax.rollout.sampling import Vocabulary
-from chestx_jax.types import Prompts, RewardTargets, Rollout
+from chestx_jax.types import Prompts, Rollout
 from chestx_jax.update.logprobs import completion_stats
 from chestx_jax.update.scoring import ScoredRollout, score_rollout
 from chestx_jax.update.steps import Experience, grpo_step

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from chestx_jax import lexicon
+from chestx_jax.findings import RewardTargets, reward_targets
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.tokens.rows import RowsConfig
-from chestx_jax.types import Batch, Images, Prompts, RewardTargets, Rollout, Tokens
+from chestx_jax.types import Batch, Images, Prompts, Rollout, Tokens
 
 
 def batch_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Batch:
@@ -53,7 +54,7 @@ def lexicon_table_shapes(model: ModelConfig):
 
 def target_shapes(prompts: int, slots: int) -> RewardTargets:
     """The reward targets of `prompts` prompts with `slots` finding slots."""
-    one = lexicon.reward_targets(lexicon.load(), [("",)], [()], ["A"], ["binary"], slots)
+    one = reward_targets(lexicon.load(), [("",)], [()], ["A"], ["binary"], slots)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((prompts, *leaf.shape[1:]), leaf.dtype), one)
 
 

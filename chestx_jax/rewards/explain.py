@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from chestx_jax.lexicon.extract import extract, pad_findings
+from chestx_jax.findings import Finding, extract, pad_findings
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, Lexicon
-from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.lexicon.token_tables import relations
+from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards import verify
 
 SUPPORTED, PARTLY_SUPPORTED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = (
@@ -45,7 +44,7 @@ class Step:
 def explain(lexicon: Lexicon, text: str, reports: Sequence[str], *, think_only: bool = False) -> list[Step]:
     """Judge each sentence of a text by the reports; without a report no claim is scored.
 
-    `think_only`: see `lexicon.extract.extract`.
+    `think_only`: see `findings.extract`.
     """
     data = text.encode("utf-8", "surrogatepass")
     claims = extract(lexicon, text, think_only=think_only)
@@ -87,7 +86,7 @@ def _compare(lexicon: Lexicon, claims: list[Finding], evidence: list[Finding]) -
     """Correctness of each claim, and whether the evidence states its opposite."""
     tables = relations(lexicon)
     claims_1xM, evidence_1xR = (pad_findings([findings], max(len(findings), 1)) for findings in (claims, evidence))
-    opposites = claims_1xM.replace(polarity=1 - claims_1xM.polarity)  # type: ignore[attr-defined]
+    opposites = claims_1xM._replace(polarity=1 - claims_1xM.polarity)
     correct = verify.verify(tables, claims_1xM, evidence_1xR).correct
     return np.asarray(correct)[0], np.asarray(verify.is_stated(tables, opposites, evidence_1xR))[0]
 

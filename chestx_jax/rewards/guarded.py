@@ -16,10 +16,10 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.config import bounded
-from chestx_jax.lexicon.token_tables import Relations
+from chestx_jax.findings import Findings
+from chestx_jax.lexicon.tables import Relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.verify import Verdicts
-from chestx_jax.types import Findings
 
 
 @dataclass(frozen=True)

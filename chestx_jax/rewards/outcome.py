@@ -10,13 +10,15 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from chestx_jax.findings import RewardTargets
+from chestx_jax.findings.matches import Matches
+from chestx_jax.findings.words import Words
+from chestx_jax.labels import LABELS, TASKS
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
 from chestx_jax.lexicon import token_tables as t
 from chestx_jax.lexicon.token_tables import Tables
-from chestx_jax.rewards.scan import Words
-from chestx_jax.rewards.scopes import Matches
-from chestx_jax.types import LABELS, TASKS, Completion, RewardTargets
+from chestx_jax.types import Completion
 
 _ENTRY_BREAKS = a.COMMA | a.SEMICOLON | a.NEWLINE
 
@@ -52,7 +54,7 @@ def read_answer(tables: Tables, words: Words, matches: Matches) -> Answer:
 
     label = matches.concept
     is_label = inside & (label > 0) & (label <= len(LABELS)) & ~words.passed
-    named = is_label & (((matches.record >> 21) & 1) == 0)
+    named = is_label & (~matches.inverse)
     labels = (named[:, None] & (label[:, None] == jnp.arange(1, len(LABELS) + 1)[None, :, None])).any(0).T
     covered = jnp.where(named, matches.depth, 0).sum(0)
     begins = inside & ((step == first[None]) | ((words.gap & _ENTRY_BREAKS) != 0))
@@ -60,7 +62,7 @@ def read_answer(tables: Tables, words: Words, matches: Matches) -> Answer:
     # The first word's gap begins in the think block: only its signs behind the answer tag count.
     signs = jnp.where(step == first[None], words.led, (words.gap & a.SIGNS) != 0)
     exact = (~inside | ((kind & t.EXACT) != 0)).all(0) & ~(inside & signs).any(0)
-    proper = (~named | (((matches.record >> 22) & 1) == 1)).all(0)
+    proper = (~named | (matches.label)).all(0)
     legible = exact & proper & (covered == count) & (entries == named.sum(0)) & (count > 0)
     zone, clean = tables.tag_zone[words.end], tables.tag_clean[words.end]
     return Answer(

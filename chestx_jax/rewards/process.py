@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from chestx_jax.lexicon.token_tables import Relations
+from chestx_jax.findings import Findings, RewardTargets
+from chestx_jax.labels import TASKS
+from chestx_jax.lexicon.tables import Relations
 from chestx_jax.rewards import guarded, verify
 from chestx_jax.rewards.guarded import ClaimRelations, Guards, ratio
 from chestx_jax.rewards.verify import Verdicts
-from chestx_jax.types import TASKS, Findings, RewardTargets
 
 
 def factuality(verdicts: Verdicts) -> Float[Array, " B"]:
@@ -52,7 +53,7 @@ def recall(tables: Relations, claims: Findings, targets: Findings) -> Float[Arra
     both as recalled, the second almost alone.
     """
     all_targets, all_claims = (
-        findings.replace(  # type: ignore[attr-defined]
+        findings._replace(
             polarity=jnp.ones_like(findings.polarity),
             side=jnp.zeros_like(findings.side),
             certainty=jnp.where(findings.valid, 2, 0),
@@ -67,7 +68,7 @@ def resolve_hypotheses(tables: Relations, findings: Findings) -> Findings:
     """The findings with those hypothetical ones denied whose concept, and any related to it, is never asserted."""
     asserted = verify.is_related(tables, findings) & (jnp.asarray(findings.certainty) > 0)[:, None]
     unresolved = findings.valid & (jnp.asarray(findings.certainty) == 0) & ~asserted.any(2)
-    return findings.replace(  # type: ignore[attr-defined]
+    return findings._replace(
         polarity=jnp.where(unresolved, 0, findings.polarity), certainty=jnp.where(unresolved, 2, findings.certainty)
     )
 
@@ -89,12 +90,12 @@ def target_findings(targets: RewardTargets, prompt_B: Int[Array, " B"]) -> Findi
     def choose(one: Array, two: Array) -> Array:
         return jnp.where(has_steps.reshape((-1,) + (1,) * (one.ndim - 1)), one, two)
 
-    return Findings(**{name: choose(getattr(steps, name), getattr(report, name)) for name in vars(steps)})
+    return Findings(**{name: choose(getattr(steps, name), getattr(report, name)) for name in Findings._fields})
 
 
 def gather_rows(findings: Findings, row_B: Int[Array, " B"]) -> Findings:
     """The findings of the given rows, one row a completion."""
-    return Findings(**{name: jnp.asarray(values)[row_B] for name, values in vars(findings).items()})
+    return Findings(**{name: jnp.asarray(values)[row_B] for name, values in findings._asdict().items()})
 
 
 @struct.dataclass

@@ -9,13 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
+from chestx_jax.findings import Findings, RewardTargets, tokens
+from chestx_jax.findings.jit_arrays import JAX
+from chestx_jax.findings.words import Words
 from chestx_jax.lexicon import tags
 from chestx_jax.lexicon.token_tables import Tables
-from chestx_jax.rewards import guarded, outcome, scan, scopes
+from chestx_jax.rewards import guarded, outcome
 from chestx_jax.rewards.guarded import Guards
 from chestx_jax.rewards.process import process_terms
-from chestx_jax.rewards.scan import Words
-from chestx_jax.types import Completion, Findings, RewardTargets, Scores
+from chestx_jax.types import Completion, Scores
 
 _NEED_REPORT = ("factuality", "completeness", "effectiveness", "process")
 
@@ -62,15 +64,15 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
     weighted contribution to the process term of each step of the think block that has a scored claim, on the step's own
     tokens; the process term stays in the sequence reward.
     """
-    words = scan.read_words(tables, completion.ids, completion.length)
-    matches = scopes.select_matches(tables, words)
-    claims = scopes.read_findings(tables, words, matches, config.slots, think_only=True)
+    words, matches, claims = tokens.read(tables, completion.ids, completion.length, config.slots, think_only=True)
     claims = _materialise(claims)
     answer = outcome.read_answer(tables, words, matches)
     thinking_TxB = words.word & (words.zone == tags.THINK)
     mix = (config.factuality, config.completeness, config.effectiveness)
     words_B, sentences_B = thinking_TxB.sum(0), (thinking_TxB & words.boundary).sum(0)
-    process = process_terms(tables, claims, targets, completion.prompt, words_B, sentences_B, mix, config.guards)
+    process = process_terms(
+        tables.relations, claims, targets, completion.prompt, words_B, sentences_B, mix, config.guards
+    )
     zone = tables.tag_zone[words.end]
     think_closed_B = (zone == tags.BETWEEN) | (zone == tags.ANSWER) | (zone == tags.AFTER)
     has_report_B = jnp.asarray(targets.has_report)[completion.prompt]
@@ -123,7 +125,7 @@ def _materialise(claims: Findings) -> Findings:
 
 def sentence_words(words: Words, counted_TxB: Bool[Array, "T B"]) -> Int[Array, "B T"]:
     """Number of counted words of each sentence, by sentence number."""
-    sentence = jnp.maximum(scopes.running_sum(words.boundary.astype(jnp.int32)) - 1, 0).T
+    sentence = jnp.maximum(JAX.sum_so_far(words.boundary.astype(jnp.int32)) - 1, 0).T
     row = jnp.broadcast_to(jnp.arange(sentence.shape[0])[:, None], sentence.shape)
     return jnp.zeros(sentence.shape, jnp.int32).at[row, sentence].add(counted_TxB.T.astype(jnp.int32))
 
@@ -142,7 +144,7 @@ def step_credit(
     row = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
     starts_BxL = jnp.zeros((words.word.shape[1], length), jnp.int32)
     starts_BxL = starts_BxL.at[row, jnp.where(words.boundary, words.first, length)].add(1, mode="drop")
-    sentence_BxL = scopes.running_sum(starts_BxL.T).T - 1
+    sentence_BxL = JAX.sum_so_far(starts_BxL.T).T - 1
     no_claim = jnp.float32(-jnp.inf)
     values = jnp.full((sentence_BxL.shape[0], length + 2), no_claim)
     row = jnp.arange(sentence_BxL.shape[0])[:, None]

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from chestx_jax.lexicon.token_tables import Relations
-from chestx_jax.types import LABELS, Findings
+from chestx_jax.findings import Findings
+from chestx_jax.labels import LABELS
+from chestx_jax.lexicon.tables import Relations
 
 NO_FINDING = LABELS.index("No Finding")
 
@@ -173,7 +174,7 @@ def _expand(findings: Findings, axis: int) -> Findings:
     """The fields with an axis inserted, for relations between slots."""
     fields = {
         name: jnp.expand_dims(jnp.asarray(values), axis)
-        for name, values in vars(findings).items()
+        for name, values in findings._asdict().items()
         if name != "overflow"
     }
     return Findings(**fields, overflow=findings.overflow)

@@ -5,12 +5,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from chestx_jax.findings import RewardTargets
 from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.rewards import reward
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.overlong import OverlongConfig, length_penalty
 from chestx_jax.rewards.reward import RewardConfig
-from chestx_jax.types import Completion, RewardTargets, Rollout, Scores
+from chestx_jax.types import Completion, Rollout, Scores
 from chestx_jax.update.advantages import AdvantageConfig, token_advantages
 
 

@@ -1,4 +1,5 @@
-"""The jitted reading against the host's on many texts: `python -m tests.benchmarks.rewards_equality [TEXTS] [FILE]`.
+"""Three readings compared, in jit, on the host and the oracle's, on many texts:
+`python -m tests.benchmarks.rewards_equality [TEXTS] [FILE]`.
 
 Texts (default 100,000) come in chunks of 500, each with its seed: sentences from a grammar of radiology and loose
 phrases of the lexicon, odd characters, tags in any order, cut anywhere, in random tokenisations, read in both modes.
@@ -21,9 +22,10 @@ CHUNK, WIDTH, ROOT = 500, 192, Path(chestx_jax.__file__).parent
 
 
 def version() -> str:
-    """Digest of what the result depends on: the lexicon, both readings and the texts' grammar."""
-    parts = [*sorted((ROOT / "lexicon").glob("*")), *(ROOT / "rewards" / f"{name}.py" for name in ("scan", "scopes"))]
-    parts.append(Path(__file__).resolve().parents[1] / "helpers/reward_texts.py")
+    """Digest of what the result depends on: the lexicon, the readings and the texts' grammar."""
+    helpers = Path(__file__).resolve().parents[1] / "helpers"
+    folders = (ROOT / "lexicon", ROOT / "findings", helpers / "oracle")
+    parts = [*(part for folder in folders for part in sorted(folder.glob("*"))), helpers / "reward_texts.py"]
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()[:16]
 
 
@@ -47,7 +49,7 @@ def main(count: int, file: Path | None) -> int:
         if chunk % 20 == 19:
             total = len(done) * CHUNK
             print(f"{total} texts, {sum(done.values())} differences, {time.perf_counter() - start:.0f} s", flush=True)
-    print(f"{len(done) * CHUNK} texts, {sum(done.values())} differences between the jitted and the host's reading")
+    print(f"{len(done) * CHUNK} texts, {sum(done.values())} differences between jit, host and oracle")
     return int(bool(sum(done.values())))
 
 

@@ -9,15 +9,14 @@ import json
 import re
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from chestx_jax.eval.answers.parsing import reasoning_text
-from chestx_jax.lexicon import extract_batch, load
-from chestx_jax.lexicon.extract import extract, pad_findings
-from chestx_jax.lexicon.token_tables import relations
+from chestx_jax.findings import extract, extract_batch, pad_findings
+from chestx_jax.lexicon import load
+from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards import process, verify
 from tests.helpers.paths import DATA
 
@@ -201,7 +200,7 @@ def correlate(lexicon, items) -> None:
     )
     observed = [
         [
-            replace(f, step=number)
+            f._replace(step=number)
             for number, (o, s) in enumerate(observations(record, "pred_key_finding"))
             for f in extract(lexicon, f"{o}: {s}")
         ]

@@ -9,8 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from chestx_jax.findings import extract
 from chestx_jax.lexicon import load
-from chestx_jax.lexicon.extract import extract
 from tests.helpers.paths import DATA
 
 REPORTS = DATA / "openi/indiana_reports.csv"

@@ -18,13 +18,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from chestx_jax import lexicon
+from chestx_jax import findings, lexicon
 from chestx_jax.config import to_dataclass
-from chestx_jax.lexicon.extract import extract as extract_on_host
-from chestx_jax.rewards.extract import extract
+from chestx_jax.findings.tokens import extract
+from chestx_jax.labels import LABELS
 from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.tokens.tokenizer import load_tokenizer, token_bytes
-from chestx_jax.types import LABELS, Completion
+from chestx_jax.types import Completion
 from tests.benchmarks.timing import median_seconds
 from tests.helpers.paths import DATA
 from tests.helpers.reward_texts import sentence
@@ -49,7 +49,7 @@ def case(loaded, tokenizer, count: int, width: int, slots: int, rng: random.Rand
     """Completions, and the targets of an eighth as many prompts."""
     ids = completion_ids(tokenizer, count, width, rng)
     reports = [[" ".join(sentence(rng) for _ in range(8))] for _ in range(max(count // 8, 1))]
-    targets = lexicon.reward_targets(
+    targets = findings.reward_targets(
         loaded, reports, [[]] * len(reports), ["A"] * len(reports), ["binary"] * len(reports), slots
     )
     prompt = np.arange(count, dtype=np.int32) // 8 % len(reports)
@@ -98,7 +98,7 @@ def timings(tables, completion, targets, slots: int, texts: list[str]) -> dict[s
         "reward (extraction + verification)": median_seconds(lambda: score(config, tables, completion, targets)),
         "the same with step credit": median_seconds(lambda: score(by_step, tables, completion, targets)),
         "regex labeller": median_seconds(lambda: [p.findall(text.lower()) for text in texts for p in patterns], 1),
-        "reading on the host": median_seconds(lambda: [extract_on_host(lexicon.load(), text) for text in texts], 1),
+        "reading on the host": median_seconds(lambda: findings.read_texts(lexicon.load(), texts), 1),
     }
 
 

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from chestx_jax import lexicon
-from chestx_jax.lexicon.token_tables import Tables
+from chestx_jax import findings, lexicon
+from chestx_jax.lexicon import Tables
 from chestx_jax.planning.cost import topology
 from chestx_jax.rewards.reward import RewardConfig, score
 from chestx_jax.tokens.tokenizer import load_tokenizer, token_bytes
@@ -32,7 +32,7 @@ def compiled(name: str, tables: Tables, rows: int, width: int, credit: str, slot
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
     count = max(rows // 8, 1)
-    targets = lexicon.reward_targets(
+    targets = findings.reward_targets(
         lexicon.load(), [()] * count, [()] * count, ["A"] * count, ["binary"] * count, slots
     )
     zero_B = np.zeros(rows, np.int32)

@@ -16,7 +16,7 @@ from chestx_jax.data.schema import (
     record_from_sample,
     sample_from_record,
 )
-from chestx_jax.types import LABELS
+from chestx_jax.labels import LABELS
 
 INSTRUCTION = (
     "Let's think step by step. Enclose the reasoning within <think></think> and the answer within <answer></answer>."

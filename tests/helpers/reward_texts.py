@@ -1,16 +1,17 @@
 """Random radiology texts, random tokenisations, and the comparison of the jitted reading with the host's."""
 
 import random
-from dataclasses import astuple
 from functools import cache
 
 import jax
 import numpy as np
 
 from chestx_jax import lexicon
-from chestx_jax.lexicon.extract import FIELDS
-from chestx_jax.rewards.extract import extract
+from chestx_jax.findings.slots import in_lists
+from chestx_jax.findings.text import read_bytes
+from chestx_jax.findings.tokens import extract
 from chestx_jax.types import Completion
+from tests.helpers import oracle
 
 BYTES = [bytes([byte]) for byte in range(256)]  # the vocabulary of single bytes
 
@@ -113,7 +114,7 @@ def byte_completion(texts: list[str], prompt: list[int], width: int = 0) -> Comp
 def differences(
     texts: list[str], rng: random.Random, tables: lexicon.Tables, token_bytes: list[bytes], width: int
 ) -> list[str]:
-    """Texts whose findings differ between the jitted and the host's reading, in either mode, with both results."""
+    """Texts whose findings differ between jit, host and oracle, in either mode, with the three results."""
     id_of = {data: token for token, data in enumerate(token_bytes) if data}
     rows = [tokens(rng, item.encode(), id_of)[:width] for item in texts]
     cut_texts = [b"".join(token_bytes[token] for token in row) for row in rows]  # in the middle of a character too
@@ -124,12 +125,13 @@ def differences(
     different = []
     for think_only in (True, False):
         jitted = jax.device_get(extract(tables, ids, length, slots=32, think_only=think_only))
-        for row, data in enumerate(cut_texts):
+        on_host = read_bytes(lexicon.load(), cut_texts, think_only=think_only)
+        for row, (data, in_jit, reading) in enumerate(zip(cut_texts, in_lists(jitted), on_host, strict=True)):
+            plain = oracle.extract_bytes(lexicon.load(), data, think_only=think_only)
             token_of_byte = [position for position, token in enumerate(rows[row]) for _ in token_bytes[token]]
-            findings = lexicon.extract.extract_bytes(lexicon.load(), data, think_only=think_only)
-            plain = [(*astuple(f)[:-2], token_of_byte[f.first], token_of_byte[f.last]) for f in findings]
-            slots = np.flatnonzero(jitted.valid[row])
-            in_jit = [tuple(int(getattr(jitted, name)[row, slot]) for name in FIELDS) for slot in slots]
-            if plain[:32] != in_jit or max(len(plain) - 32, 0) != int(jitted.overflow[row]):
-                different.append(f"{data!r} (think_only={think_only})\n  host {plain}\n  jit  {in_jit}")
+            in_tokens = [f._replace(first=token_of_byte[f.first], last=token_of_byte[f.last]) for f in plain]
+            too_many = max(len(plain) - 32, 0)
+            if reading.findings != plain or in_jit != in_tokens[:32] or too_many != int(jitted.overflow[row]):
+                results = f"  oracle {plain}\n  host   {reading.findings}\n  jit    {in_jit}"
+                different.append(f"{data!r} (think_only={think_only})\n{results}")
     return different

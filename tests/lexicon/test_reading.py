@@ -4,11 +4,11 @@ import pytest
 
 from chestx_jax import lexicon
 from chestx_jax.errors import UserError
+from chestx_jax.findings import extract, reward_targets
+from chestx_jax.labels import LABELS
 from chestx_jax.lexicon.__main__ import main as check_command
 from chestx_jax.lexicon.check import find_problems
-from chestx_jax.lexicon.extract import extract
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, parse
-from chestx_jax.types import LABELS
 
 
 def read(text, **options):
@@ -133,7 +133,7 @@ def test_mistakes_in_the_lexicon_are_named(change, message):
 
 
 def test_targets_of_two_films_carry_the_change():
-    targets = lexicon.reward_targets(lexicon.load(), [["Left effusion.", "No effusion."]], [[]], ["C"], ["temporal"], 8)
+    targets = reward_targets(lexicon.load(), [["Left effusion.", "No effusion."]], [[]], ["C"], ["temporal"], 8)
     assert targets.report.polarity[0, :2].tolist() == [1, 0]
     assert CHANGES[targets.report.change[0, 1]] == "improving"
     assert int(targets.letters[0]) == 4
@@ -141,6 +141,6 @@ def test_targets_of_two_films_carry_the_change():
 
 def test_answers_outside_the_labels_are_refused():
     with pytest.raises(UserError, match="no label"):
-        lexicon.reward_targets(lexicon.load(), [[]], [[]], ["Edema, Flu"], ["anomaly"], 8)
+        reward_targets(lexicon.load(), [[]], [[]], ["Edema, Flu"], ["anomaly"], 8)
     with pytest.raises(UserError, match="task"):
-        lexicon.reward_targets(lexicon.load(), [[]], [[]], ["A"], ["other"], 8)
+        reward_targets(lexicon.load(), [[]], [[]], ["A"], ["other"], 8)

@@ -13,10 +13,10 @@ from PIL import Image
 
 from chestx_jax.data.reader import find_problems, read_samples
 from chestx_jax.errors import UserError
+from chestx_jax.labels import LABELS, TASKS, label_names
 from chestx_jax.phantom import dataset
 from chestx_jax.phantom.__main__ import main
 from chestx_jax.phantom.dataset import PhantomSpec, Split, write_phantom
-from chestx_jax.types import LABELS, TASKS, label_names
 
 SMALL = Split(patients=40, follow_ups=12, per_task=12)
 SPEC = PhantomSpec(seed=3, size=64, train=SMALL, rl=SMALL, validation=SMALL, test=SMALL)

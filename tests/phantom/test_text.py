@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.data.schema import Sample, infer_task, options, parse_drawn
+from chestx_jax.labels import LABELS, TASKS
 from chestx_jax.phantom.cases import (
     FINDINGS,
     PROGRESSIVE,
@@ -25,7 +26,6 @@ from chestx_jax.phantom.text import phrases
 from chestx_jax.phantom.text.questions import Study, questions
 from chestx_jax.phantom.text.reasoning import in_order
 from chestx_jax.phantom.text.reports import write_reports
-from chestx_jax.types import LABELS, TASKS
 
 LABEL_OF = {label.lower(): label for label in LABELS}
 

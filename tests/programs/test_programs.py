@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chestx_jax import lexicon, sharding
+from chestx_jax import findings, lexicon, sharding
 from chestx_jax.cli import load_config
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
@@ -154,7 +154,7 @@ def reward_targets(known, turn):
     reports = [("No edema.",), (), ("Small left effusion.",), ("The lungs are clear.",)] * 2
     reports = reports[turn:] + reports[:turn]
     tasks, gold = ["binary", "anomaly"] * 4, ["A", "Edema"] * 4
-    return lexicon.reward_targets(known, reports, [("No edema.",)] * 8, gold, tasks, JOB.grpo.rewards.slots)
+    return findings.reward_targets(known, reports, [("No edema.",)] * 8, gold, tasks, JOB.grpo.rewards.slots)
 
 
 def test_a_policy_run_compiles_once_and_moves_nothing_unasked(job_programs, functions, mesh):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import jax
 import pytest
 
-from chestx_jax import lexicon
+from chestx_jax import findings, lexicon
+from chestx_jax.labels import LABELS
 from chestx_jax.rewards.reward import RewardConfig, score
-from chestx_jax.types import LABELS
 from tests.helpers.reward_texts import BYTES, byte_completion
 
 
@@ -111,7 +111,7 @@ def rewards():
     tables = lexicon.compile_tables(lexicon.load(), BYTES)
     count = len(CASES)
     reports = [(case.report,) for case in CASES]
-    targets = lexicon.reward_targets(lexicon.load(), reports, [()] * count, ["A"] * count, ["single"] * count, 48)
+    targets = findings.reward_targets(lexicon.load(), reports, [()] * count, ["A"] * count, ["single"] * count, 48)
     rows = [
         (number, name, text)
         for number, case in enumerate(CASES)

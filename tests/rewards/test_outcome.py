@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from chestx_jax import lexicon
+from chestx_jax import findings, lexicon
 from chestx_jax.eval.answers.parsing import strict
+from chestx_jax.labels import LABELS
 from chestx_jax.rewards.reward import RewardConfig, score
-from chestx_jax.types import LABELS
 from tests.helpers.reward_texts import BYTES, byte_completion
 
 QUESTION = "Which finding is in this chest X-ray? Options:\nA) Edema\nB) Fracture\nC) Pneumonia\nD) Atelectasis"
@@ -26,7 +26,7 @@ def terms(tables, texts, answers, tasks, **options):
     """The score's terms; short lists are filled up so that few shapes compile."""
     size, filler = len(texts), max(32 - len(texts), 0)
     texts, answers, tasks = [*texts, *[""] * filler], [*answers, *["A"] * filler], [*tasks, *["single"] * filler]
-    targets = lexicon.reward_targets(lexicon.load(), [()] * len(texts), [()] * len(texts), answers, tasks, 8)
+    targets = findings.reward_targets(lexicon.load(), [()] * len(texts), [()] * len(texts), answers, tasks, 8)
     completion = byte_completion(texts, list(range(len(texts))), WIDTH)
     scores = jax.device_get(score(RewardConfig(slots=8, **options), tables, completion, targets))
     return {name: value[:size] for name, value in scores.terms.items()}

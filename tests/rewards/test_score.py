@@ -9,12 +9,13 @@ import pytest
 
 from chestx_jax import lexicon
 from chestx_jax.errors import UserError
-from chestx_jax.lexicon.token_tables import relations
+from chestx_jax.findings import RewardTargets, extract_batch, reward_targets
+from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.process import precision, recall
 from chestx_jax.rewards.reward import RewardConfig, score
-from chestx_jax.types import Completion, RewardTargets, Scores
+from chestx_jax.types import Completion, Scores
 from tests.helpers.reward_texts import BYTES, byte_completion
 
 LEXICON = lexicon.load()
@@ -27,7 +28,7 @@ TEXTS = (
 
 
 def findings(texts, slots):
-    return lexicon.extract_batch(LEXICON, texts, slots)
+    return extract_batch(LEXICON, texts, slots)
 
 
 def completion(texts=TEXTS, prompt=0) -> Completion:
@@ -41,9 +42,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def targets() -> RewardTargets:
-    return lexicon.reward_targets(
-        LEXICON, [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16
-    )
+    return reward_targets(LEXICON, [[REPORT], []], [["The heart is enlarged."], []], ["A", "A"], ["binary"] * 2, 16)
 
 
 def test_terms_follow_the_rules(tables, targets):
@@ -122,11 +121,11 @@ def test_precision_in_jit_is_the_plain_rule():
         ends = {"polarity": 2, "certainty": 3, "side": 4, "step": 4}
         fields = {name: rng.integers(0, end, (rows, slots)).astype(np.int32) for name, end in ends.items()}
         concept = rng.choice(concepts, (rows, slots)).astype(np.int32)
-        return findings([""] * rows, slots).replace(**fields, concept=concept, valid=rng.random((rows, slots)) < 0.8)
+        return findings([""] * rows, slots)._replace(**fields, concept=concept, valid=rng.random((rows, slots)) < 0.8)
 
     for _ in range(3):
         claims, evidence = random_findings(16, 10), random_findings(16, 6)
-        evidence = evidence.replace(concept=np.where(evidence.step > 1, claims.concept[:, :6], evidence.concept))
+        evidence = evidence._replace(concept=np.where(evidence.step > 1, claims.concept[:, :6], evidence.concept))
         verdicts = jax.device_get(verify.verify(RELATIONS, claims, evidence))
         in_jit = jax.jit(precision)(RELATIONS, claims, evidence, verdicts)
         plain = [plain_precision(claims, evidence, verdicts, row) for row in range(16)]
@@ -164,7 +163,7 @@ STEPS = (
 def test_step_credit_is_what_the_text_loses_without_the_sentence(tables, task):
     """Compared with the reward of the text without the sentence, with all guards on."""
     steps = [["The heart is enlarged. No edema."]]
-    targets = lexicon.reward_targets(LEXICON, [[REPORT]], steps, ["A"], [task], 16)
+    targets = reward_targets(LEXICON, [[REPORT]], steps, ["A"], [task], 16)
     config = RewardConfig(slots=24, credit="step", completeness=1.5, effectiveness=0.5)
     rng = np.random.default_rng(0)
     chosen = [[STEPS[i] for i in rng.integers(len(STEPS), size=rng.integers(2, 8))] for _ in range(12)]

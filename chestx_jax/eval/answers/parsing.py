@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chestx_jax.data.fields import ANSWER_BLOCK, bare_answer
 from chestx_jax.data.schema import options
-from chestx_jax.types import label_names
+from chestx_jax.labels import label_names
 
 _OPEN = re.compile(r"<answer>((?:(?!<answer>).)*)\Z", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?(?:think|answer)>|<\|[a-z_]+\|>", re.IGNORECASE)

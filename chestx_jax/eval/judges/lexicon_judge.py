@@ -18,15 +18,13 @@ import numpy as np
 from chestx_jax.data.schema import Drawn, parse_drawn
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.predictions.records import Prediction
-from chestx_jax.lexicon import Finding, Lexicon, automaton, reward_targets, scopes
-from chestx_jax.lexicon.extract import pad_findings
+from chestx_jax.findings import Finding, Findings, Reading, RewardTargets, pad_findings, read_texts, reward_targets
+from chestx_jax.labels import LABELS
+from chestx_jax.lexicon import Lexicon, Relations, relations
 from chestx_jax.lexicon.lexicon import SIDES
-from chestx_jax.lexicon.token_tables import Relations, relations
-from chestx_jax.lexicon.words import read_words
 from chestx_jax.rewards import process, verify
 from chestx_jax.rewards.explain import CONTRADICTED, NOT_SCORED, SUPPORTED, UNSUPPORTED
 from chestx_jax.rewards.guarded import Guards
-from chestx_jax.types import LABELS, Findings, RewardTargets
 
 POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
@@ -69,19 +67,10 @@ class Judgement:
     marks: tuple[Mark, ...]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A reasoning text as the lexicon reads it."""
-
-    text: str
-    findings: tuple[Finding, ...]
-    sentences: int
-    words: int
-
-
 def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judgement]:
     """Judges each prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
-    readings = [read(reasoning_text(prediction.pred), lexicon) for prediction in predictions]
+    texts = [reasoning_text(prediction.pred) for prediction in predictions]
+    readings = read_texts(lexicon, texts)
     judged = partial(jax.jit(_terms), relations(lexicon))
     most = max((len(reading.findings) for reading in readings), default=1)
     slots = max(16, 1 << (most - 1).bit_length())  # a power of two, so that few shapes are ever compiled
@@ -89,16 +78,9 @@ def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judge
     for start in range(0, len(predictions), BLOCK):
         block, block_readings = predictions[start : start + BLOCK], readings[start : start + BLOCK]
         terms = _judge_block(judged, block, block_readings, lexicon, slots)
-        judgements += [_judgement(*parts, lexicon) for parts in zip(block, block_readings, terms, strict=True)]
+        parts = zip(block, texts[start : start + BLOCK], block_readings, terms, strict=True)
+        judgements += [_judgement(*of_prediction, lexicon) for of_prediction in parts]
     return judgements
-
-
-def read(text: str, lexicon: Lexicon) -> Reading:
-    """The findings, sentences and words of a text."""
-    machine = automaton.build(lexicon)
-    words = read_words(lexicon, machine, text.encode("utf-8", "surrogatepass"))
-    sentences = sum(word.boundary for word in words[:-1])
-    return Reading(text, tuple(scopes.read_findings(lexicon, machine, words)), sentences, len(words) - 1)
 
 
 class _Terms(NamedTuple):
@@ -116,7 +98,7 @@ class _Terms(NamedTuple):
 def _terms(tables: Relations, claims: Findings, gold: RewardTargets, word_count: jax.Array, sentences: jax.Array):
     every = jnp.arange(word_count.shape[0])
     judged = process.process_terms(tables, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), Guards())
-    turned = claims.replace(polarity=1 - claims.polarity)  # type: ignore[attr-defined]
+    turned = claims._replace(polarity=1 - claims.polarity)
     opposed = verify.is_stated(tables, turned, gold.report)
     verdicts = judged.verdicts
     factual = process.precision(tables, claims, gold.report, verdicts)
@@ -138,18 +120,18 @@ def _judge_block(
         [p.task for p in block] + ["binary"] * short,
         GOLD_SLOTS,
     )
-    claims = pad_findings([reading.findings for reading in readings] + [()] * short, slots)
+    claims = pad_findings([reading.findings for reading in readings] + [[]] * short, slots)
     counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
     terms = [np.asarray(part) for part in judged(claims, gold, *counts)]
     return (_Terms(*(part[i] for part in terms)) for i in range(len(block)))
 
 
-def _judgement(prediction: Prediction, reading: Reading, terms: _Terms, lexicon: Lexicon) -> Judgement:
+def _judgement(prediction: Prediction, text: str, reading: Reading, terms: _Terms, lexicon: Lexicon) -> Judgement:
     judged = any(report.strip() for report in prediction.reports)
     values: Sequence[float | None] = [float(term) for term in terms[:3]] if judged else [None] * 3
     claims = [finding for slot, finding in enumerate(reading.findings) if terms.scored[slot]]
     distinct = {(finding.concept, finding.polarity) for finding in claims}
-    offsets = _characters(reading.text)
+    offsets = _characters(text)
     marks = [
         _mark(finding, _verdict(finding, slot, terms) if judged else NOT_SCORED, offsets, lexicon)
         for slot, finding in enumerate(reading.findings)

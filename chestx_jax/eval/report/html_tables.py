@@ -7,7 +7,7 @@ from itertools import groupby
 from chestx_jax.eval.report.tables import HEADINGS, Evaluations, Rows, known_metrics, scale, signed
 from chestx_jax.eval.statistics.intervals import Difference, Interval
 from chestx_jax.eval.statistics.scores import METRICS, SHARES, Row
-from chestx_jax.types import TASKS
+from chestx_jax.labels import TASKS
 
 FAMILIES = {
     "binary": "yes or no",

@@ -9,7 +9,7 @@ from chestx_jax.eval.statistics.blind_baselines import GUESSERS
 from chestx_jax.eval.statistics.comparison import BLIND, Comparison
 from chestx_jax.eval.statistics.intervals import Difference, Interval
 from chestx_jax.eval.statistics.scores import METRICS, SHARES, Evaluation, Row
-from chestx_jax.types import TASKS
+from chestx_jax.labels import TASKS
 
 Evaluations = Mapping[str, Evaluation]
 Rows = list[list[str]]

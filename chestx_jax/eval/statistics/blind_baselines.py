@@ -19,7 +19,7 @@ from chestx_jax.data.fields import bare_answer
 from chestx_jax.data.schema import options
 from chestx_jax.eval.answers.parsing import label_set
 from chestx_jax.eval.predictions.accuracy import set_f1
-from chestx_jax.types import label_names
+from chestx_jax.labels import label_names
 
 GUESSERS = ("letter", "label", "order", "combined")
 Accuracies = Mapping[str, Mapping[str, float]]  # task -> guesser -> accuracy

@@ -9,7 +9,7 @@ from chestx_jax.eval.answers.parsing import label_set
 from chestx_jax.eval.predictions.accuracy import Outcome
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.statistics.intervals import mean
-from chestx_jax.types import LABELS
+from chestx_jax.labels import LABELS
 
 BINS = 10
 

@@ -12,8 +12,8 @@ from chestx_jax.eval.predictions.accuracy import Outcome, outcome
 from chestx_jax.eval.predictions.records import Prediction, keys
 from chestx_jax.eval.statistics.breakdown import by_label, calibration
 from chestx_jax.eval.statistics.intervals import Difference, Interval, mean_interval, paired_difference, share_interval
+from chestx_jax.labels import TASKS
 from chestx_jax.lexicon import Lexicon
-from chestx_jax.types import TASKS
 
 RADRSCORE = ("factuality", "completeness", "effectiveness", "radrscore")
 SHARES = ("accuracy", "f1", "ratescore", *RADRSCORE, "ground_truth_factuality")  # in [0, 1]

@@ -11,11 +11,11 @@ from functools import cached_property, partial
 import numpy as np
 
 from chestx_jax.data.schema import Sample
+from chestx_jax.labels import LABELS
 from chestx_jax.phantom.cases import FINDINGS, Case, ground_truth, has_ambiguous_pair, is_ambiguous
 from chestx_jax.phantom.finding import CHANGES
 from chestx_jax.phantom.text import phrases, reasoning
 from chestx_jax.phantom.text.reasoning import LETTERS
-from chestx_jax.types import LABELS
 
 _NORMAL_SHARE = 0.1  # of anomaly questions; low, so that guessing "No Finding" does not pay
 _SINGLE = "Which finding is in this chest X-ray?"

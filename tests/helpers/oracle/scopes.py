@@ -1,7 +1,7 @@
-"""From words to findings on the host: which matches count, what they attach to, and how far each cue reaches.
+"""From words to findings: which matches count, what they attach to, and how far each cue reaches.
 
-Each rule is a walk from a mention to the left or right up to a cue or a stop; `rewards/scopes.py` computes the same in
-jit with running maxima.
+Each rule is a walk from a mention to the left or right up to a cue or a stop; `chestx_jax/findings/rules.py` computes
+the same with running maxima.
 
 * A match is dropped if one that ends later overlaps it ("pleural" in "pleural effusion").
 * Clauses end at sentence bounds, semicolons and terminators ("but").
@@ -18,33 +18,18 @@ jit with running maxima.
   on does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from chestx_jax.findings.slots import ASSERTED, HEDGED, HYPOTHETICAL, Finding
 from chestx_jax.lexicon import alphabet
 from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, QUESTION, SEMICOLON
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import ROLE, Lexicon, Record
-from chestx_jax.lexicon.words import Word
+from tests.helpers.oracle.words import Word
 
 _NOTHING = Record()
-HYPOTHETICAL, HEDGED, ASSERTED = 0, 1, 2
 # Modes of a text at a word: neutral, observing, or hypothetical in one of three ways.
 NEUTRAL, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding, in the codes of types.Findings. `first` and `last` (inclusive) are byte offsets of its words."""
-
-    concept: int  # index into the lexicon's concepts
-    polarity: int
-    certainty: int
-    side: int
-    site: int
-    change: int
-    step: int
-    first: int
-    last: int
 
 
 @dataclass(frozen=True)
@@ -88,12 +73,12 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
         begin = next(k for k in range(i + 1) if words[k].content >= text.starts[i])
         findings[i] = Finding(
             concept - 1, int(present != negated), HYPOTHETICAL if non_assertive else HEDGED if hedged else ASSERTED,
-            _attribute(text, i, "side"), _attribute(text, i, "site"), _change(text, i), step,
-            words[begin].first, word.last,
+            _attribute(text, i, "side"), _attribute(text, i, "site"), change=_change(text, i), step=step,
+            first=words[begin].first, last=word.last,
         )  # fmt: skip
     asserted = {i: bool(finding.polarity) for i, finding in findings.items() if finding.certainty}
     return [
-        replace(finding, polarity=0, certainty=ASSERTED)
+        finding._replace(polarity=0, certainty=ASSERTED)
         if i in deniable and _denied_later(text, i, asserted)
         else finding
         for i, finding in findings.items()

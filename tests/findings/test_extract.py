@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from chestx_jax import lexicon
 from chestx_jax.errors import UserError
-from chestx_jax.rewards.extract import extract
+from chestx_jax.findings.text import read_bytes
+from chestx_jax.findings.tokens import extract
 from tests.helpers.reward_texts import BYTES, differences, text, tokens, vocabulary
 
 WIDTH = 192
@@ -87,7 +88,7 @@ def test_tokens_that_hold_a_word_are_read_in_halves():
     exact = 0
     for row, numbers in enumerate(rows):
         data = b"".join(token_bytes[number] for number in numbers)
-        plain = lexicon.extract.extract_bytes(lexicon.load(), data)
+        plain = read_bytes(lexicon.load(), [data])[0].findings
         same = [(f.certainty, f.step) for f in plain] == [
             (int(jitted.certainty[row, slot]), int(jitted.step[row, slot])) for slot in range(len(plain))
         ]

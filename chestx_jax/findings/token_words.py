@@ -1,47 +1,25 @@
 """Sampled token ids as words: the three automata of `lexicon/token_tables.py` in one scan over tokens.
 
-The host twin is `lexicon/words.py`. Arrays are time-major, [T, B]: B texts, T scan steps (the parts of all tokens and
+Bytes are scanned in `text_words`. Arrays are time-major, [T, B]: B texts, T scan steps (the parts of all tokens and
 two closing steps).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from flax import struct
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
+from chestx_jax.findings.words import PHRASE_BREAKS, Words
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
 from chestx_jax.lexicon import token_tables as t
 from chestx_jax.lexicon.token_tables import Tables
 
 _HALVED = 8  # tokens of a text that are read in halves at most; a vocabulary has few such tokens
-_PHRASE_BREAKS = a.COMMA | a.SEMICOLON | a.COLON | a.BRACKET
 
 
-@struct.dataclass
-class Words:
-    """The words of B texts, each at the scan step where it ends; `word` is False at the other steps."""
-
-    word: Bool[Array, "T B"]
-    boundary: Bool[Array, "T B"]  # it begins a sentence
-    foreign: Bool[Array, "T B"]  # it holds a letter beyond ASCII
-    option: Bool[Array, "T B"]  # it is the first word of a listed option
-    passed: Bool[Array, "T B"]  # it interrupts a phrase without breaking it
-    upper: Bool[Array, "T B"]  # it begins with a capital
-    zone: Int[Array, "T B"]  # tags.BEFORE … of its first byte
-    option_letter: Int[Array, "T B"]  # number of the capital before it with a closing bracket ("A)"); 0: none
-    gap: Int[Array, "T B"]  # flags of the separators before it
-    led: Bool[Array, "T B"]  # signs precede it in its answer block
-    number: Int[Array, "T B"]  # word number of the tables
-    state: Int[Array, "T B"]  # phrase state whose record counts
-    content: Int[Array, "T B"]  # number of lexemes so far that were not passed over
-    first: Int[Array, "T B"]  # its first token
-    last: Int[Array, "T B"]  # its last token, inclusive
-    end: Int[Array, " B"]  # state of the tag automaton after the text
-
-
-@struct.dataclass
-class _Carry:
+class _Carry(NamedTuple):
     """The scan's state for B texts, int32[B] each."""
 
     trie: Array
@@ -161,7 +139,7 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
 
     boundary = ((carry.previous & _ANY) == 0) | (word_zone != carry.previous_zone)
     boundary = boundary | _begins_sentence(before, carry.previous, kind, upper)
-    broken = boundary | ((before & _PHRASE_BREAKS) != 0)
+    broken = boundary | ((before & PHRASE_BREAKS) != 0)
     phrase = jnp.where(broken, 0, carry.phrase)
     lexeme = tables.lexeme[number]
     follows = tables.phrase_next[tables.phrase_row[phrase], lexeme].astype(jnp.int32)
@@ -207,7 +185,7 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
 
 
 def _begins_sentence(gap: Array, previous: Array, kind: Array, upper: Array) -> Array:
-    """`lexicon.words.begins_sentence` in jit; `previous` as in `_Carry`, `kind` the word's class."""
+    """`text_words._begins_sentence` in jit; `previous` as in `_Carry`, `kind` the word's class."""
 
     def has(*flags: int) -> Array:
         return (gap & sum(flags)) != 0

@@ -1,7 +1,4 @@
-"""Text as words with their phrase states: the host twin of `rewards/scan.py`, which must compute the same.
-
-A rule changed here must be changed there.
-"""
+"""One text as words with their phrase states, byte by byte."""
 
 from dataclasses import dataclass
 
@@ -68,9 +65,19 @@ def begins_sentence(
     return not (is_number(previous) and previous_first)
 
 
+def _zones(data: bytes) -> list[int]:
+    """The zones before the first and after each byte."""
+    state = tags.states()[0]
+    zones = [state[0]]
+    for byte in data:
+        state = tags.step(state, byte)
+        zones.append(state[0])
+    return zones
+
+
 def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word]:
     """The words of a text in order, and an `END` word after them."""
-    tag_states = tags.scan_states(data)
+    zones = _zones(data)
     words: list[Word] = []
     gap, state, content = 0, 0, 0
     previous, previous_first, zone = b"", False, tags.BEFORE
@@ -81,7 +88,7 @@ def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word
             continue
         if gap & LESS and run in (b"think", b"answer"):  # a tag's name is not a word: the gap continues past it
             continue
-        word_zone = tags.zone_of(tag_states[min(offset + 1, len(data))])
+        word_zone = zones[min(offset + 1, len(data))]
         upper = offset < len(data) and 65 <= data[offset] <= 90
         short = (len(previous) == 1 and previous.isalpha()) or previous.decode("latin1") in lexicon.abbreviations
         boundary = not words or word_zone != zone or begins_sentence(gap, previous, previous_first, short, run, upper)

@@ -2,19 +2,31 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int, UInt
 
 from chestx_jax.errors import UserError
-from chestx_jax.lexicon.extract import extract, pad_findings
+from chestx_jax.findings.arrays import Array
+from chestx_jax.findings.slots import Finding, Findings, pad_findings
+from chestx_jax.findings.text import read_texts
+from chestx_jax.labels import LABELS, TASKS, label_names
 from chestx_jax.lexicon.lexicon import CHANGES, Lexicon
-from chestx_jax.lexicon.scopes import Finding
-from chestx_jax.types import LABELS, TASKS, RewardTargets, label_names
 
 # Change of a concept by its polarity in the earlier and the later report.
 _CHANGE_OF_POLARITY = {(1, 0): CHANGES.index("improving"), (0, 1): CHANGES.index("worsening")}
+
+
+class RewardTargets(NamedTuple):
+    """What the rewards compare N prompts' completions with."""
+
+    report: Findings  # of the report(s), N rows
+    steps: Findings  # of the reference reasoning, N rows
+    letters: UInt[Array, " N"]  # bit i set: option letter chr(65 + i) is in the gold answer; 0 for open questions
+    labels: Bool[Array, "N 13"]  # gold label set in the order of LABELS (anomaly task)
+    task: Int[Array, " N"]  # index into TASKS
+    has_report: Bool[Array, " N"]  # False: process terms are masked
 
 
 def reward_targets(
@@ -47,8 +59,8 @@ def reward_targets(
         else:
             letters_N[index] = letter_bits(answer)
     return RewardTargets(
-        report=pad_findings([_report_findings(lexicon, texts) for texts in reports], slots),
-        steps=pad_findings([_step_findings(lexicon, texts) for texts in steps], slots),
+        report=pad_findings([_report_findings(texts) for texts in _read_all(lexicon, reports)], slots),
+        steps=pad_findings([_step_findings(texts) for texts in _read_all(lexicon, steps)], slots),
         letters=letters_N,
         labels=labels_Nx13,
         task=np.asarray([TASKS.index(task) for task in tasks], np.int32),
@@ -77,12 +89,17 @@ def label_set(answer: str) -> Bool[np.ndarray, " 13"]:
     return named
 
 
-def _step_findings(lexicon: Lexicon, texts: Sequence[str]) -> list[Finding]:
-    return [replace(finding, step=index) for index, text in enumerate(texts) for finding in extract(lexicon, text)]
+def _read_all(lexicon: Lexicon, texts: Sequence[Sequence[str]]) -> list[list[list[Finding]]]:
+    """The findings of each text of each prompt, all read together."""
+    readings = iter(read_texts(lexicon, [text for of_prompt in texts for text in of_prompt]))
+    return [[next(readings).findings for _ in of_prompt] for of_prompt in texts]
 
 
-def _report_findings(lexicon: Lexicon, texts: Sequence[str]) -> list[Finding]:
-    findings = [extract(lexicon, text) for text in texts]
+def _step_findings(findings: Sequence[Sequence[Finding]]) -> list[Finding]:
+    return [finding._replace(step=index) for index, of_step in enumerate(findings) for finding in of_step]
+
+
+def _report_findings(findings: Sequence[list[Finding]]) -> list[Finding]:
     if len(findings) < 2:
         return findings[0] if findings else []
     earlier, later = findings[0], findings[-1]
@@ -92,6 +109,6 @@ def _report_findings(lexicon: Lexicon, texts: Sequence[str]) -> list[Finding]:
     def with_change(finding: Finding) -> Finding:
         polarities = (earlier_polarity.get(finding.concept, finding.polarity), finding.polarity)
         change = finding.change or _CHANGE_OF_POLARITY.get(polarities, 0)
-        return replace(finding, step=finding.step + first_step, change=change)
+        return finding._replace(step=finding.step + first_step, change=change)
 
     return earlier + [with_change(finding) for finding in later]

@@ -1,0 +1,13 @@
+"""Text to findings: rules written once over an array namespace, run by numpy on text and by jit on tokens (`tokens`).
+
+Importing this package imports neither jax nor flax; only `tokens`, `token_words` and `jit_arrays` do.
+"""
+
+from chestx_jax.findings.slots import ASSERTED, FILMS, HEDGED, HYPOTHETICAL, SEVERITIES, Finding, Findings, pad_findings
+from chestx_jax.findings.targets import RewardTargets, reward_targets
+from chestx_jax.findings.text import Reading, extract, extract_batch, read_texts
+
+__all__ = [
+    "ASSERTED", "FILMS", "HEDGED", "HYPOTHETICAL", "SEVERITIES", "Finding", "Findings", "Reading", "RewardTargets",
+    "extract", "extract_batch", "pad_findings", "read_texts", "reward_targets",
+]  # fmt: skip

@@ -1,0 +1,341 @@
+"""From words to findings: what mentions attach to, and how far each cue reaches.
+
+The rules are written once, over an array namespace: numpy runs them on the host, `jax.numpy` in jit. Arrays are
+[T, B]: T steps at which words end, B texts.
+
+* Clauses end at sentence bounds, semicolons and terminators ("but").
+* A negation before a mention reaches it unless the clause ends, a finite verb lies between, or a list breaks ("no
+  effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound.
+* A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
+  the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
+* Side, site and change come from the nearest cue before, else after, without a mention or conjunction in between.
+* What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
+  nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
+  a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
+* A hypothetical finding that is later denied without being named ("look for edema. None is seen.") is denied.
+* Headings, questions, listed options and clauses with foreign words assert nothing; the option that the text concludes
+  on does.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from chestx_jax.findings import nearest
+from chestx_jax.findings.arrays import Array, ArrayOps
+from chestx_jax.findings.matches import Matches, start_ahead
+from chestx_jax.findings.nearest import Nearest, before
+from chestx_jax.findings.slots import Claims
+from chestx_jax.findings.words import Words
+from chestx_jax.lexicon import alphabet as a
+from chestx_jax.lexicon.tables import Meanings
+
+# Modes of a text at a word: neutral, observing, or hypothetical in one of three ways.
+NEUTRAL, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
+
+
+class _Text(NamedTuple):
+    """What several rules look at."""
+
+    ops: ArrayOps
+    words: Words
+    matches: Matches
+    clause: Bool[Array, "T B"]  # the word begins a clause
+    mode: Int[Array, "T B"]
+    behind_comma: Bool[Array, "T B"]  # a comma followed since the mode's cue or the clause began
+    last: Any  # `nearest.up_to_here` of the cues
+    next: Any  # `nearest.after` of the cues
+
+
+class _Cues(NamedTuple):
+    """What reaches a mention that is a concept or a predicate itself."""
+
+    negated: Bool[Array, "T B"]  # by a negation before it
+    predicate_negated: Bool[Array, "T B"]  # with no mention or entity in between
+    negated_after: Bool[Array, "T B"]
+    hedged: Bool[Array, "T B"]
+
+
+class _Mentions(NamedTuple):
+    """Concepts named, and entities with predicates."""
+
+    number: Int[Array, "T B"]  # of the concept, from 1; 0: nothing is mentioned
+    present: Bool[Array, "T B"]  # what the phrase says of it
+    negated: Bool[Array, "T B"]
+    hedged: Bool[Array, "T B"]
+    shared: Bool[Array, "T B"]  # an entity with a neighbour's predicate
+
+
+def read_claims(ops: ArrayOps, meanings: Meanings, words: Words, matches: Matches) -> Claims:
+    """What B texts say, wherever a mention ends."""
+    xp = ops.xp
+    text = _mark(ops, words, matches)
+    cues = _cues(text)
+    mentions = _mentions(text, cues, meanings)
+    mutes_before, asks, heading, mutes_after = _muted(text)
+    muted = mutes_before | mutes_after | asks | heading
+    supposed = (text.mode == SUPPOSES) | (text.mode == DEFINES) | ((text.mode == INTRODUCES) & ~text.behind_comma)
+    # A denial asserts whatever follows it ("no opacity that would suggest"): only what precedes the negation counts.
+    denial = nearest.up_to_here(
+        ops, cue=xp.where(matches.has("negation_before"), 1 + (supposed | mutes_before).astype(np.int32), 0)
+    ).cue
+    non_assertive = xp.where(
+        cues.negated & ~mentions.shared, (denial.value == 2) | asks | heading, _hypothetical(text) | muted
+    )
+    certainty = xp.where(non_assertive, 0, xp.where(mentions.hedged, 1, 2)).astype(np.int32)
+    polarity = (mentions.present != mentions.negated).astype(np.int32)
+    sentence = ops.sum_so_far(words.boundary.astype(np.int32)) - 1
+    asserted = (mentions.number > 0) & (certainty > 0)
+    denied = non_assertive & ~muted & _denied_later(text, sentence, asserted, asserted & (polarity == 1))
+    zero = xp.zeros_like(polarity)
+    return Claims(
+        number=mentions.number,
+        polarity=xp.where(denied, 0, polarity),
+        certainty=xp.where(denied, 2, certainty),
+        side=_attribute(text, text.last.side, text.next.side),
+        site=_attribute(text, text.last.site, text.next.site),
+        severity=zero,
+        change=_change(text),
+        film=zero,
+        sentence=sentence,
+        start=matches.start,
+    )
+
+
+def _mark(ops: ArrayOps, words: Words, matches: Matches) -> _Text:
+    """The text with its nearest cues, clauses and modes."""
+    xp, has = ops.xp, matches.has
+    mention = (matches.concept > 0) | (matches.predicate > 0)
+    barrier = has("verb", "negation_before")
+    comma = _gap(words, a.COMMA)
+    clause = words.boundary | _gap(words, a.SEMICOLON) | has("terminator")
+    link = comma | has("conjunction")
+    bare_change = xp.where(has("change_after"), 0, matches.change)
+    late_change = xp.where(has("change_after"), matches.change, 0)
+    hypothesis = xp.where(
+        has("definition", "lasting"), DEFINES, xp.where(has("introduction"), INTRODUCES, SUPPOSES)
+    ).astype(np.int32)
+    resets = clause & (words.boundary | ~has("continues"))
+    begun = xp.where(has("hypothetical"), hypothesis + 1, resets.astype(np.int32))
+    last = nearest.up_to_here(
+        ops,
+        clause=clause,
+        boundary=words.boundary,
+        mention=mention,
+        mention_or_entity=mention | (matches.entity > 0),
+        entity=matches.entity,
+        link=link,
+        stop=clause | has("verb") | (has("list_break") & comma),
+        turn=clause | has("verb"),
+        negation=has("negation_before"),
+        hedge=has("hedge_before"),
+        asserted_cue=barrier | has("assertion"),
+        conclusion=has("conclusion"),
+        begun=begun,
+        comma=comma & ~has("hypothetical"),
+        side=matches.side,
+        site=matches.site,
+        change=bare_change,
+    )
+    ahead = nearest.after(
+        ops,
+        clause=clause,
+        boundary=words.boundary,
+        question=words.boundary & _gap(words, a.QUESTION),
+        mention=mention,
+        entity=matches.entity,
+        link=link,
+        barrier=barrier,
+        verb=has("verb"),
+        negation=has("negation_after"),
+        hedge=has("hedge_after"),
+        asserted_cue=barrier | has("assertion"),
+        hypothetical=has("hypothetical"),
+        resolution=has("conclusion", "negation_after"),
+        assertion=has("assertion"),
+        definition=has("definition"),
+        side=matches.side,
+        site=matches.site,
+        change=bare_change,
+        late_change=late_change,
+    )
+    mode, behind_comma = _modes(ops, last, has("assertion") & ~has("hypothetical"))
+    return _Text(ops, words, matches, clause, mode, behind_comma, last, ahead)
+
+
+def _modes(ops: ArrayOps, last: Any, asserts: Bool[Array, "T B"]) -> tuple[Array, Array]:
+    """The mode at each step, and whether a comma followed since it began.
+
+    A hypothetical cue or a new clause begins a mode; the first words of observation after it, and after a definition
+    the first behind a comma, turn it into OBSERVES.
+    """
+    xp = ops.xp
+    begun = xp.maximum(last.begun.value - 1, NEUTRAL)
+    behind_comma = (last.comma.step >= 0) & (last.comma.step >= last.begun.step)
+    observes = nearest.up_to_here(ops, cue=asserts & ((begun != DEFINES) | behind_comma)).cue
+    observing = (observes.step >= 0) & (observes.step >= last.begun.step)
+    return xp.where(observing, OBSERVES, begun), behind_comma
+
+
+def _cues(text: _Text) -> _Cues:
+    last, following = text.last, text.next
+
+    def follows(cue: Nearest) -> Array:
+        """Whether a cue after a mention reaches back to it."""
+        reaches = (following.clause.step > cue.step) & (following.barrier.step >= cue.step)
+        return (cue.step < _steps(text)) & reaches
+
+    def reaches(cue: Nearest) -> Array:
+        """Whether a cue at or before a mention reaches it."""
+        return (cue.step >= 0) & (cue.step >= last.stop.step)
+
+    negated = reaches(last.negation)
+    negation_behind, between = before(text.ops, last.negation).step, before(text.ops, last.mention_or_entity).step
+    return _Cues(
+        negated=negated,
+        predicate_negated=negated & (negation_behind >= 0) & (negation_behind >= between),
+        negated_after=follows(following.negation),
+        hedged=reaches(last.hedge) | follows(following.hedge),
+    )
+
+
+def _mentions(text: _Text, cues: _Cues, meanings: Meanings) -> _Mentions:
+    xp, last, following = text.ops.xp, text.last, text.next
+    concept, entity, predicate = text.matches.concept, text.matches.entity, text.matches.predicate
+    # The entity of a predicate: right after it, else the last one before it in the clause.
+    entity_ahead = following.entity.step < following.clause.step
+    next_start = start_ahead(text.ops, text.matches.start, entity > 0)
+    attributive = entity_ahead & (next_start == text.words.content + 1)
+    entity_behind = before(text.ops, last.entity)
+    has_behind = (entity_behind.step >= 0) & (last.clause.step <= entity_behind.step)
+    behind = xp.where(has_behind, entity_behind.value, 0)
+    predicate_pair = meanings.pairs[xp.where(attributive, following.entity.value, behind), predicate]
+
+    # The predicate that an entity shares: of the next one in a row, else the one before a row's first entity.
+    predicate_denied = cues.predicate_negated | cues.negated_after
+    packed = predicate << 2 | predicate_denied.astype(np.int32) << 1 | cues.hedged.astype(np.int32)
+    is_predicate = predicate > 0
+    behind = nearest.up_to_here(
+        text.ops, predicate=xp.where(is_predicate, packed, 0), attributive=is_predicate & attributive
+    )
+    coming = nearest.after(text.ops, predicate=xp.where(is_predicate & ~attributive, packed, 0)).predicate
+    in_row = entity_ahead & (following.entity.step <= coming.step) & (following.verb.step >= following.entity.step)
+    earlier = before(text.ops, behind.predicate)
+    carried = (
+        (earlier.step >= 0)
+        & (last.turn.step <= earlier.step)
+        & (entity_behind.step >= earlier.step)
+        & (before(text.ops, behind.attributive).step == earlier.step)
+    )
+    shared = xp.where(
+        coming.step < following.clause.step,
+        xp.where(in_row, coming.value, 0),
+        xp.where(carried, earlier.value, 0),
+    )
+    shared_pair = meanings.pairs[entity, shared >> 2]
+
+    is_concept = concept > 0
+    is_predicate = ~is_concept & is_predicate
+    is_shared = ~is_concept & ~is_predicate & (entity > 0)
+    pair = xp.where(is_predicate, predicate_pair, xp.where(is_shared, shared_pair, 0))
+    negated = xp.where(is_concept, cues.negated | cues.negated_after, predicate_denied)
+    return _Mentions(
+        number=xp.where(is_concept, concept, pair >> 1),
+        present=xp.where(is_concept, ~text.matches.inverse, (pair & 1) == 1),
+        negated=xp.where(is_shared, ((shared >> 1) & 1) == 1, negated),
+        hedged=xp.where(is_shared, (shared & 1) == 1, cues.hedged),
+        shared=is_shared,
+    )
+
+
+def _muted(text: _Text) -> tuple[Array, Array, Array, Array]:
+    """Where mentions assert nothing: behind a muting word of the clause, in a question, in a heading, before one.
+
+    Foreign words mute, and so do the first words of listed options, unless a conclusion announces the option ("The
+    correct answer is: A) …"). A heading names the subject of what follows a colon ("Effusion: the angles are sharp.").
+    """
+    ops, words, last, following = text.ops, text.words, text.last, text.next
+    xp = ops.xp
+    colon = _gap(words, a.COLON)
+    conclusion, boundary = before(ops, last.conclusion).step, before(ops, last.boundary).step
+    announced = colon & (conclusion >= 0) & (conclusion >= boundary)
+    letter = before(ops, nearest.up_to_here(ops, word=xp.where(words.word, 1 + announced.astype(np.int32), 0)).word)
+    mutes = words.foreign | (words.option & (letter.value != 2))
+    mention = (text.matches.concept > 0) | (text.matches.predicate > 0)
+    ends_heading = words.boundary | mention | (following.mention.step < following.boundary.step)
+    coming = nearest.after(ops, mutes=mutes, colon=xp.where(colon, 1 + ends_heading.astype(np.int32), 0))
+    last_mutes = nearest.up_to_here(ops, cue=mutes).cue.step
+    heading = (
+        (coming.colon.value == 2)
+        & (following.boundary.step >= coming.colon.step)
+        & (following.asserted_cue.step >= coming.colon.step)
+        & (last.asserted_cue.step < last.boundary.step)
+    )
+    asks = (following.boundary.step < _steps(text)) & (following.question.step == following.boundary.step)
+    mutes_before = (last_mutes >= 0) & (last_mutes >= last.clause.step)
+    return mutes_before, asks, heading, coming.mutes.step < following.clause.step
+
+
+def _hypothetical(text: _Text) -> Bool[Array, "T B"]:
+    """Where the mode, or a definition further on in the clause, lets mentions assert nothing."""
+    xp, following = text.ops.xp, text.next
+    scope_end = xp.minimum(following.clause.step, following.hypothetical.step)
+    resolved = following.resolution.step < scope_end
+    resolved = resolved | (text.behind_comma & (following.assertion.step < scope_end))
+    defined = following.definition.step < xp.minimum(following.clause.step, following.assertion.step)
+    supposes = (text.mode == SUPPOSES) | (text.mode == INTRODUCES)
+    return (supposes & ~resolved) | (text.mode == DEFINES) | ((text.mode == NEUTRAL) & defined)
+
+
+def _denied_later(text: _Text, sentence: Array, asserted: Array, present: Array) -> Bool[Array, "T B"]:
+    """Where a hypothetical finding is denied later without being named.
+
+    "Not seen" denies what the sentence before or the same one supposes, if no finding is asserted in between; "this
+    rules out the option" also that of two sentences before, if no present finding is.
+    """
+    xp, steps = text.ops.xp, _steps(text)
+    assertive = (text.mode == NEUTRAL) | (text.mode == OBSERVES) | (text.behind_comma & (text.mode != DEFINES))
+    ahead = nearest.after(
+        text.ops,
+        unnamed=text.matches.has("unnamed") & assertive,
+        negation=text.matches.has("negation_after") & assertive,
+        present=present,
+        asserted=asserted,
+    )
+
+    def within(cue: Nearest, sentences: int) -> Array:
+        there = xp.take_along_axis(sentence, xp.minimum(cue.step, steps - 1), 0)
+        return (cue.step < steps) & (there - sentence <= sentences)
+
+    unnamed = (ahead.unnamed.step < ahead.present.step) & within(ahead.unnamed, 2)
+    return unnamed | ((ahead.negation.step < ahead.asserted.step) & within(ahead.negation, 1))
+
+
+def _attribute(text: _Text, behind: Nearest, coming: Nearest) -> Int[Array, "T B"]:
+    """Side, site or bare change of a mention: the nearest cue before it, else after it."""
+    xp, last, following = text.ops.xp, text.last, text.next
+    mention_behind = before(text.ops, last.mention).step
+    linked = (last.link.step > behind.step) & (mention_behind >= 0) & (mention_behind >= last.clause.step)
+    from_left = (behind.step >= 0) & (mention_behind < behind.step) & (last.clause.step <= behind.step) & ~linked
+    from_right = (coming.step < xp.minimum(following.link.step, following.clause.step)) & (
+        coming.step <= following.mention.step
+    )
+    return xp.where(from_left, behind.value, xp.where(from_right, coming.value, 0))
+
+
+def _change(text: _Text) -> Int[Array, "T B"]:
+    """The bare change of a mention, else what a verb after it states ("has worsened")."""
+    xp, following = text.ops.xp, text.next
+    bare = _attribute(text, text.last.change, following.change)
+    late = following.late_change
+    reaches = (late.step < following.clause.step) & (following.barrier.step >= late.step)
+    return xp.where(bare > 0, bare, xp.where(reaches, late.value, 0))
+
+
+def _gap(words: Words, flag: int) -> Bool[Array, "T B"]:
+    return words.word & ((words.gap & flag) != 0)
+
+
+def _steps(text: _Text) -> int:
+    return text.words.word.shape[0]

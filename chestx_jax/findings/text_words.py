@@ -1,0 +1,110 @@
+"""Texts as words with their phrase states, on the host: bytes are scanned here, tokens in `token_words`."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+
+from chestx_jax.findings.words import PHRASE_BREAKS, Words
+from chestx_jax.lexicon import alphabet as a
+from chestx_jax.lexicon import automaton, tags
+from chestx_jax.lexicon.lexicon import Lexicon
+
+_WORD = re.compile(
+    b"(?:[%s][\x80-\xbf]*)+" % b"".join(b"\\x%02x" % byte for byte in range(256) if not a.MARK_OF_BYTE[byte])
+)
+_TAG = re.compile(b"|".join(tags.TAGS), re.IGNORECASE)
+_FOLD = bytes(map(a.fold, range(256)))
+_TAG_NAMES = (b"think", b"answer")
+_gap_flags = cache(a.gap_flags)
+_COLUMNS = ("flags", "zone", "gap", "state", "content", "first", "last")  # of a word; `flags` are the first five masks
+
+
+def read_words(lexicon: Lexicon, texts: Sequence[bytes]) -> Words:
+    """The words of B texts and a closing word after each, in as many steps as the longest text needs."""
+    rows = [_words(lexicon, data) for data in texts]
+    words = np.zeros((max(map(len, rows), default=1), len(rows), len(_COLUMNS)), np.int32)
+    words[..., 4] = 1 << 29  # behind a text: content of no match
+    for b, row in enumerate(rows):
+        words[: len(row), b] = row
+    columns = np.ascontiguousarray(np.moveaxis(words, -1, 0))
+    masks = [(columns[0] >> bit & 1).astype(bool) for bit in range(5)]
+    return Words(*masks, *columns[1:])
+
+
+def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
+    """The words of one text, each as its `_COLUMNS`."""
+    machine = automaton.build(lexicon)
+    (lexemes, abbreviations), width = _spellings(lexicon), machine.next.shape[1]
+    next_state, hit, loops = (table.reshape(-1).data for table in (machine.next, machine.hit, machine.loops))
+    folded = data.translate(_FOLD)
+    zones = _zones(data)
+    zone_end, zone = next(zones)
+    words: list[tuple[int, ...]] = []
+    gap = state = content = end = 0
+    previous, previous_boundary, previous_zone = b"", False, -1
+    spans = [match.span() for match in _WORD.finditer(data)]
+    for first, last in [*spans, (len(data), len(data))]:
+        closing = last == first
+        word = b"\xff" if closing else folded[first:last]
+        if first > end:
+            gap = a.join_gap(gap, _gap_flags(data[end:first]))
+        if closing:
+            gap = a.join_gap(gap, a.NEWLINE)
+        end = last
+        if gap & a.LESS and word in _TAG_NAMES:  # a tag's name is not a word: the gap continues past it
+            continue
+        while first >= zone_end:
+            zone_end, zone = next(zones)
+        boundary = zone != previous_zone or _begins_sentence(
+            gap, previous, previous_boundary, word, b"A" <= data[first : first + 1] <= b"Z", abbreviations
+        )
+        if boundary or gap & PHRASE_BREAKS:
+            state, content = 0, content + 1  # skipping a number keeps words across punctuation from being adjacent
+        cell = state * width + lexemes.get(word, 0)
+        passed = loops[cell]
+        content += not passed
+        option = gap & a.CLOSES_FIRST and len(previous) == 1 and previous.isalpha() and previous_boundary
+        foreign = a.FOREIGN in word and not closing
+        flags = 1 | boundary << 1 | foreign << 2 | (bool(option) and not closing) << 3 | passed << 4
+        words.append((flags, zone, gap, hit[cell], content, first, last - (not closing)))
+        state = next_state[cell]
+        gap, previous, previous_boundary, previous_zone = 0, word, boundary, zone
+    return words
+
+
+@cache
+def _spellings(lexicon: Lexicon) -> tuple[dict[bytes, int], frozenset[bytes]]:
+    """The lexeme of each spelling, and the abbreviations, as bytes."""
+    lexemes = {word.encode("latin1"): lexeme for word, lexeme in lexicon.lexemes.items()}
+    return lexemes, frozenset(word.encode("latin1") for word in lexicon.abbreviations)
+
+
+def _zones(data: bytes) -> Iterator[tuple[int, int]]:
+    """The zones of a text in order, each with the offset where it ends."""
+    zone = tags.BEFORE
+    for match in _TAG.finditer(data):
+        yield match.end(), zone
+        zone = tags.after_tag(zone, match.group().lower())
+    yield len(data) + 1, zone
+
+
+def _begins_sentence(
+    gap: int, previous: bytes, previous_boundary: bool, word: bytes, upper: bool, abbreviations: frozenset[bytes]
+) -> bool:
+    """Whether a sentence begins with `word`, which follows `previous` behind a gap with these flags.
+
+    A full stop ends no sentence after an abbreviation or a single letter ("e.g.", "Dr."), inside of a number ("5.2"),
+    nor after a list number ("1. The"). A line end divides sentences only before a capital, a list mark or a blank line,
+    because reports are often wrapped.
+    """
+    if gap & (a.QUESTION | a.BLANK_LINE):
+        return True
+    if gap & a.NEWLINE and (upper or gap & (a.HYPHEN | a.OTHER)):
+        return True
+    if not gap & a.STOP or (len(previous) == 1 and previous.isalpha()) or previous in abbreviations:
+        return False
+    if gap == a.STOP:  # "5.2", "report.Next"
+        return upper and not a.is_number(previous) and not a.is_number(word)
+    return not (a.is_number(previous) and previous_boundary)
