@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chestx_jax import lexicon
-from chestx_jax.lexicon.extract import extract
+from chestx_jax.findings import extract
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES
 
 TUNING, HELD_OUT = (Path(__file__).with_name(name) for name in ("polarity.tsv", "polarity_held_out.tsv"))

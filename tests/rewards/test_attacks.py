@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 from chestx_jax import lexicon
+from chestx_jax.findings import reward_targets
 
 ATTACKS = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text(encoding="utf-8"))
 
@@ -16,7 +17,7 @@ def test_cases_and_attacks_are_whole():
     for case in [*cases, ATTACKS["normal"]]:
         assert case["concept"] in names
         assert len(case["report"]) == 1 + (case["task"] == "temporal")
-        lexicon.reward_targets(loaded, [case["report"]], [[]], [case["answer"]], [case["task"]], slots=32)
+        reward_targets(loaded, [case["report"]], [[]], [case["answer"]], [case["task"]], slots=32)
     for case in cases:
         assert case["error"] in case["one_error"]
         assert len(case["true"]) == 2
