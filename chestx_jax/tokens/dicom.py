@@ -37,11 +37,11 @@ def load_dicom(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     if frames not in (0, 1):
         raise UserError(f"{path} holds {frames} frames: export the one radiograph wanted.")
     if kind not in _GREY + _COLOUR:
-        raise UserError(f"{path} has photometric interpretation {kind}: convert it to MONOCHROME2 or RGB.")
+        raise UserError(f"{path} has photometric interpretation {kind[:60]!r}: convert it to MONOCHROME2 or RGB.")
     check_area(path, _whole_number(path, data, "Columns", 0), _whole_number(path, data, "Rows", 0))
     pixels = _stored_values(path, data)
     if pixels.ndim != (3 if kind in _COLOUR else 2) or pixels.shape[2:] not in ((), (3,)):
-        raise UserError(f"{path} has pixels of shape {pixels.shape} and says {kind}: export it anew.")
+        raise UserError(f"{path} has pixels of shape {pixels.shape} and says {kind!r}: export it anew.")
     if kind in _COLOUR:  # decoded to RGB by pydicom
         return pixels if pixels.dtype == np.uint8 else apply_by_value(window_to_uint8, pixels)
     grey = apply_by_value(partial(display_values, path, data=data), pixels)

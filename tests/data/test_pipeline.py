@@ -23,6 +23,7 @@ from chestx_jax.lexicon import load
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import Example, RowsConfig
 from chestx_jax.tokens.tokenizer import load_tokenizer, special_ids, train_tokenizer
+from tests.helpers.bad_films import write_bad_films
 
 ROWS = RowsConfig(length=320, image_slots=3, patches=16)
 COUNT = 11  # records
@@ -224,6 +225,21 @@ def test_a_record_that_no_row_holds_is_a_bad_record(make, samples, encoder, capl
             next(batches)
     assert set(bad.ids) == {"record-3", "record-4"}
     assert "a row holds 320, 3 and 16" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore")  # of pydicom and Pillow, about the films
+@pytest.mark.parametrize("make", [supervised, prompting])
+def test_whatever_is_wrong_with_a_film_its_record_is_a_bad_one(make, samples, encoder, tmp_path):
+    """Each film broken in its own way; the run goes on with the good ones."""
+    pytest.importorskip("pydicom", exc_type=ImportError)
+    films = write_bad_films(tmp_path)
+    spoilt = [replace(samples[3], id=name, images=(str(path),)) for name, path in films.items()]
+    bad = BadRecords(1.0)
+    keeping = encoder._replace(image=ImageSpec(temporal_patch_size=1, max_pixels=56 * 56))
+    batches = make((*samples, *spoilt), keeping, bad)
+    for _ in range(40):
+        next(batches)
+    assert set(bad.ids) == set(films)
 
 
 def test_too_many_bad_records_stop_the_run(broken, encoder):

@@ -1,5 +1,7 @@
 """The endpoint client against a misbehaving server: retries, cache, resume, every item accounted for."""
 
+import base64
+import io
 import json
 import time
 from functools import partial
@@ -16,7 +18,9 @@ from chestx_jax.eval.judges.judgements import aggregate
 from chestx_jax.eval.predictions.records import Prediction, read_predictions
 from chestx_jax.eval.predictions.resume import predict_missing
 from chestx_jax.inference import remote
+from chestx_jax.tokens.films import load_image
 from tests.helpers.chat_server import serve
+from tests.helpers.image_files import png_bytes
 
 QUESTION = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
 CHAT = [{"role": "user", "content": "hello"}]
@@ -126,6 +130,31 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert [p.sample_id for p in predictions] == [s.id for s in eval_samples]
     assert max(log.asked.values()) == 1
     assert len(read_predictions(path)) == len(eval_samples)
+
+
+def test_a_server_is_sent_the_film_that_a_local_model_sees(tmp_path):
+    """A plain file as it is; what readers disagree on, as a JPEG of how `load_image` reads it; what none reads, not."""
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 4096, (20, 30, 3)).astype(np.uint16)
+    contents = {
+        "plain.png": png_bytes((deep // 16).astype(np.uint8)),
+        "deep.png": png_bytes(deep),
+        "grey.png": png_bytes(deep[..., :1]),
+        "alpha.png": png_bytes(deep[..., :2]),
+        "cut.png": png_bytes(deep)[:-90],
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    plain = base64.b64encode(contents["plain.png"]).decode()
+    assert remote.film_url(str(tmp_path / "plain.png")) == f"data:image/png;base64,{plain}"
+    for name in ("deep.png", "grey.png", "alpha.png"):
+        start, _, code = remote.film_url(str(tmp_path / name)).partition(",")
+        assert start == "data:image/jpeg;base64"
+        sent = np.asarray(Image.open(io.BytesIO(base64.b64decode(code))).convert("L")).astype(int)
+        shown = np.asarray(Image.fromarray(load_image(tmp_path / name)).convert("L"))
+        assert np.abs(sent - shown).mean() < 20
+    with pytest.raises(UserError, match=r"cut\.png"):
+        remote.film_url(str(tmp_path / "cut.png"))
 
 
 def test_an_unanswered_sample_is_left_for_the_next_run(tmp_path):

@@ -35,9 +35,9 @@ ODD_BYTES = (
 Outcomes = Counter[tuple[str, str]]  # how often each kind of input had each outcome
 
 
-def mutated_bytes(rng: np.random.Generator, content: bytes) -> bytes:
-    """`content` after one to four changes: bytes replaced, runs removed, repeated, zeroed or inserted, the end cut."""
-    for _ in range(rng.integers(1, 5)):
+def mutated_bytes(rng: np.random.Generator, content: bytes, most: int = 4) -> bytes:
+    """`content` after 1 to `most` changes: bytes replaced, runs removed, repeated, zeroed or inserted, the end cut."""
+    for _ in range(rng.integers(1, most + 1)):
         start = int(rng.integers(0, len(content) + 1))
         end = start + int(rng.integers(1, 33))
         odd = ODD_BYTES[rng.integers(len(ODD_BYTES))]

@@ -20,6 +20,7 @@ from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
+from tests.helpers.bad_films import write_bad_films
 from tests.helpers.dicom import write_dicom
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import tiny
@@ -145,6 +146,17 @@ def test_files_are_answered_in_order_and_resumed(model, films, tmp_path):
     again = [json.loads(line) for line in cut.read_text().splitlines()]
     drop = lambda line: {key: value for key, value in line.items() if key != "tokens_per_second"}  # noqa: E731
     assert list(map(drop, again)) == list(map(drop, lines))
+
+
+@pytest.mark.filterwarnings("ignore")  # of pydicom and Pillow, about the films
+def test_whatever_is_wrong_with_a_film_its_line_says_so(model, films, tmp_path):
+    bad = write_bad_films(tmp_path)
+    paths = [films / "a.png", *bad.values(), films / "a.png"]
+    questions = [Question("Is it clear?", (str(path),)) for path in paths]
+    assert answer_file(model, questions, tmp_path / "out.jsonl", GREEDY, 0, batch=4) == (len(paths), len(bad))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert ["error" in line for line in lines] == [False, *[True] * len(bad), False]
+    assert all(path.name in line["error"] for path, line in zip(paths[1:-1], lines[1:-1], strict=True))
 
 
 def test_questions_are_read_with_their_films(tmp_path):

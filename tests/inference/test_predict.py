@@ -27,6 +27,7 @@ from chestx_jax.tokens.tokenizer import train_tokenizer
 from chestx_jax.training.model_tests import TrainedModel, predict_test
 from chestx_jax.training.run_context import make_context
 from chestx_jax.types import Rollout
+from tests.helpers.bad_films import write_bad_films
 from tests.helpers.tiny_models import tiny
 
 COUNT, UNREADABLE = 7, (2, 6)
@@ -88,6 +89,25 @@ def test_every_readable_sample_once_in_order(context):
     assert list(predict(model, samples, lambda rows: generate, 4, BadRecords(1.0), small)) == []
     with pytest.raises(UserError, match="more than the allowed share"):
         list(predict(model, lost, lambda rows: generate, 4, BadRecords(0.0)))
+
+
+@pytest.mark.filterwarnings("ignore")  # of pydicom and Pillow, about the films
+def test_whatever_is_wrong_with_a_film_its_sample_is_left_out_by_name(context, tmp_path):
+    pytest.importorskip("pydicom", exc_type=ImportError)
+    good = context.samples(context.job.evaluation.source)[0]
+    films = write_bad_films(tmp_path)
+    samples = [replace(good, id=name, images=(str(path),)) for name, path in films.items()]
+    log: list[str] = []
+
+    def generate(params, prompts, vocabulary, step):
+        ids = np.array(prompts.index)[:, None]
+        return Rollout(ids=ids, length=ids[:, 0] * 0, logprobs=ids * 0.0, finished=ids[:, 0] == 0)
+
+    model = context.loaded_model(None)
+    keeping = replace(model, encoder=model.encoder._replace(image=ImageSpec(max_pixels=56 * 56)))
+    (prediction,) = predict(keeping, [*samples, good], lambda rows: generate, 4, BadRecords(1.0, log.append))
+    assert prediction.sample_id == good.id
+    assert [line.split()[1] for line in log] == list(films)
 
 
 @pytest.mark.parametrize("blind", [False, True])
