@@ -15,6 +15,7 @@ from chestx_jax.multihost import all_gather, local_row_indices
 from chestx_jax.programs.generation import generation
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.rows import Example, RowsConfig, prompts
+from chestx_jax.tokens.tokenizer import decode_text
 from chestx_jax.types import Rollout
 
 Generate = Callable[..., Rollout]  # a jitted generation program: (parameters, prompts, vocabulary, step) → rollout
@@ -98,7 +99,7 @@ def _decode(model: LoadedModel, rollout: Rollout, row: int) -> Answer:
     tokenizer, length = model.encoder.tokenizer, int(rollout.length[row])
     ids = rollout.ids[row, :length].tolist()
     return Answer(
-        text=tokenizer.decode(ids, skip_special_tokens=True),
+        text=decode_text(tokenizer, ids),
         ids=ids,
         finished=bool(rollout.finished[row]),
         probability=answer_probability([tokenizer.decode([id]) for id in ids], rollout.logprobs[row, :length]),

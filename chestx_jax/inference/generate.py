@@ -16,6 +16,7 @@ from chestx_jax.inference.answers import Generate, answer_batch, bucket, compile
 from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.rows import Example, RowsConfig
+from chestx_jax.tokens.tokenizer import decode_text
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def stream_text(tokenizer: Any, write: Callable[[str], None]) -> Callable:
             early[int(step)] = int(ids_B[0])
         while len(ids) in early:
             ids.append(early.pop(len(ids)))
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+        text = decode_text(tokenizer, ids)
         if not text.endswith("\ufffd"):
             write(text[written:])
             written = len(text)

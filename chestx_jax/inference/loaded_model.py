@@ -19,7 +19,7 @@ from chestx_jax.model.hf.hub import resolve
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.tokens.interchange import read_image_spec
 from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, check_patches, with_aspect
-from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, special_ids
+from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, special_ids, special_token_ids
 
 
 @dataclass(frozen=True)
@@ -107,5 +107,5 @@ def completion_vocabulary(tokenizer: Any, special: SpecialIds, size: int, mesh: 
 def allowed_ids(tokenizer: Any, special: SpecialIds, size: int) -> Bool[np.ndarray, " V"]:
     """The ids a completion may hold: no image pads or other special tokens but the ends, no padding rows."""
     allowed = np.arange(size) <= max(tokenizer.get_vocab().values())
-    allowed[[id for id in tokenizer.all_special_ids if id not in (special.im_end, special.pad)]] = False
+    allowed[list(special_token_ids(tokenizer) - {special.im_end, special.pad})] = False
     return allowed

@@ -8,7 +8,7 @@ a special token spelled out inside a question stays plain text: user text cannot
 from collections.abc import Sequence
 from typing import Any
 
-from chestx_jax.tokens.tokenizer import SpecialIds
+from chestx_jax.tokens.tokenizer import SpecialIds, encode_text
 
 SYSTEM = "You are a helpful assistant."
 INSTRUCTION = (
@@ -47,8 +47,3 @@ def target_text(steps: Sequence[str], answer: str, reasoning: bool) -> str:
     if not reasoning:
         return answer
     return f"<think> {' '.join(step.strip() for step in steps)} </think><answer> {answer} </answer>"
-
-
-def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Ids of plain text; special tokens in it are read as the characters they are."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []

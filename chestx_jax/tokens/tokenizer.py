@@ -1,8 +1,10 @@
 """Tokenizers: load a Hugging Face folder, train a small one, and see the bytes behind every id."""
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")  # of the answer form
 
 # Qwen2's split: contractions, letter runs with one leading mark, single digits, punctuation, line ends, spaces.
 _SPLIT = (
@@ -114,15 +118,57 @@ def check_fits(tokenizer: Any, vocabulary_size: int) -> None:
         )
 
 
+@lru_cache(maxsize=8)
+def special_tags(tokenizer: Any) -> dict[str, tuple[int, Any]]:
+    """Id and token of each tag of the answer form that the tokenizer has as a special token, by the token's text."""
+    special = _all_special(tokenizer)
+    added = ((str(token), (id, token)) for id, token in tokenizer.added_tokens_decoder.items() if id in special)
+    return {text: tag for text, tag in added if text.strip().lower() in TAGS}
+
+
+@lru_cache(maxsize=8)
+def special_token_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of special tokens that are no text: all but `special_tags`."""
+    return _all_special(tokenizer) - {id for id, _ in special_tags(tokenizer).values()}
+
+
+def _all_special(tokenizer: Any) -> frozenset[int]:
+    marked = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(marked | set(tokenizer.all_special_ids))
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Ids of plain text; special tokens in it are read as the characters they are, but for `special_tags`."""
+    tags = special_tags(tokenizer)
+    parts = re.split(f"({'|'.join(map(re.escape, tags))})", text) if tags else [text]
+    ids: list[int] = []
+    for i, part in enumerate(parts):
+        if i % 2:
+            ids.append(tags[part][0])
+            continue
+        if i > 0 and tags[parts[i - 1]][1].rstrip:
+            part = part.lstrip()
+        if i + 1 < len(parts) and tags[parts[i + 1]][1].lstrip:
+            part = part.rstrip()
+        ids += tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"] if part else []
+    return ids
+
+
+def decode_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of ids, without the special tokens that are no text."""
+    special = special_token_ids(tokenizer)
+    return tokenizer.decode([id for id in ids if id not in special], skip_special_tokens=False)
+
+
 def token_bytes(tokenizer: Any) -> list[bytes]:
-    """The bytes each id stands for, by id; b"" for special tokens and for ids no token has.
+    """The bytes each id stands for, by id; b"" for special tokens (tags are text) and for ids no token has.
 
     Works for any Hugging Face byte-level BPE: its vocabulary spells bytes as printable characters (GPT-2's map).
     Raises UserError where a token is spelled otherwise.
     """
     byte_of = _byte_of_character()
     added = {id: str(token) for id, token in tokenizer.added_tokens_decoder.items()}
-    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = special_token_ids(tokenizer)
     vocabulary = tokenizer.get_vocab()
     table = [b""] * (max(vocabulary.values()) + 1)
     for token, id in vocabulary.items():

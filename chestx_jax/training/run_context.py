@@ -25,7 +25,7 @@ from chestx_jax.programs.state import init_params
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig, supervised_stages
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.sharding import make_mesh
-from chestx_jax.tokens.tokenizer import SpecialIds, load_tokenizer, special_ids, token_bytes
+from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class RunContext:
 
     def decode(self, ids_BxL: np.ndarray, length_B: np.ndarray) -> list[str]:
         """Completions as text, without special tokens."""
-        completions = [ids[:length] for ids, length in zip(ids_BxL.tolist(), length_B.tolist(), strict=True)]
-        return self.tokenizer.batch_decode(completions, skip_special_tokens=True)
+        rows = zip(ids_BxL.tolist(), length_B.tolist(), strict=True)
+        return [decode_text(self.tokenizer, ids[:length]) for ids, length in rows]
 
     def samples(self, source: SourceConfig) -> tuple[Sample, ...]:
         """The records of a source."""
