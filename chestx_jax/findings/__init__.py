@@ -5,9 +5,9 @@ Importing this package imports neither jax nor flax; only `tokens`, `token_words
 
 from chestx_jax.findings.slots import ASSERTED, FILMS, HEDGED, HYPOTHETICAL, SEVERITIES, Finding, Findings, pad_findings
 from chestx_jax.findings.targets import RewardTargets, reward_targets
-from chestx_jax.findings.text import Reading, extract, extract_batch, read_texts
+from chestx_jax.findings.text import Reading, extract, extract_batch, read_reports, read_texts
 
 __all__ = [
     "ASSERTED", "FILMS", "HEDGED", "HYPOTHETICAL", "SEVERITIES", "Finding", "Findings", "Reading", "RewardTargets",
-    "extract", "extract_batch", "pad_findings", "read_texts", "reward_targets",
+    "extract", "extract_batch", "pad_findings", "read_reports", "read_texts", "reward_targets",
 ]  # fmt: skip

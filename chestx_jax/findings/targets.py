@@ -1,7 +1,7 @@
 """What rewards compare completions with, built on the host from a sample's report, steps and answer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int, UInt
 from chestx_jax.errors import UserError
 from chestx_jax.findings.arrays import Array
 from chestx_jax.findings.slots import Finding, Findings, pad_findings
-from chestx_jax.findings.text import read_texts
+from chestx_jax.findings.text import Reading, read_reports, read_texts
 from chestx_jax.labels import LABELS, TASKS, label_names
 from chestx_jax.lexicon.lexicon import CHANGES, Lexicon
 
@@ -59,8 +59,8 @@ def reward_targets(
         else:
             letters_N[index] = letter_bits(answer)
     return RewardTargets(
-        report=pad_findings([_report_findings(texts) for texts in _read_all(lexicon, reports)], slots),
-        steps=pad_findings([_step_findings(texts) for texts in _read_all(lexicon, steps)], slots),
+        report=pad_findings([_report_findings(texts) for texts in _read_all(lexicon, reports, read_reports)], slots),
+        steps=pad_findings([_step_findings(texts) for texts in _read_all(lexicon, steps, read_texts)], slots),
         letters=letters_N,
         labels=labels_Nx13,
         task=np.asarray([TASKS.index(task) for task in tasks], np.int32),
@@ -89,9 +89,11 @@ def label_set(answer: str) -> Bool[np.ndarray, " 13"]:
     return named
 
 
-def _read_all(lexicon: Lexicon, texts: Sequence[Sequence[str]]) -> list[list[list[Finding]]]:
+def _read_all(
+    lexicon: Lexicon, texts: Sequence[Sequence[str]], read: Callable[[Lexicon, Sequence[str]], list[Reading]]
+) -> list[list[list[Finding]]]:
     """The findings of each text of each prompt, all read together."""
-    readings = iter(read_texts(lexicon, [text for of_prompt in texts for text in of_prompt]))
+    readings = iter(read(lexicon, [text for of_prompt in texts for text in of_prompt]))
     return [[next(readings).findings for _ in of_prompt] for of_prompt in texts]
 
 

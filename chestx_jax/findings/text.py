@@ -8,6 +8,7 @@ import numpy as np
 from chestx_jax.findings import rules
 from chestx_jax.findings.arrays import NUMPY
 from chestx_jax.findings.matches import select_matches
+from chestx_jax.findings.sections import asserting_text
 from chestx_jax.findings.slots import Finding, Findings, in_lists, in_slots, pad_findings
 from chestx_jax.findings.text_words import read_words
 from chestx_jax.findings.words import counted_steps
@@ -37,6 +38,11 @@ def extract(lexicon: Lexicon, text: str, *, think_only: bool = False) -> list[Fi
 def extract_batch(lexicon: Lexicon, texts: Sequence[str], slots: int) -> Findings:
     """The findings of B texts, judged whole, as numpy arrays int32[B, slots]; `overflow` counts those beyond."""
     return pad_findings([reading.findings for reading in read_texts(lexicon, texts)], slots)
+
+
+def read_reports(lexicon: Lexicon, reports: Sequence[str]) -> list[Reading]:
+    """`read_texts` of reports: sections that assert nothing (history, comparison, …) are left out."""
+    return read_texts(lexicon, [asserting_text(report) for report in reports])
 
 
 def read_texts(lexicon: Lexicon, texts: Sequence[str], *, think_only: bool = False) -> list[Reading]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from chestx_jax.findings import Finding, extract, pad_findings
+from chestx_jax.findings import Finding, extract, pad_findings, read_reports
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, Lexicon
 from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards import verify
@@ -48,7 +48,7 @@ def explain(lexicon: Lexicon, text: str, reports: Sequence[str], *, think_only: 
     """
     data = text.encode("utf-8", "surrogatepass")
     claims = extract(lexicon, text, think_only=think_only)
-    evidence = [(finding, report) for report in reports for finding in extract(lexicon, report)]
+    evidence = [(finding, report) for report in reports for finding in read_reports(lexicon, [report])[0].findings]
     correct, opposed = _compare(lexicon, claims, [finding for finding, _ in evidence])
     steps = []
     for step in sorted({claim.step for claim in claims}):

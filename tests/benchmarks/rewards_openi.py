@@ -9,7 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from chestx_jax.findings import extract
+from chestx_jax.findings import read_reports
 from chestx_jax.lexicon import load
 from tests.helpers.paths import DATA
 
@@ -36,7 +36,9 @@ def main(parity: str, data: Path = REPORTS) -> None:
     for report in reports:
         gold = coded(report)
         text = report["findings"] + "\n\n" + report["impression"]
-        asserted = {names[f.concept] for f in extract(lexicon, text) if f.polarity and f.certainty == 2}
+        asserted = {
+            names[f.concept] for f in read_reports(lexicon, [text])[0].findings if f.polarity and f.certainty == 2
+        }
         for label in labels:
             is_gold = any(term.lower() in gold for term in label["terms"])
             is_found = any(name in asserted for name in label["concepts"])

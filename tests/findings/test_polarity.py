@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chestx_jax import lexicon
-from chestx_jax.findings import extract
+from chestx_jax.findings import read_reports, read_texts
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES
 
 TUNING, HELD_OUT = (Path(__file__).with_name(name) for name in ("polarity.tsv", "polarity_held_out.tsv"))
@@ -85,7 +85,7 @@ def read(side: str, text: str) -> list[Item]:
                 "change": CHANGES[finding.change],
             },
         )
-        for finding in extract(loaded, text)
+        for finding in (read_reports if side == "report" else read_texts)(loaded, [text])[0].findings
         if finding.certainty
     ]
 
