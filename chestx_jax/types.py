@@ -10,6 +10,7 @@ Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
     M finding slots               U visual tokens of a row (merged patches)
     Z values of one patch (channels · frames · patch²)
     Y layers                      R cache rows (R divides B)
+    W features of DeepStack       X entries of the position table, each of width A
 
 and in `rewards`: R findings of the evidence or of the targets, Q findings of the report, K selections of claims.
 

@@ -14,6 +14,7 @@ from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.multihost import all_gather, local_row_indices
 from chestx_jax.programs.generation import generation
 from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.tokens.chat import opened_text
 from chestx_jax.tokens.rows import Example, RowsConfig, prompts
 from chestx_jax.tokens.tokenizer import decode_text
 from chestx_jax.types import Rollout
@@ -24,7 +25,7 @@ Generate = Callable[..., Rollout]  # a jitted generation program: (parameters, p
 class Answer(NamedTuple):
     """What a model generated for one prompt."""
 
-    text: str
+    text: str  # with what the prompt has opened of it
     ids: list[int]  # with the end token, where it was sampled
     finished: bool  # False: cut off by the length limit
     probability: float | None  # of the tokens between the answer tags; None without such a block
@@ -73,9 +74,10 @@ def answer_batch(
     global_prompts = sharding.put(local_prompts, jax.tree.map(lambda _: by_row, local_prompts))
     step = jax.device_put(jnp.int32(0), sharding.replicated(model.mesh))
     rollout = generate(model.params, global_prompts, model.vocabulary, step)
-    index, rollout = all_gather((global_prompts.index, rollout))
+    tokens, length = global_prompts.tokens.ids, global_prompts.length
+    index, ids, length, rollout = all_gather((global_prompts.index, tokens, length, rollout))
     in_order = [row for row in np.argsort(index, kind="stable") if index[row] >= 0]
-    return {int(index[row]): _decode(model, rollout, row) for row in in_order}
+    return {int(index[row]): _decode(model, ids[row, : length[row]].tolist(), rollout, row) for row in in_order}
 
 
 def row_sharding(model: LoadedModel, batch: int) -> jax.sharding.Sharding:
@@ -95,11 +97,11 @@ def answer_probability(pieces: Sequence[str], logprobs_L: Float[np.ndarray, " L"
     return float(np.exp(np.sum(logprobs_L[inside], dtype=np.float64)))
 
 
-def _decode(model: LoadedModel, rollout: Rollout, row: int) -> Answer:
+def _decode(model: LoadedModel, prompt: list[int], rollout: Rollout, row: int) -> Answer:
     tokenizer, length = model.encoder.tokenizer, int(rollout.length[row])
     ids = rollout.ids[row, :length].tolist()
     return Answer(
-        text=decode_text(tokenizer, ids),
+        text=opened_text(tokenizer, prompt) + decode_text(tokenizer, ids),
         ids=ids,
         finished=bool(rollout.finished[row]),
         probability=answer_probability([tokenizer.decode([id]) for id in ids], rollout.logprobs[row, :length]),

@@ -15,6 +15,7 @@ from chestx_jax.eval.answers.parsing import answer_text, reasoning_text
 from chestx_jax.inference.answers import Generate, answer_batch, bucket, compile_on_demand
 from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.rollout.sampling import SamplingConfig
+from chestx_jax.tokens.chat import opened_text
 from chestx_jax.tokens.rows import Example, RowsConfig
 from chestx_jax.tokens.tokenizer import decode_text
 
@@ -45,6 +46,8 @@ def answer_question(
     Raises UserError for a film that cannot be read.
     """
     examples = {0: encode_question(model, question)}
+    if write:
+        write(opened_text(model.encoder.tokenizer, examples[0].ids.tolist()))
     emit = stream_text(model.encoder.tokenizer, write) if write else None
     return answer_records(model, compile_on_demand(model, 1, sampling, seed, emit), examples, 1)[0]
 

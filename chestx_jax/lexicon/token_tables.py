@@ -58,11 +58,12 @@ class Tables(NamedTuple):
     phrase_next: Int[np.ndarray, "rows X"]
 
 
-def compile_tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
+def compile_tables(lexicon: Lexicon, token_bytes: list[bytes], opening: str = "") -> Tables:
     """The tables of a vocabulary, given as the bytes of every token id (b"" for special tokens).
 
-    Tags are read as text, so they need no ids of their own. Raises UserError for an empty vocabulary and for a lexicon
-    that exceeds the tables' bit fields.
+    Texts are read as what follows `opening`, such as a think tag that stands in the prompt already. Tags are read as
+    text, so they need no ids of their own. Raises UserError for an empty vocabulary and for a lexicon that exceeds the
+    tables' bit fields.
     """
     if not any(token_bytes):
         raise UserError("The vocabulary holds no token with bytes: pass token_bytes(tokenizer).")
@@ -70,6 +71,8 @@ def compile_tables(lexicon: Lexicon, token_bytes: list[bytes]) -> Tables:
     head, rest, base, cells, split = _token_parts(trie, [*token_bytes, b""])
     halves = [data for token in np.flatnonzero(split) for data in (token_bytes[token], b"")]
     tag_class, tag_next = _tag_classes([*token_bytes, b"", *halves])
+    start = tags.number(reduce(tags.step, opening.encode(), tags.states()[0]))
+    tag_next[:, 0] = tag_next[:, start]  # state 0, the start of a text, is not come back to from within a tag's block
     machine = automaton.build(lexicon)
     row, phrase_next = _compact(machine)
     states = tags.states()

@@ -9,13 +9,32 @@ class Architecture:
     """The modules of a family. Sizes are fields of `ModelConfig`; those of a module that it lacks are not read."""
 
     transformers: str  # class of transformers that runs such a checkpoint
+    nested_names: bool  # released tensors are named as in memory, `model.language_model…` and `model.visual…`
+    projection_bias: bool  # of the decoder's queries, keys and values
+    head_dim: bool  # heads may have another width than width / heads
+    qk_norm: bool  # RMS norms of each head's queries and keys
+    interleaved_mrope: bool  # the three positions take turns in rotating the frequencies; else one section each
     vision_norm: Literal["layer", "rms"]
-    vision_mlp: Literal["quick_gelu", "swiglu"]
+    vision_mlp: Literal["quick_gelu", "gelu_tanh", "swiglu"]
     vision_windows: bool  # attention within windows, but for some layers
+    patch_bias: bool  # of the patch embedding
+    position_table: bool  # learned positions of patches, interpolated to the image's grid
+    deepstack: bool  # features of several vision layers are added to the first decoder layers
 
 
 QWEN2_VL = Architecture(
-    transformers="Qwen2VLForConditionalGeneration", vision_norm="layer", vision_mlp="quick_gelu", vision_windows=False
+    transformers="Qwen2VLForConditionalGeneration",
+    nested_names=False,
+    projection_bias=True,
+    head_dim=False,
+    qk_norm=False,
+    interleaved_mrope=False,
+    vision_norm="layer",
+    vision_mlp="quick_gelu",
+    vision_windows=False,
+    patch_bias=False,
+    position_table=False,
+    deepstack=False,
 )
 QWEN2_5_VL = replace(
     QWEN2_VL,
@@ -24,6 +43,19 @@ QWEN2_5_VL = replace(
     vision_mlp="swiglu",
     vision_windows=True,
 )
+QWEN3_VL = replace(
+    QWEN2_VL,
+    transformers="Qwen3VLForConditionalGeneration",
+    nested_names=True,
+    projection_bias=False,
+    head_dim=True,
+    qk_norm=True,
+    interleaved_mrope=True,
+    vision_mlp="gelu_tanh",
+    patch_bias=True,
+    position_table=True,
+    deepstack=True,
+)
 
-Family = Literal["qwen2_vl", "qwen2_5_vl"]  # as `model_type` of config.json has it
-ARCHITECTURES: dict[Family, Architecture] = {"qwen2_vl": QWEN2_VL, "qwen2_5_vl": QWEN2_5_VL}
+Family = Literal["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]  # as `model_type` of config.json has it
+ARCHITECTURES: dict[str, Architecture] = {"qwen2_vl": QWEN2_VL, "qwen2_5_vl": QWEN2_5_VL, "qwen3_vl": QWEN3_VL}

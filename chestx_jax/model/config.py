@@ -26,6 +26,9 @@ class VisionConfig:
     window: int = bounded(112, min=0)  # windows: the side in pixels
     # windows: the layers that attend over the whole image
     full_attention_layers: tuple[int, ...] = bounded((7, 15, 23, 31), min=0)
+    table_side: int = bounded(48, min=1)  # position table: entries a side
+    # DeepStack: the layers whose features go to the decoder's first layers, in order
+    deepstack_layers: tuple[int, ...] = bounded((8, 16, 24), min=0)
 
     @property
     def patch_values(self) -> int:
@@ -85,6 +88,7 @@ class ModelConfig:
     width: int = bounded(3584, min=1)
     heads: int = bounded(28, min=1)
     kv_heads: int = bounded(4, min=1)
+    head_dim: int = bounded(0, min=0)  # width of a head; 0: width / heads
     hidden: int = bounded(18944, min=1)
     rope_theta: float = bounded(1e6, above=0.0)
     mrope_section: tuple[int, int, int] = bounded((16, 24, 24), min=0)
@@ -106,11 +110,14 @@ class ModelConfig:
 
     @property
     def head_width(self) -> int:
-        return self.width // self.heads
+        return self.head_dim or self.width // self.heads
 
     def __post_init__(self) -> None:
         vision = self.vision
-        _check_divides("width", self.width, "heads", self.heads)
+        if not self.head_dim:
+            _check_divides("width", self.width, "heads", self.heads)
+        elif not self.architecture.head_dim and self.head_dim * self.heads != self.width:
+            raise UserError(f"head_dim is {self.head_dim}: in {self.family} it is width / heads, set it to 0.")
         _check_divides("heads", self.heads, "kv_heads", self.kv_heads)
         if 2 * sum(self.mrope_section) != self.head_width:
             raise UserError(
@@ -123,6 +130,13 @@ class ModelConfig:
         if self.architecture.vision_windows:
             unit = vision.patch_size * vision.merge_size
             _check_divides("vision.window", vision.window, "vision.patch_size × vision.merge_size", unit)
+        chosen = vision.deepstack_layers
+        ascending = list(chosen) == sorted(set(chosen).intersection(range(vision.layers)))
+        if self.architecture.deepstack and not (ascending and len(chosen) <= self.layers):
+            raise UserError(
+                f"vision.deepstack_layers is {chosen}: name layers of the tower, 0 to {vision.layers - 1}, in "
+                f"ascending order, and no more than the decoder's {self.layers} layers."
+            )
 
 
 def _check_divides(name: str, size: int, part: str, parts: int) -> None:

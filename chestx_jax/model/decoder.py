@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.model.attention import KeyBlock, attend, make_mask
 from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.deepstack import add_feature
 from chestx_jax.model.layers import Linear, RMSNorm, remat
 from chestx_jax.model.rope import mrope_tables, rotate
 from chestx_jax.model.splash import Segments
@@ -36,11 +37,15 @@ class DecoderAttention(nn.Module):
         config = self.config
         rows, length, _ = x.shape
         heads, kv_heads, width = config.heads, config.kv_heads, config.head_width
-        q = checkpoint_name(Linear(heads * width, ("embed", "heads"), config, bias=True, name="q")(x), "query")
-        k = checkpoint_name(Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="k")(x), "key")
-        v = checkpoint_name(Linear(kv_heads * width, ("embed", "kv_heads"), config, bias=True, name="v")(x), "value")
-        q = rotate(constrain(q.reshape(rows, length, heads, width), "batch", None, "heads", None), tables)
-        k = rotate(k.reshape(rows, length, kv_heads, width), tables)
+        bias = config.architecture.projection_bias
+        q = checkpoint_name(Linear(heads * width, ("embed", "heads"), config, bias, name="q")(x), "query")
+        k = checkpoint_name(Linear(kv_heads * width, ("embed", "kv_heads"), config, bias, name="k")(x), "key")
+        v = checkpoint_name(Linear(kv_heads * width, ("embed", "kv_heads"), config, bias, name="v")(x), "value")
+        q = constrain(q.reshape(rows, length, heads, width), "batch", None, "heads", None)
+        k = k.reshape(rows, length, kv_heads, width)
+        if config.architecture.qk_norm:
+            q, k = (RMSNorm(config.norm_eps, config, name=name)(x) for name, x in (("q_norm", q), ("k_norm", k)))
+        q, k = rotate(q, tables), rotate(k, tables)
         k, v = (jnp.swapaxes(x, 1, 2) for x in (k, v.reshape(rows, length, kv_heads, width)))
         blocks = [KeyBlock(*block, mask) for block, mask in zip((*past, (k, v)), masks, strict=True)]
         out = attend(q, blocks, config.compute.attention).reshape(rows, length, heads * width)
@@ -77,7 +82,8 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedded rows → final-normed hidden states, and the rows' own keys and values [Y, B, K, L, E]."""
+    """Embedded rows → final-normed hidden states, and the rows' own keys and values [Y, B, K, L, E]. `deepstack` holds
+    features [W, B, U, D] of the rows' images and which of them belongs to each token, as `Tokens.visual` has it."""
 
     config: ModelConfig
 
@@ -88,22 +94,30 @@ class Decoder(nn.Module):
         positions_BxLx3: Int[Array, "B L 3"],
         segments_BxL: Int[Array, "B L"],
         past: Sequence[Cache],
+        deepstack: tuple[Array, Array] | None = None,
     ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
         config = self.config
         rows = x_BxLxD.shape[0]
-        tables = mrope_tables(positions_BxLx3, config.head_width, config.rope_theta, config.mrope_section)
+        interleaved = config.architecture.interleaved_mrope
+        tables = mrope_tables(positions_BxLx3, config.head_width, config.rope_theta, config.mrope_section, interleaved)
         masks = tuple(jnp.repeat(cache.valid, rows // cache.valid.shape[0], axis=0)[:, None] for cache in past)
+
+        def run(layer: nn.Module, x: Array, number: Array, cached, masks, tables, deepstack):
+            x, keys_values = layer(x, cached, masks, tables)
+            return x if deepstack is None else add_feature(x, number, *deepstack), keys_values
+
         stack = nn.scan(
-            remat(DecoderLayer, config),
+            run,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=config.layers,
             unroll=config.compute.unroll or config.layers,
             metadata_params={nn.PARTITION_NAME: None},
         )
+        layer, numbers = remat(DecoderLayer, config)(config, name="layers"), jnp.arange(config.layers, dtype=jnp.int32)
         cached = tuple((cache.k, cache.v) for cache in past)
         segments = Segments(segments_BxL, segments_BxL, causal=True)
         own_mask = make_mask(segments, config.compute.attention, [cache.k.shape[3] for cache in past])
-        hidden, keys_values = stack(config, name="layers")(x_BxLxD, cached, (*masks, own_mask), tables)
+        hidden, keys_values = stack(layer, x_BxLxD, numbers, cached, (*masks, own_mask), tables, deepstack)
         return RMSNorm(config.norm_eps, config, name="norm")(hidden), keys_values

@@ -6,6 +6,10 @@ three tokens back, and three of them write that token into a subspace of the res
 later layers attend to tokens that follow what the current token is or follows, or that equal it; the second layer
 writes what it finds to the residual stream. Training changes all of it. Structured initialization of attention:
 Trockman & Kolter 2023, arXiv 2305.09828.
+
+Attending by distance alone takes a constant part of queries and keys. Where their layers have no bias, it is read from
+a direction in which every embedded token and visual token is shifted alike (a tied head gives all tokens the same logit
+for it); where queries and keys are normed, the norms' scales set how sharp attention is.
 """
 
 import jax
@@ -20,6 +24,7 @@ _POSITIONAL = 5 / 16  # share of a head's frequencies, the fastest, that encode 
 _SHARPNESS = 1.6  # of matching, in units of a normed token
 _NEARNESS = 6.5  # of attending to a preceding token: square root of the logit
 _NOISE = 0.3  # share of the random initialization that is kept
+_SHIFT = 1.0  # of embeddings, in units of their own length
 # What a head's query reads and what its keys offer: 0 the token itself, n the token n before it.
 _MATCHES = ((0, 1), (1, 2), (0, 0), (1, 3))
 _WRITING = 2  # the first so many kinds of heads write their values to the residual stream
@@ -31,24 +36,38 @@ def with_induction_heads(config: ModelConfig, params: dict, key: Array) -> dict:
     Raises UserError for a decoder of one layer or of heads too narrow to hold a subspace.
     """
     positional = round(config.head_width // 2 * _POSITIONAL)
-    size = min(2 * (config.head_width // 2 - positional), config.width // 4)
+    biased = config.architecture.projection_bias
+    size = min(2 * (config.head_width // 2 - positional), (config.width - (not biased)) // 4)
     if config.layers < 2 or size < 2:
         raise UserError(
             "config.model.start is 'induction', which needs two layers and heads at least 6 wide: enlarge the model, "
             "or set it to 'random'."
         )
-    basis = jax.random.orthogonal(key, config.width)[:, : 4 * size]
-    subspaces = jnp.split(basis.astype(config.compute.param_dtype), 4, axis=1)  # of the token and its 3 predecessors
+    basis = jax.random.orthogonal(key, config.width).astype(config.compute.param_dtype)
+    subspaces = jnp.split(basis[:, : 4 * size], 4, axis=1)  # of the token and its 3 predecessors
+    direction = None if biased else basis[:, -1]
     attention = params["decoder"]["layers"]["attention"]
-    first = _previous_token_attention(config, attention, subspaces, positional)
+    first = _previous_token_attention(config, attention, subspaces, positional, direction)
     later = _matching_attention(config, attention, subspaces, positional)
     combined = jax.tree.map(lambda a, b: jnp.concatenate([a[:1], b[1:]]).astype(a.dtype), first, later)
     layers = {**params["decoder"]["layers"], "attention": combined}
-    return {**params, "decoder": {**params["decoder"], "layers": layers}}
+    params = {**params, "decoder": {**params["decoder"], "layers": layers}}
+    return params if direction is None else _shift_tokens(config, params, direction)
 
 
-def _previous_token_attention(config: ModelConfig, attention: dict, subspaces: list[Array], positional: int) -> dict:
-    """For the first layer: biases by which head h attends 1 + h % 3 tokens back, and values that copy that token."""
+def _shift_tokens(config: ModelConfig, params: dict, direction: Float[Array, " D"]) -> dict:
+    """The parameters with every embedded token and every visual token moved along `direction`."""
+    shift = _SHIFT * config.initializer_range * config.width**0.5 * direction
+    down = params["vision"]["merger_down"]
+    vision = {**params["vision"], "merger_down": {**down, "bias": down["bias"] + shift}}
+    return {**params, "embedding": params["embedding"] + shift, "vision": vision}
+
+
+def _previous_token_attention(
+    config: ModelConfig, attention: dict, subspaces: list[Array], positional: int, direction: Array | None
+) -> dict:
+    """For the first layer: queries and keys with a constant part, a bias or what they read from `direction`, by which
+    head h attends 1 + h % 3 tokens back, and values that copy that token."""
     half = config.head_width // 2
     angles = config.rope_theta ** (-np.arange(half) / half)
     amplitude = _NEARNESS * (np.arange(half) < max(2, positional // 2))
@@ -57,12 +76,32 @@ def _previous_token_attention(config: ModelConfig, attention: dict, subspaces: l
     outputs = [_write(subspaces[offset], config.head_width) for offset in offsets[:3]]
     outputs += [jnp.zeros_like(outputs[0])] * (config.heads - len(outputs))
     values = [_write(subspaces[0], config.head_width).T] * config.kv_heads
+    constants = {"q": np.concatenate([biases[b] for b in offsets]), "k": np.tile(biases[0], config.kv_heads)}
+    queries_keys = {name: _constant(attention[name], constants[name], direction, config.width) for name in "qk"}
+    # A norm gives a head's vector the length √E whatever it was; here it points where `amplitude` does.
+    scale = np.linalg.norm(biases[0]) / config.head_width**0.5
     return {
-        "q": _linear(attention["q"], attention["q"]["kernel"] * _NOISE, np.concatenate([biases[b] for b in offsets])),
-        "k": _linear(attention["k"], attention["k"]["kernel"] * _NOISE, np.tile(biases[0], config.kv_heads)),
+        **queries_keys,
         "v": _linear(attention["v"], jnp.concatenate(values, axis=1)),
         "o": _linear(attention["o"], config.initializer_range * jnp.concatenate(outputs)),
+        **_norms(attention, scale),
     }
+
+
+def _constant(like: dict, constant: np.ndarray, direction: Array | None, width: int) -> dict:
+    """A linear layer that gives little but `constant`: its bias, or what a normed token's share along `direction` makes
+    of it."""
+    noise = like["kernel"] * _NOISE
+    if direction is None:
+        return _linear(like, noise, constant)
+    along = width**0.5 * _SHIFT / (1 + _SHIFT**2) ** 0.5  # of a normed token
+    return _linear(like, noise + jnp.outer(direction, jnp.asarray(constant / along, direction.dtype))[None])
+
+
+def _norms(attention: dict, scale: float) -> dict:
+    """The norms of queries and keys, where the model has them, with one scale."""
+    names = [name for name in ("q_norm", "k_norm") if name in attention]
+    return {name: {"scale": jnp.full_like(attention[name]["scale"], scale)} for name in names}
 
 
 def _matching_attention(config: ModelConfig, attention: dict, subspaces: list[Array], positional: int) -> dict:
@@ -81,6 +120,8 @@ def _matching_attention(config: ModelConfig, attention: dict, subspaces: list[Ar
         "k": _linear(attention["k"], kernels["k"] + _SHARPNESS * jnp.concatenate(keys, axis=1)[None]),
         "v": _linear(attention["v"], kernels["v"] + values[None]),
         "o": _linear(attention["o"], jnp.where(second, config.initializer_range * jnp.concatenate(outputs)[None], 0.0)),
+        # As sharp as without norms: a token's part in a subspace has about the length √size.
+        **_norms(attention, _SHARPNESS * (subspaces[0].shape[1] / config.head_width) ** 0.5),
     }
 
 

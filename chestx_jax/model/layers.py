@@ -93,7 +93,7 @@ class LayerNorm(nn.Module):
 
 
 def quick_gelu(x: Float[Array, "... F"]) -> Float[Array, "... F"]:
-    """x · sigmoid(1.702 x), the activation of Qwen2-VL's vision tower."""
+    """x · sigmoid(1.702 x)."""
     return x * jax.nn.sigmoid(x * jnp.asarray(1.702, x.dtype))
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from chestx_jax.model import induction, lora
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache, Decoder
+from chestx_jax.model.deepstack import at_places
 from chestx_jax.model.layers import with_axes
 from chestx_jax.model.vision import VisionTower
 from chestx_jax.sharding import constrain, named_sharding
@@ -40,11 +41,11 @@ class QwenVL(nn.Module):
 
     def multimodal(self, tokens: Tokens, images: Images, past: Sequence[Cache] = ()):
         """Hidden states, keys and values of rows that may contain image pads."""
-        visual_BxUxD = constrain(self.vision(images), "batch", None, None)
-        x_BxLxD = self.embed(tokens.ids)
-        placed_BxLxD = jax.vmap(lambda row, index: row[index])(visual_BxUxD, jnp.maximum(tokens.visual, 0))
-        x_BxLxD = jnp.where((tokens.visual >= 0)[..., None], placed_BxLxD, x_BxLxD)
-        return self.decoder(constrain(x_BxLxD, "batch", None, None), tokens.positions, tokens.segments, past)
+        features = self.vision(images)
+        placed_BxLxD, visual_BxLx1 = at_places(constrain(features.tokens, "batch", None, None), tokens.visual)
+        x_BxLxD = constrain(jnp.where(visual_BxLx1, placed_BxLxD, self.embed(tokens.ids)), "batch", None, None)
+        deepstack = None if features.deepstack is None else (features.deepstack, tokens.visual)
+        return self.decoder(x_BxLxD, tokens.positions, tokens.segments, past, deepstack)
 
     def text(self, ids_BxL: Array, positions_BxLx3: Array, segments_BxL: Array, past: Sequence[Cache]):
         """Hidden states, keys and values of text that follows cached tokens."""

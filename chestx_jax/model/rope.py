@@ -6,10 +6,15 @@ from jaxtyping import Array, Float, Int
 
 
 def mrope_tables(
-    positions_BxLx3: Int[Array, "B L 3"], head_width: int, theta: float, sections: tuple[int, int, int]
+    positions_BxLx3: Int[Array, "B L 3"],
+    head_width: int,
+    theta: float,
+    sections: tuple[int, int, int],
+    interleaved: bool = False,
 ) -> tuple[Float[Array, "B L E"], Float[Array, "B L E"]]:
     """Cosine and sine, fp32, for every token: frequency j rotates by the temporal, height or width position according
-    to its section (Qwen2-VL, arXiv 2409.12191, section 2.1).
+    to its section (Qwen2-VL, arXiv 2409.12191, section 2.1). `interleaved`: the positions take turns, until height and
+    width have had their sections' worth and the rest is temporal (Qwen3-VL, arXiv 2511.21631).
 
     Raises ValueError where the sections do not sum to half the head width.
     """
@@ -17,6 +22,9 @@ def mrope_tables(
         raise ValueError(f"mrope_section {sections} must sum to half the head width, {head_width // 2}")
     frequencies = theta ** (-np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width))
     stream = np.repeat(np.arange(3), sections)  # which of the three positions rotates frequency j
+    if interleaved:
+        turn, axis = np.divmod(np.arange(head_width // 2), 3)
+        stream = np.where(turn < np.array(sections)[axis], axis, 0)
     angles = positions_BxLx3[..., stream].astype(jnp.float32) * frequencies.astype(np.float32)[None, None]
     return _cos_sin(angles)
 

@@ -4,11 +4,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from chestx_jax.model.attention import KeyBlock, attend, make_mask
 from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.deepstack import VisualFeatures
 from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, quick_gelu, remat, with_axes
+from chestx_jax.model.position_table import interpolate
 from chestx_jax.model.rope import axial_tables, rotate
 from chestx_jax.model.splash import Segments
 from chestx_jax.sharding import constrain
@@ -59,6 +61,8 @@ class VisionMlp(nn.Module):
         if self.config.architecture.vision_mlp == "swiglu":
             gate = Linear(vision.hidden, ("embed", "mlp"), self.config, bias=True, name="gate")(x)
             up = jax.nn.silu(gate) * up
+        elif self.config.architecture.vision_mlp == "gelu_tanh":
+            up = jax.nn.gelu(up, approximate=True)
         else:
             up = quick_gelu(up)
         return Linear(vision.width, ("mlp", "embed"), self.config, bias=True, residual=True, name="down")(up)
@@ -79,39 +83,82 @@ class VisionLayer(nn.Module):
         return constrain(x, "batch", None, None), None
 
 
-class VisionTower(nn.Module):
-    """Patches in merge-block order → visual tokens; attention never crosses image slots or reads padding."""
+def _two_layers(config: ModelConfig, x: Array, prefix: str = "") -> Array:
+    """Merge blocks [..., merge² · width] → tokens of the decoder's width; called in a module's compact method."""
+    x = Linear(x.shape[-1], ("embed", "mlp"), config, bias=True, name=f"{prefix}up")(x)
+    x = jax.nn.gelu(x, approximate=False)
+    return Linear(config.width, ("mlp", "embed"), config, bias=True, name=f"{prefix}down")(x)
+
+
+class DeepStackMerger(nn.Module):
+    """One vision layer's merge blocks → features of the decoder's width, normed over whole blocks."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, images: Images) -> Float[Array, "B U D"]:
-        vision, dtype = self.config.vision, self.config.compute.dtype
+    def __call__(self, x: Array) -> Array:
+        return _two_layers(self.config, _norm(self.config, "norm")(x))
+
+
+class VisionTower(nn.Module):
+    """Patches in merge-block order → visual tokens, and DeepStack's features; attention never crosses image slots or
+    reads padding."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, images: Images) -> VisualFeatures:
+        config, architecture = self.config, self.config.architecture
+        vision, dtype = config.vision, config.compute.dtype
         rows, slots, patches, values = images.patches.shape
         positions = images.positions.reshape(rows * slots, patches, 2)
         valid = images.valid.reshape(rows * slots, patches)
-        window = vision.window // vision.patch_size if self.config.architecture.vision_windows else 0
-        masks = _masks(positions, valid, window, self.config.compute.attention)
+        window = vision.window // vision.patch_size if architecture.vision_windows else 0
+        masks = _masks(positions, valid, window, config.compute.attention)
         x = images.patches.reshape(rows * slots, patches, values).astype(dtype)
-        x = Linear(vision.width, (None, "embed"), self.config, name="patch_embed")(x)
+        x = Linear(vision.width, (None, "embed"), config, bias=architecture.patch_bias, name="patch_embed")(x)
+        if architecture.position_table:
+            init, shape = nn.initializers.normal(config.initializer_range), (vision.table_side**2, vision.width)
+            table = self.param("position_table", with_axes(init, (None, "embed")), shape, config.compute.param_dtype)
+            x = x + interpolate(table, positions, valid).astype(dtype)
         tables = axial_tables(positions, vision.width // vision.heads)
         full = np.asarray([layer in vision.full_attention_layers for layer in range(vision.layers)])
+        chosen = vision.deepstack_layers if architecture.deepstack else ()
+        # Where each layer's output is kept; of layers that are not chosen, in a last place that is not read.
+        place = np.asarray([chosen.index(i) if i in chosen else len(chosen) for i in range(vision.layers)], np.int32)
+
+        def run(layer: nn.Module, state: tuple[Array, Array | None], full: Array, place: Array, masks, tables):
+            x, kept = state
+            x, _ = layer(x, full, masks, tables)
+            if kept is not None:  # outside the layer, whose inputs are saved for the backward pass
+                kept = jax.lax.dynamic_update_index_in_dim(kept, x, place, axis=0)
+            return (x, kept), None
+
         stack = nn.scan(
-            remat(VisionLayer, self.config),
+            run,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, 0, nn.broadcast, nn.broadcast),
             length=vision.layers,
-            unroll=self.config.compute.unroll or vision.layers,
+            unroll=config.compute.unroll or vision.layers,
             metadata_params={nn.PARTITION_NAME: None},
         )
-        x, _ = stack(self.config, name="layers")(x, jnp.asarray(full), masks, tables)
-        x = _norm(self.config, "merger_norm")(x)
+        layer = remat(VisionLayer, config)(config, name="layers")
+        kept = constrain(jnp.zeros((len(chosen) + 1, *x.shape), dtype), None, "batch", None, None) if chosen else None
+        (x, kept), _ = stack(layer, (x, kept), jnp.asarray(full), jnp.asarray(place), masks, tables)
         block = vision.merge_size**2
-        x = x.reshape(rows, slots * patches // block, block * vision.width)
-        x = Linear(block * vision.width, ("embed", "mlp"), self.config, bias=True, name="merger_up")(x)
-        x = jax.nn.gelu(x, approximate=False)
-        return Linear(self.config.width, ("mlp", "embed"), self.config, bias=True, name="merger_down")(x)
+        merged = (rows, slots * patches // block, block * vision.width)
+        tokens = _two_layers(config, _norm(config, "merger_norm")(x).reshape(merged), "merger_")
+        if kept is None:
+            return VisualFeatures(tokens, None)
+        mergers = nn.vmap(
+            DeepStackMerger,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            metadata_params={nn.PARTITION_NAME: None},
+        )
+        features = mergers(config, name="merger_deepstack")(kept[: len(chosen)].reshape(len(chosen), *merged))
+        return VisualFeatures(tokens, constrain(features, None, "batch", None, None))
 
 
 def _masks(positions_BxPx2: Int[Array, "B P 2"], valid_BxP: Bool[Array, "B P"], window: int, backend: str):

@@ -51,7 +51,7 @@ def encode(
     """One sample as an Example; `images` come from `tokens.patches.patches`, `target` is None for a prompt alone."""
     grids = [grid for _, grid in images]
     prompt = chat.prompt_ids(tokenizer, special, question, [r * c // merge_size**2 for r, c in grids], reasoning)
-    answer = [] if target is None else chat.target_ids(tokenizer, special, target)
+    answer = [] if target is None else chat.target_ids(tokenizer, special, target, reasoning)
     ids = np.array(prompt + answer, np.int32)
     pads = ids == special.image_pad
     return Example(

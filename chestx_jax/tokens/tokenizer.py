@@ -85,6 +85,9 @@ def load_tokenizer(folder: str | Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the readers below raise bare Exception on malformed files
         raise UserError(f"The tokenizer files in {folder} cannot be read ({error}): fetch them again.") from error
+    separate = folder / "chat_template.json"  # transformers reads it with a model's processor alone
+    if not tokenizer.chat_template and separate.is_file():
+        tokenizer.chat_template = files.read_json(separate, "fetch the model's chat_template.json").get("chat_template")
     special_ids(tokenizer)
     return tokenizer
 

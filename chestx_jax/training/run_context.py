@@ -25,6 +25,7 @@ from chestx_jax.programs.state import init_params
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig, supervised_stages
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.sharding import make_mesh
+from chestx_jax.tokens.chat import chat_form
 from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
 
 
@@ -110,12 +111,13 @@ class RunContext:
         """The lexicon's automaton over the tokens of this vocabulary, on every device."""
         known = token_bytes(self.tokenizer)
         padded = known + [b""] * (self.job.model.vocab_size - len(known))
-        return sharding.put(lexicon.compile_tables(self.lexicon, padded), sharding.replicated(self.mesh))
+        tables = lexicon.compile_tables(self.lexicon, padded, chat_form(self.tokenizer).opening)
+        return sharding.put(tables, sharding.replicated(self.mesh))
 
     def decode(self, ids_BxL: np.ndarray, length_B: np.ndarray) -> list[str]:
-        """Completions as text, without special tokens."""
-        rows = zip(ids_BxL.tolist(), length_B.tolist(), strict=True)
-        return [decode_text(self.tokenizer, ids[:length]) for ids, length in rows]
+        """Completions as text, without special tokens, with what the prompt has opened of them."""
+        opening, rows = chat_form(self.tokenizer).opening, zip(ids_BxL.tolist(), length_B.tolist(), strict=True)
+        return [opening + decode_text(self.tokenizer, ids[:length]) for ids, length in rows]
 
     def samples(self, source: SourceConfig) -> tuple[Sample, ...]:
         """The records of a source."""

@@ -1,7 +1,7 @@
-"""Time and peak memory of converting a full-size random checkpoint: `convert.py 2b|3b|7b WORKDIR TOKENIZER_FOLDER`.
+"""Time and peak memory of converting a full-size random checkpoint: `convert.py MODEL WORKDIR TOKENIZER_FOLDER`.
 
-Writes a bfloat16 checkpoint of the shape with random bits, converts it HF → Orbax → HF in processes of their own, and
-compares the two folders' weights byte for byte.
+MODEL is one of tests/model/hf/test_shapes.py: qwen2-vl-2b, for example. Writes a bfloat16 checkpoint of the shape with
+random bits, converts it HF → Orbax → HF in processes of their own, and compares the two folders' weights byte for byte.
 """
 
 import json
@@ -61,8 +61,7 @@ def timed(*arguments: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    name = f"qwen2{'.5' if sys.argv[1] == '3b' else ''}-vl-{sys.argv[1]}"
-    work, tokenizer = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+    name, work, tokenizer = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     size = random_checkpoint(work / "source", name, tokenizer)
     for there, back in (("hf:source", "orbax:orbax"), ("orbax:orbax", "hf:back")):
         paths = [f"{flag}={side.partition(':')[0]}:{work / side.partition(':')[2]}" for flag, side in

@@ -1,4 +1,5 @@
-"""Writes tests/golden/*.npz from transformers in torch: `python tests/golden/make.py`, with the `parity` extra.
+"""Writes tests/golden/*.npz from transformers in torch: `python tests/golden/make.py [FAMILY…]`,
+with the `parity` extra.
 
 Each parameter is drawn by numpy, seeded by its path, so that the files need hold results alone.
 """
@@ -22,6 +23,7 @@ from tests.helpers.tiny_models import PAD, TOKEN_IDS, examples, tiny  # noqa: E4
 CASES = {
     "qwen2_vl": {"family": "qwen2_vl", "heads": 4, "kv_heads": 2},
     "qwen2_5_vl": {"family": "qwen2_5_vl", "heads": 7, "kv_heads": 1, "tied": True},
+    "qwen3_vl": {"family": "qwen3_vl", "heads": 6, "width": 64, "deepstack": (0, 1)},
 }
 NEW = 16
 
@@ -42,14 +44,15 @@ def main() -> None:
 
     from tests.model.hf.test_parity import torch_inputs
 
-    for name, case in CASES.items():
+    for name in sys.argv[1:] or CASES:
+        case = CASES[name]
         config = tiny(**case)
         with tempfile.TemporaryDirectory() as folder:
             hf.save(f"{folder}/model", config, jax.tree.map(jax.numpy.asarray, parameters(config)), TOKEN_IDS, {})
             model = getattr(transformers, config.architecture.transformers).from_pretrained(
                 f"{folder}/model", dtype=torch.float32
             )
-        rows, results = examples(), {}
+        rows, results = examples(config.vision.patch_values), {}
         with torch.no_grad():
             scores = model(**torch_inputs(rows)).logits.numpy()
             for i, row in enumerate(rows):

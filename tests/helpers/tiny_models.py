@@ -1,11 +1,11 @@
-"""Tiny models of both families and random multi-image rows, shared by the tests that compare with transformers."""
+"""Tiny models of every family and random multi-image rows, shared by the tests that compare with transformers."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
-from chestx_jax.tokens.patches import patch_positions
+from chestx_jax.tokens.patches import ImageSpec, patch_positions
 from chestx_jax.tokens.positions import mrope
 from chestx_jax.tokens.rows import Example
 
@@ -21,19 +21,24 @@ TOKEN_IDS = {
 FP32 = ComputeConfig(dtype="float32", param_dtype="float32", remat="none", attention="xla")
 
 
-def tiny(family="qwen2_vl", heads=4, kv_heads=2, tied=False, layers=2, head_width=16, **compute):
+def tiny(
+    family="qwen2_vl", heads=4, kv_heads=2, tied=False, layers=2, head_width=16, width=0, deepstack=(0, 2), **compute
+):
     """A model of a few ten thousand parameters; head_width 16 splits into M-RoPE sections 2, 3, 3."""
     vision = VisionConfig(layers=3, width=32, heads=2, hidden=64)
     if family == "qwen2_5_vl":
         vision = replace(vision, hidden=40, full_attention_layers=(1,))  # windows of 4 × 4 visual tokens
+    if family == "qwen3_vl":
+        vision = replace(vision, patch_size=16, table_side=5, deepstack_layers=deepstack)
     side = 3 * head_width // 16
     return ModelConfig(
         family=family,
         vocab_size=VOCABULARY,
         layers=layers,
-        width=heads * head_width,
+        width=width or heads * head_width,
         heads=heads,
         kv_heads=kv_heads,
+        head_dim=head_width if width else 0,
         hidden=96,
         mrope_section=(head_width // 2 - 2 * side, side, side),
         tied=tied,
@@ -43,8 +48,13 @@ def tiny(family="qwen2_vl", heads=4, kv_heads=2, tied=False, layers=2, head_widt
     )
 
 
+def image_spec(config):
+    """How films are cut for a model."""
+    return ImageSpec(patch_size=config.vision.patch_size)
+
+
 def example(grids, lengths, seed, values=1176):
-    """Text of `lengths` tokens around images of `grids`; the last stretch is learned."""
+    """Text of `lengths` tokens around images of `grids` with `values` numbers a patch; the last stretch is learned."""
     rng = np.random.default_rng(seed)
     ids: list[int] = []
     for i, length in enumerate(lengths):
@@ -67,11 +77,11 @@ def example(grids, lengths, seed, values=1176):
     )
 
 
-def examples():
+def examples(values=1176):
     """Rows of one, three and two images of different sizes, and one of text alone."""
     return [
-        example([(4, 6)], [5, 9], 0),
-        example([(4, 4), (10, 12), (2, 2)], [3, 2, 4, 12], 1),
-        example([(6, 4), (12, 4)], [2, 3, 7], 2),
+        example([(4, 6)], [5, 9], 0, values),
+        example([(4, 4), (10, 12), (2, 2)], [3, 2, 4, 12], 1, values),
+        example([(6, 4), (12, 4)], [2, 3, 7], 2, values),
         example([], [17], 3),
     ]

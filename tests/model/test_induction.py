@@ -50,9 +50,11 @@ def next_token_ranks(config, seed: int) -> np.ndarray:
     return np.array([(scores[i] > scores[i, ids[i + 1]]).sum() for i in range(LENGTH - 1)])
 
 
-@pytest.mark.parametrize("kv_heads", [4, 2])
-def test_a_repeated_sequence_is_continued(kv_heads):
-    config = replace(MODEL, kv_heads=kv_heads)
+@pytest.mark.parametrize(("family", "kv_heads"), [("qwen2_vl", 4), ("qwen2_vl", 2), ("qwen3_vl", 4)])
+def test_a_repeated_sequence_is_continued(family, kv_heads):
+    """With biased queries and keys, and with normed ones without a bias."""
+    vision = replace(MODEL.vision, deepstack_layers=(0, 1))
+    config = replace(MODEL, family=family, kv_heads=kv_heads, vision=vision)
     ranks = next_token_ranks(config, 0)
     first, second = np.median(ranks[: LENGTH // 2 - 1]), np.median(ranks[LENGTH // 2 :])
     assert second < first / 2

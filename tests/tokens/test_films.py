@@ -24,8 +24,8 @@ from tests.helpers.image_files import png_bytes, png_chunk, tiff_bytes
 def processor():
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    def process(image, min_pixels=56 * 56, max_pixels=28 * 28 * 1280):
-        made = Qwen2VLImageProcessorPil(min_pixels=min_pixels, max_pixels=max_pixels)
+    def process(image, min_pixels=56 * 56, max_pixels=28 * 28 * 1280, **settings):
+        made = Qwen2VLImageProcessorPil(size={"shortest_edge": min_pixels, "longest_edge": max_pixels}, **settings)
         out = made(images=[image], return_tensors="np")
         return out["pixel_values"], tuple(out["image_grid_thw"][0].tolist())
 
@@ -127,6 +127,34 @@ def test_grey_files_are_one_channel_in_memory(tmp_path):
     Image.fromarray(film(40, 50)).save(tmp_path / "colour.png")
     assert distinct_channels(load_image(tmp_path / "grey.png")).shape == (40, 50, 1)
     assert distinct_channels(load_image(tmp_path / "colour.png")).shape == (40, 50, 3)
+
+
+# Image settings of Qwen3-VL's preprocessor_config.json.
+QWEN3_VL = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+QWEN3_VL_PIXELS = {"min_pixels": 65536, "max_pixels": 16777216}
+QWEN3_VL_SPEC = ImageSpec(
+    patch_size=16, mean=(0.5,) * 3, std=(0.5,) * 3, height=None, width=None, **QWEN3_VL_PIXELS
+)  # fmt: skip
+
+
+def test_other_patches_and_normalisation_equal_the_processor(processor):
+    """Patches of 16, a mean and deviation of a half, and that family's pixel limits."""
+    for seed, (height, width) in enumerate([(100, 90), (256, 256), (300, 517), (33, 640)]):
+        image = film(height, width, seed)
+        expected, grid = processor(Image.fromarray(image), **QWEN3_VL_PIXELS, **QWEN3_VL)
+        got, our_grid = patches(image, QWEN3_VL_SPEC)
+        assert grid == (1, *our_grid)
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_real_films_equal_the_processor_of_qwen3_vl(processor, shared_data):
+    paths = sorted(path for path in (shared_data / "cxr" / "images").rglob("*") if path.is_file())
+    for path in paths:
+        image = load_image(path)
+        expected, grid = processor(Image.open(path), **QWEN3_VL_PIXELS, **QWEN3_VL)
+        got, our_grid = patches(image, QWEN3_VL_SPEC)
+        assert grid == (1, *our_grid)
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_patch_positions_follow_the_patches():

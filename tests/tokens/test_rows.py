@@ -1,5 +1,7 @@
 """M-RoPE positions against transformers, and rows that put every sample's tokens where they belong."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,20 +32,23 @@ def sample_ids(grids, gaps):
     return np.array(ids, np.int32)
 
 
-@settings(max_examples=50)
+@pytest.mark.parametrize(
+    "family", ["qwen2_vl.modeling_qwen2_vl.Qwen2VLModel", "qwen3_vl.modeling_qwen3_vl.Qwen3VLModel"]
+)
+@settings(max_examples=40)
 @given(grids=grids_of, gaps=st.lists(st.integers(1, 7), min_size=4, max_size=4))
-def test_positions_equal_get_rope_index(grids, gaps):
+def test_positions_equal_get_rope_index(family, grids, gaps):
     torch = pytest.importorskip("torch", exc_type=ImportError)
     from types import SimpleNamespace
 
-    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
-
+    module, _, name = family.rpartition(".")
+    kind = getattr(importlib.import_module(f"transformers.models.{module}"), name)
     ids = sample_ids(grids, gaps)
     model = SimpleNamespace(config=SimpleNamespace(vision_config=SimpleNamespace(spatial_merge_size=2)))
-    model.get_vision_position_ids = lambda *args, **named: Qwen2VLModel.get_vision_position_ids(model, *args, **named)
+    model.get_vision_position_ids = lambda *args, **named: kind.get_vision_position_ids(model, *args, **named)
     grid_thw = torch.tensor([[1, *grid] for grid in grids]) if grids else None
     kinds = torch.tensor(ids == PAD).int()[None]
-    expected, _ = Qwen2VLModel.get_rope_index(model, torch.tensor(ids)[None].long(), kinds, grid_thw)
+    expected, _ = kind.get_rope_index(model, torch.tensor(ids)[None].long(), kinds, grid_thw)
     np.testing.assert_array_equal(mrope(ids, grids, PAD, 2), expected[:, 0].T.numpy())
 
 

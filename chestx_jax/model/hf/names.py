@@ -1,7 +1,8 @@
 """Which Hugging Face tensor is which parameter: one table, used in both directions.
 
-Names are those of released checkpoints (`model.layers…`, `visual…`); `canonical` maps the names that newer versions of
-transformers use in memory (`model.language_model…`, `model.visual…`) to them.
+Names are in the short form of the first released checkpoints (`model.layers…`, `visual…`). Newer versions of
+transformers in memory, and newer families on disk, use a longer form (`model.language_model…`, `model.visual…`), which
+`canonical` maps to the short one.
 """
 
 import re
@@ -15,15 +16,17 @@ from chestx_jax.model.lora import without_adapters
 from chestx_jax.model.qwen_vl import shapes
 
 # tensor name | path of the parameter | layout (see `_weight`); {} is the layer number
-_TABLE = """
+_DECODER = """
 model.embed_tokens.weight                          | embedding                          | same
 lm_head.weight                                     | head                               | linear
 model.norm.weight                                  | decoder/norm/scale                 | same
 model.layers.{}.input_layernorm.weight             | decoder/layers/attention_norm/scale | same
 model.layers.{}.self_attn.q_proj.weight            | decoder/layers/attention/q/kernel  | linear
 model.layers.{}.self_attn.q_proj.bias              | decoder/layers/attention/q/bias    | same
+model.layers.{}.self_attn.q_norm.weight            | decoder/layers/attention/q_norm/scale | same
 model.layers.{}.self_attn.k_proj.weight            | decoder/layers/attention/k/kernel  | linear
 model.layers.{}.self_attn.k_proj.bias              | decoder/layers/attention/k/bias    | same
+model.layers.{}.self_attn.k_norm.weight            | decoder/layers/attention/k_norm/scale | same
 model.layers.{}.self_attn.v_proj.weight            | decoder/layers/attention/v/kernel  | linear
 model.layers.{}.self_attn.v_proj.bias              | decoder/layers/attention/v/bias    | same
 model.layers.{}.self_attn.o_proj.weight            | decoder/layers/attention/o/kernel  | linear
@@ -31,7 +34,11 @@ model.layers.{}.post_attention_layernorm.weight    | decoder/layers/mlp_norm/sca
 model.layers.{}.mlp.gate_proj.weight               | decoder/layers/mlp/gate/kernel     | linear
 model.layers.{}.mlp.up_proj.weight                 | decoder/layers/mlp/up/kernel       | linear
 model.layers.{}.mlp.down_proj.weight               | decoder/layers/mlp/down/kernel     | linear
+"""
+_VISION = """
 visual.patch_embed.proj.weight                     | vision/patch_embed/kernel          | patches
+visual.patch_embed.proj.bias                       | vision/patch_embed/bias            | same
+visual.pos_embed.weight                            | vision/position_table              | same
 visual.blocks.{}.norm1.weight                      | vision/layers/norm1/scale          | same
 visual.blocks.{}.norm1.bias                        | vision/layers/norm1/bias           | same
 visual.blocks.{}.norm2.weight                      | vision/layers/norm2/scale          | same
@@ -40,6 +47,8 @@ visual.blocks.{}.attn.qkv.weight                   | vision/layers/attention/qkv
 visual.blocks.{}.attn.qkv.bias                     | vision/layers/attention/qkv_bias   | flat
 visual.blocks.{}.attn.proj.weight                  | vision/layers/attention/proj/kernel | linear
 visual.blocks.{}.attn.proj.bias                    | vision/layers/attention/proj/bias  | same
+"""
+_MERGER = """
 visual.merger.ln_q.weight                          | vision/merger_norm/scale           | same
 visual.merger.ln_q.bias                            | vision/merger_norm/bias            | same
 visual.merger.mlp.0.weight                         | vision/merger_up/kernel            | linear
@@ -47,20 +56,42 @@ visual.merger.mlp.0.bias                           | vision/merger_up/bias      
 visual.merger.mlp.2.weight                         | vision/merger_down/kernel          | linear
 visual.merger.mlp.2.bias                           | vision/merger_down/bias            | same
 """
-_PLAIN_MLP = """
+_DEEPSTACK_MERGERS = """
+visual.merger.norm.weight                          | vision/merger_norm/scale           | same
+visual.merger.norm.bias                            | vision/merger_norm/bias            | same
+visual.merger.linear_fc1.weight                    | vision/merger_up/kernel            | linear
+visual.merger.linear_fc1.bias                      | vision/merger_up/bias              | same
+visual.merger.linear_fc2.weight                    | vision/merger_down/kernel          | linear
+visual.merger.linear_fc2.bias                      | vision/merger_down/bias            | same
+visual.deepstack_merger_list.{}.norm.weight        | vision/merger_deepstack/norm/scale | same
+visual.deepstack_merger_list.{}.norm.bias          | vision/merger_deepstack/norm/bias  | same
+visual.deepstack_merger_list.{}.linear_fc1.weight  | vision/merger_deepstack/up/kernel  | linear
+visual.deepstack_merger_list.{}.linear_fc1.bias    | vision/merger_deepstack/up/bias    | same
+visual.deepstack_merger_list.{}.linear_fc2.weight  | vision/merger_deepstack/down/kernel | linear
+visual.deepstack_merger_list.{}.linear_fc2.bias    | vision/merger_deepstack/down/bias  | same
+"""
+_VISION_MLP = {
+    "quick_gelu": """
 visual.blocks.{}.mlp.fc1.weight                    | vision/layers/mlp/up/kernel        | linear
 visual.blocks.{}.mlp.fc1.bias                      | vision/layers/mlp/up/bias          | same
 visual.blocks.{}.mlp.fc2.weight                    | vision/layers/mlp/down/kernel      | linear
 visual.blocks.{}.mlp.fc2.bias                      | vision/layers/mlp/down/bias        | same
-"""
-_GATED_MLP = """
+""",
+    "gelu_tanh": """
+visual.blocks.{}.mlp.linear_fc1.weight             | vision/layers/mlp/up/kernel        | linear
+visual.blocks.{}.mlp.linear_fc1.bias               | vision/layers/mlp/up/bias          | same
+visual.blocks.{}.mlp.linear_fc2.weight             | vision/layers/mlp/down/kernel      | linear
+visual.blocks.{}.mlp.linear_fc2.bias               | vision/layers/mlp/down/bias        | same
+""",
+    "swiglu": """
 visual.blocks.{}.mlp.gate_proj.weight              | vision/layers/mlp/gate/kernel      | linear
 visual.blocks.{}.mlp.gate_proj.bias                | vision/layers/mlp/gate/bias        | same
 visual.blocks.{}.mlp.up_proj.weight                | vision/layers/mlp/up/kernel        | linear
 visual.blocks.{}.mlp.up_proj.bias                  | vision/layers/mlp/up/bias          | same
 visual.blocks.{}.mlp.down_proj.weight              | vision/layers/mlp/down/kernel      | linear
 visual.blocks.{}.mlp.down_proj.bias                | vision/layers/mlp/down/bias        | same
-"""
+""",
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +125,9 @@ def weights(config: ModelConfig) -> list[Weight]:
     Raises ValueError for a parameter that is not in the table.
     """
     parameters = flatten_dict(shapes(without_adapters(config)))
-    text = _TABLE + (_GATED_MLP if config.architecture.vision_mlp == "swiglu" else _PLAIN_MLP)
+    architecture = config.architecture
+    text = _DECODER + _VISION + _VISION_MLP[architecture.vision_mlp]
+    text += _DEEPSTACK_MERGERS if architecture.deepstack else _MERGER
     rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line]
     table = []
     for name, path, layout in rows:
@@ -107,8 +140,13 @@ def weights(config: ModelConfig) -> list[Weight]:
     return table
 
 
+def stored(config: ModelConfig, name: str) -> str:
+    """The name that released checkpoints of the model's family give the tensor that the table calls `name`."""
+    return in_memory(name) if config.architecture.nested_names else name
+
+
 def canonical(name: str) -> str:
-    """A tensor's name in the layout of released checkpoints."""
+    """A tensor's name as the table has it."""
     return re.sub(r"^model\.visual\.", "visual.", re.sub(r"^model\.language_model\.", "model.", name))
 
 

@@ -16,7 +16,7 @@ from chestx_jax.model import lora
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.hf import safetensors
 from chestx_jax.model.hf.config import to_hf
-from chestx_jax.model.hf.names import Weight, in_memory, weights
+from chestx_jax.model.hf.names import Weight, in_memory, stored, weights
 from chestx_jax.model.hf.read import matching_tensors
 
 
@@ -42,12 +42,12 @@ def save(
         raise UserError(f"{folder} exists and is no checkpoint: give another folder or empty this one.")
     flat = flatten_dict(lora.merge_adapters(config, params))
     table = weights(config)
-    stored = np.dtype(flat[table[0].path].dtype) if dtype is None else _storage_dtype(dtype)
+    storage = np.dtype(flat[table[0].path].dtype) if dtype is None else _storage_dtype(dtype)
     try:
         with files.replacing_folder(folder) if primary else contextlib.nullcontext(folder) as partial:
-            _write_weights(partial, table, flat, stored, shard_bytes, primary)
+            _write_weights(partial, config, table, flat, storage, shard_bytes, primary)
             if primary:
-                _write_settings(partial, config, token_ids, stored.name, sidecars)
+                _write_settings(partial, config, token_ids, storage.name, sidecars)
     except OSError as error:
         raise UserError(
             f"{folder} could not be written ({error.strerror}): nothing was left behind; try again."
@@ -134,9 +134,15 @@ def _on_host(array: Any) -> np.ndarray:
 
 
 def _write_weights(
-    folder: Path, table: list[Weight], flat: Mapping, dtype: np.dtype, shard_bytes: int, primary: bool
+    folder: Path,
+    config: ModelConfig,
+    table: list[Weight],
+    flat: Mapping,
+    dtype: np.dtype,
+    shard_bytes: int,
+    primary: bool,
 ) -> None:
-    specs = [(name, dtype, weight.shape) for weight in table for name in weight.names]
+    specs = [(stored(config, name), dtype, weight.shape) for weight in table for name in weight.names]
     arrays = (array.astype(dtype, copy=False) for weight in table for array in _layers(weight, flat[weight.path]))
     shards = _shards(specs, shard_bytes)
     if not primary:  # only takes part in the gathering

@@ -67,7 +67,7 @@ def vision_forward(model: ModelConfig, images: float, patches: int) -> Forward:
     """The vision tower over `images` slots of `patches` patches. Windows are masks: the full scores are computed."""
     tower = model.vision
     total, block = images * patches, tower.merge_size**2
-    merged = block * tower.width
+    merged, mergers = block * tower.width, 1 + model.architecture.deepstack * len(tower.deepstack_layers)
     up = 2 * tower.width * tower.hidden * (2 if model.architecture.vision_mlp == "swiglu" else 1)
     full = tower.layers * total * patches * 4 * tower.width
     splash = model.compute.attention == "splash" and fits_kernel(patches, patches)
@@ -78,7 +78,7 @@ def vision_forward(model: ModelConfig, images: float, patches: int) -> Forward:
         attention_computed=full,
         attention_fused=full if splash else 0.0,
         patch_embed=total * 2 * tower.patch_values * tower.width,
-        merger=total / block * 2 * (merged * merged + merged * model.width),
+        merger=mergers * total / block * 2 * (merged * merged + merged * model.width),
     )
 
 

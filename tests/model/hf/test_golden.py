@@ -8,11 +8,10 @@ import pytest
 from chestx_jax.model.qwen_vl import forward, logits
 from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
-from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig, pack, prompts
 from tests.golden.make import CASES, NEW, parameters
 from tests.helpers.paths import GOLDEN
-from tests.helpers.tiny_models import EOS, PAD, VOCABULARY, examples, tiny
+from tests.helpers.tiny_models import EOS, PAD, VOCABULARY, examples, image_spec, tiny
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -25,9 +24,9 @@ def case(request):
 
 def test_logits_are_the_stored_ones(case):
     config, params, golden = case
-    rows = examples()
+    rows = examples(config.vision.patch_values)
     shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
-    batch = jax.tree.map(jnp.asarray, pack([[row] for row in rows], shape, ImageSpec()))
+    batch = jax.tree.map(jnp.asarray, pack([[row] for row in rows], shape, image_spec(config)))
     run = jax.jit(lambda params: logits(config, params, forward(config, params, batch.tokens, batch.images)))
     scores = np.asarray(run(params))
     for i, row in enumerate(rows):
@@ -36,8 +35,8 @@ def test_logits_are_the_stored_ones(case):
 
 def test_greedy_tokens_are_the_stored_ones(case):
     config, params, golden = case
-    rows = examples()
-    batch = prompts(rows, RowsConfig(max(len(row.ids) for row in rows), 3, 120), range(len(rows)), ImageSpec())
+    rows = examples(config.vision.patch_values)
+    batch = prompts(rows, RowsConfig(max(len(row.ids) for row in rows), 3, 120), range(len(rows)), image_spec(config))
     allowed = np.ones(VOCABULARY, bool)
     allowed[[EOS, PAD]] = False  # transformers was made to generate all tokens
     vocabulary = Vocabulary(allowed=jnp.asarray(allowed), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))

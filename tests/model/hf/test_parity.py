@@ -1,4 +1,4 @@
-"""Both families against transformers in torch: hidden images, logits, gradients and greedy tokens."""
+"""Every family against transformers in torch: visual features, logits, gradients and greedy tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,8 @@ from chestx_jax.model.hf.names import canonical, weights
 from chestx_jax.model.qwen_vl import forward, init, logits
 from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
-from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig, pack, prompts
-from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, TOKEN_IDS, example, examples, tiny
+from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, TOKEN_IDS, example, examples, image_spec, tiny
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
 
@@ -22,6 +21,27 @@ CASES = {
     "qwen2-vl 7/1 tied": {"family": "qwen2_vl", "heads": 7, "kv_heads": 1, "tied": True},
     "qwen2.5-vl 8/8 untied": {"family": "qwen2_5_vl", "heads": 8, "kv_heads": 8, "head_width": 8},
     "qwen2.5-vl 4/2 tied": {"family": "qwen2_5_vl", "tied": True},
+    "qwen3-vl 4/2 untied": {"family": "qwen3_vl"},
+    "qwen3-vl 7/1 tied": {"family": "qwen3_vl", "heads": 7, "kv_heads": 1, "tied": True, "deepstack": (1,)},
+    "qwen3-vl 4/4 wide heads": {
+        "family": "qwen3_vl",
+        "kv_heads": 4,
+        "head_width": 32,
+        "width": 48,
+        "layers": 3,
+        "deepstack": (0, 1, 2),
+    },
+    "qwen3-vl 6/3 tied, narrow heads": {
+        "family": "qwen3_vl",
+        "heads": 6,
+        "kv_heads": 3,
+        "head_width": 8,
+        "width": 64,
+        "tied": True,
+        "layers": 4,
+        "deepstack": (1, 2),
+    },
+    "qwen3-vl 8/2 without DeepStack": {"family": "qwen3_vl", "heads": 8, "deepstack": ()},
 }
 
 
@@ -57,9 +77,9 @@ def torch_inputs(rows):
     return {name: torch.tensor(value) for name, value in inputs.items()}
 
 
-def batch_of(rows, extra=0):
+def batch_of(config, rows, extra=0):
     length = max(len(row.ids) for row in rows) + extra
-    return jax.tree.map(jnp.asarray, pack([[row] for row in rows], RowsConfig(length, 3, 120), ImageSpec()))
+    return jax.tree.map(jnp.asarray, pack([[row] for row in rows], RowsConfig(length, 3, 120), image_spec(config)))
 
 
 def our_logits(config, params, batch):
@@ -69,8 +89,8 @@ def our_logits(config, params, batch):
 
 def test_logits_agree_row_by_row(pair):
     config, params, model = pair
-    rows = examples()
-    batch = batch_of(rows, extra=3)
+    rows = examples(config.vision.patch_values)
+    batch = batch_of(config, rows, extra=3)
     ours = np.asarray(jax.jit(our_logits, static_argnums=0)(config, params, batch))
     with torch.no_grad():
         theirs = model(**torch_inputs(rows)).logits.numpy()
@@ -83,21 +103,25 @@ def test_visual_tokens_agree(pair):
     from chestx_jax.model.qwen_vl import QwenVL
 
     config, params, model = pair
-    row = examples()[1]
-    batch, inputs = batch_of([row]), torch_inputs([row])
+    row = examples(config.vision.patch_values)[1]
+    batch, inputs = batch_of(config, [row]), torch_inputs([row])
     ours = QwenVL(config).apply({"params": params}, batch.images, method=lambda module, images: module.vision(images))
     with torch.no_grad():
-        theirs = torch.cat(
-            model.model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
-        )
+        theirs = model.model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"])
     index = np.asarray(batch.tokens.visual[0])
-    np.testing.assert_allclose(np.asarray(ours)[0, index[index >= 0]], theirs.numpy(), atol=1e-4, rtol=1e-4)
+    expected = [theirs.pooler_output, *(getattr(theirs, "deepstack_features", None) or [])]
+    features = [ours.tokens, *([] if ours.deepstack is None else ours.deepstack)]
+    assert len(features) == 1 + (len(config.vision.deepstack_layers) if config.architecture.deepstack else 0)
+    for feature, parts in zip(features, expected, strict=True):
+        wanted = torch.cat(parts).numpy()
+        np.testing.assert_allclose(np.asarray(feature)[0, index[index >= 0]], wanted, atol=1e-4, rtol=1e-4)
+        assert np.abs(wanted).max() > 0.1
 
 
 def test_gradients_of_the_supervised_loss_agree(pair):
     config, params, model = pair
-    rows = examples()
-    batch = batch_of(rows)
+    rows = examples(config.vision.patch_values)
+    batch = batch_of(config, rows)
 
     def loss(params):
         scores = jax.nn.log_softmax(our_logits(config, params, batch)[:, :-1])
@@ -127,9 +151,11 @@ def test_greedy_tokens_agree(pair):
     of one model, six of the others."""
     config, params, model = pair
     new, count = 64, 20 if config.family == "qwen2_vl" and not config.tied else 6
-    rows = examples() + [example([(4, 4), (6, 8)][: 1 + seed % 2], [4, 3, 5 + seed], seed) for seed in range(4, count)]
+    values, grids = config.vision.patch_values, [(4, 4), (6, 8)]
+    rows = examples(config.vision.patch_values)
+    rows += [example(grids[: 1 + seed % 2], [4, 3, 5 + seed], seed, values) for seed in range(4, count)]
     shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
-    prompt_batch = jax.tree.map(jnp.asarray, prompts(rows, shape, range(len(rows)), ImageSpec()))
+    prompt_batch = jax.tree.map(jnp.asarray, prompts(rows, shape, range(len(rows)), image_spec(config)))
     vocabulary = Vocabulary(allowed=jnp.ones(config.vocab_size, bool), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=new, group=1)
     run = jax.jit(lambda params, batch: generate(config, sampling, params, batch, vocabulary, jax.random.key(0)))

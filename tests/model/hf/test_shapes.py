@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import jax
 import pytest
@@ -12,6 +13,17 @@ from chestx_jax.model.hf.names import canonical, in_memory, weights
 from chestx_jax.model.qwen_vl import shapes
 
 WINDOWED = VisionConfig(hidden=3420)  # of Qwen2.5-VL
+TOWER = VisionConfig(layers=27, width=1152, heads=16, hidden=4304, patch_size=16)  # of Qwen3-VL
+SMALL_TOWER = replace(TOWER, layers=24, width=1024, hidden=4096, deepstack_layers=(5, 11, 17))
+
+
+def qwen3_vl(tower, **sizes):
+    return ModelConfig(
+        "qwen3_vl", 151936, kv_heads=8, rope_theta=5e6, mrope_section=(24, 20, 20), max_positions=262144, vision=tower,
+        **sizes,
+    )  # fmt: skip
+
+
 MODELS = {
     "qwen2-vl-2b": ModelConfig(
         vocab_size=151936, layers=28, width=1536, heads=12, kv_heads=2, hidden=8960, tied=True, vision=VisionConfig()
@@ -23,6 +35,10 @@ MODELS = {
         max_positions=128000, vision=WINDOWED,
     ),
     "qwen2.5-vl-7b": ModelConfig("qwen2_5_vl", max_positions=128000, vision=WINDOWED),
+    "qwen3-vl-2b": qwen3_vl(SMALL_TOWER, layers=28, width=2048, heads=16, hidden=6144, tied=True),
+    "qwen3-vl-4b": qwen3_vl(SMALL_TOWER, layers=36, width=2560, heads=32, head_dim=128, hidden=9728, tied=True),
+    "qwen3-vl-8b": qwen3_vl(TOWER, layers=36, width=4096, heads=32, hidden=12288),
+    "qwen3-vl-32b": qwen3_vl(TOWER, layers=64, width=5120, heads=64, head_dim=128, hidden=25600),
 }  # fmt: skip
 BILLIONS = {
     "qwen2-vl-2b": 2.21,
@@ -30,6 +46,10 @@ BILLIONS = {
     "qwen2-vl-72b": 73.41,
     "qwen2.5-vl-3b": 3.75,
     "qwen2.5-vl-7b": 8.29,
+    "qwen3-vl-2b": 2.13,
+    "qwen3-vl-4b": 4.44,
+    "qwen3-vl-8b": 8.77,
+    "qwen3-vl-32b": 33.36,
 }
 
 
