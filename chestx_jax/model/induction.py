@@ -24,7 +24,7 @@ _POSITIONAL = 5 / 16  # share of a head's frequencies, the fastest, that encode 
 _SHARPNESS = 1.6  # of matching, in units of a normed token
 _NEARNESS = 6.5  # of attending to a preceding token: square root of the logit
 _NOISE = 0.3  # share of the random initialization that is kept
-_SHIFT = 1.0  # of embeddings, in units of their own length
+_SHIFT = 0.5  # of embedded tokens where there are no biases, in units of their own length
 # What a head's query reads and what its keys offer: 0 the token itself, n the token n before it.
 _MATCHES = ((0, 1), (1, 2), (0, 0), (1, 3))
 _WRITING = 2  # the first so many kinds of heads write their values to the residual stream
@@ -56,11 +56,13 @@ def with_induction_heads(config: ModelConfig, params: dict, key: Array) -> dict:
 
 
 def _shift_tokens(config: ModelConfig, params: dict, direction: Float[Array, " D"]) -> dict:
-    """The parameters with every embedded token and every visual token moved along `direction`."""
+    """The parameters with every embedded token and every visual token moved to the same place along `direction`."""
     shift = _SHIFT * config.initializer_range * config.width**0.5 * direction
+    across = lambda x: x - jnp.outer(x @ direction, direction)  # noqa: E731
     down = params["vision"]["merger_down"]
-    vision = {**params["vision"], "merger_down": {**down, "bias": down["bias"] + shift}}
-    return {**params, "embedding": params["embedding"] + shift, "vision": vision}
+    down = {**down, "kernel": across(down["kernel"]), "bias": down["bias"] + shift}
+    embedding = across(params["embedding"]) + shift[None]
+    return {**params, "embedding": embedding, "vision": {**params["vision"], "merger_down": down}}
 
 
 def _previous_token_attention(
@@ -75,7 +77,7 @@ def _previous_token_attention(
     offsets = [1 + head % 3 for head in range(config.heads)]
     outputs = [_write(subspaces[offset], config.head_width) for offset in offsets[:3]]
     outputs += [jnp.zeros_like(outputs[0])] * (config.heads - len(outputs))
-    values = [_write(subspaces[0], config.head_width).T] * config.kv_heads
+    values = [_undo_shift(config) * _write(subspaces[0], config.head_width).T] * config.kv_heads
     constants = {"q": np.concatenate([biases[b] for b in offsets]), "k": np.tile(biases[0], config.kv_heads)}
     queries_keys = {name: _constant(attention[name], constants[name], direction, config.width) for name in "qk"}
     # A norm gives a head's vector the length √E whatever it was; here it points where `amplitude` does.
@@ -94,8 +96,13 @@ def _constant(like: dict, constant: np.ndarray, direction: Array | None, width: 
     noise = like["kernel"] * _NOISE
     if direction is None:
         return _linear(like, noise, constant)
-    along = width**0.5 * _SHIFT / (1 + _SHIFT**2) ** 0.5  # of a normed token
+    along = width**0.5 * _SHIFT / (1 + _SHIFT**2) ** 0.5  # where a normed token is
     return _linear(like, noise + jnp.outer(direction, jnp.asarray(constant / along, direction.dtype))[None])
+
+
+def _undo_shift(config: ModelConfig) -> float:
+    """By what the shift shortens the rest of a normed token."""
+    return 1.0 if config.architecture.projection_bias else (1 + _SHIFT**2) ** 0.5
 
 
 def _norms(attention: dict, scale: float) -> dict:
@@ -113,7 +120,7 @@ def _matching_attention(config: ModelConfig, attention: dict, subspaces: list[Ar
     output = _write(subspaces[0], config.head_width)
     outputs = [output if head // group < _WRITING else jnp.zeros_like(output) for head in range(config.heads)]
     second = jnp.arange(config.layers)[:, None, None] == 1
-    values = jnp.concatenate([output.T] * config.kv_heads, axis=1)
+    values = _undo_shift(config) * jnp.concatenate([output.T] * config.kv_heads, axis=1)
     kernels = {name: attention[name]["kernel"] * _NOISE for name in "qkv"}
     return {
         "q": _linear(attention["q"], kernels["q"] + _SHARPNESS * jnp.concatenate(queries, axis=1)[None]),

@@ -17,17 +17,17 @@ from chestx_jax.errors import UserError
 from chestx_jax.model import hf
 from chestx_jax.model.hf import safetensors
 from chestx_jax.model.hf.config import from_hf, to_hf
-from chestx_jax.model.hf.names import canonical, in_memory, weights
+from chestx_jax.model.hf.names import canonical, in_memory, stored, weights
 from chestx_jax.model.qwen_vl import init, shapes, shardings
 from chestx_jax.sharding import MeshConfig, make_mesh
 from tests.helpers.tiny_models import TOKEN_IDS, tiny
 
-FAMILIES = ["qwen2_vl", "qwen2_5_vl"]
+FAMILIES = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def model(request):
-    config = tiny(request.param, tied=request.param == "qwen2_5_vl")
+    config = tiny(request.param, tied=request.param != "qwen2_vl")
     return config, jax.jit(init, static_argnums=0)(config, jax.random.key(1))
 
 
@@ -69,7 +69,9 @@ def test_the_library_reads_what_we_write(model, folder):
 
     config, params = model
     tensors = load_file(folder / "model.safetensors")
-    assert set(tensors) == {name for weight in weights(config) for name in weight.names}
+    assert set(tensors) == {stored(config, name) for weight in weights(config) for name in weight.names}
+    assert ("model.visual.blocks.2.attn.qkv.weight" in tensors) == (config.family == "qwen3_vl")
+    tensors = {canonical(name): tensor for name, tensor in tensors.items()}
     flat = flatten_dict(params)
     np.testing.assert_array_equal(tensors["model.embed_tokens.weight"], flat[("embedding",)])
     kernel = np.asarray(flat[("decoder", "layers", "mlp", "up", "kernel")])
@@ -85,12 +87,13 @@ def test_we_read_what_the_library_writes_in_every_layout_and_dtype(model, folder
     tensors = load_file(folder / "model.safetensors")
     new = tmp_path / "new"
     shutil.copytree(folder, new)
-    save_file({in_memory(name): value for name, value in tensors.items()}, new / "model.safetensors")
+    other = canonical if config.architecture.nested_names else in_memory
+    save_file({other(name): value for name, value in tensors.items()}, new / "model.safetensors")
     assert_identical(params, hf.load(new, config))
     save_file({name: value.astype(np.float16) for name, value in tensors.items()}, new / "model.safetensors")
     assert hf.source_dtype(new) == "float32"
     assert_identical(jax.tree.map(lambda x: x.astype(jnp.float16).astype(jnp.float32), params), hf.load(new, config))
-    assert all(canonical(in_memory(name)) == name for name in tensors)
+    assert all(stored(config, canonical(name)) == name for name in tensors)
 
 
 @pytest.mark.parametrize("mesh", [MeshConfig(1, 8, 1), MeshConfig(2, 2, 2), MeshConfig(1, 1, 8)], ids=str)
@@ -112,7 +115,7 @@ def test_loading_onto_a_mesh_gives_the_same_parameters(model, folder, mesh):
 def test_config_survives_both_forms(family, tied, kv_heads, nested):
     config = tiny(family, tied=tied, kv_heads=kv_heads)
     raw = to_hf(config, TOKEN_IDS, "float32")
-    if nested:
+    if nested and family != "qwen3_vl":
         text = {key: value for key, value in raw.items() if key not in ("vision_config", "model_type")}
         text["rope_parameters"] = text.pop("rope_scaling") | {"rope_theta": text.pop("rope_theta")}
         raw = {"model_type": family, "vision_config": raw["vision_config"], "text_config": text}
@@ -128,10 +131,10 @@ def test_table_covers_each_parameter_once(model):
 
 
 def edit(folder, change):
-    """Rewrite the folder's tensors as `change` leaves them."""
+    """Rewrite the folder's tensors as `change` leaves them, by their short names."""
     from safetensors.numpy import load_file, save_file
 
-    tensors = load_file(folder / "model.safetensors")
+    tensors = {canonical(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
 
@@ -283,6 +286,9 @@ def test_foreign_configs_are_refused_by_name(folder):
     }
     for named, change in changes.items():
         broken = {key: value for key, value in (raw | change).items() if value is not None}
+        if "text_config" in raw and named != "vision_config":
+            text = {key: value for key, value in (raw["text_config"] | change).items() if value is not None}
+            broken["text_config"] = text
         with pytest.raises(UserError, match=named):
             from_hf(broken, "config.json")
     (folder / "config.json").write_text("{")
@@ -291,6 +297,37 @@ def test_foreign_configs_are_refused_by_name(folder):
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="cannot be read"):
         hf.read_config(folder)
+
+
+def nested(part, **change):
+    return lambda raw: raw | {part: raw[part] | change}
+
+
+ROPE = {"rope_type": "default", "mrope_section": [2, 3, 3]}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda raw: raw | {"model_type": "qwen3_vl_moe", "architectures": ["Qwen3VLMoeForConditionalGeneration"]},
+         "Qwen3VLMoeForConditionalGeneration, a mixture of experts"),
+        (lambda raw: raw | {"model_type": "qwen3_5", "architectures": ["Qwen3_5Model"]}, "Qwen3_5Model"),
+        (lambda raw: raw | {"quantization_config": {"quant_method": "fp8"}}, r"quantization_config \(fp8\)"),
+        (nested("text_config", attention_bias=True), "attention_bias"),
+        (nested("text_config", rope_scaling=ROPE | {"mrope_interleaved": False}), "mrope_interleaved"),
+        (nested("text_config", rope_scaling=ROPE | {"rope_type": "yarn"}), "rope type"),
+        (nested("vision_config", hidden_act="quick_gelu"), r"vision_config\.hidden_act"),
+        (nested("vision_config", out_hidden_size=65), r"vision_config\.out_hidden_size"),
+        (nested("vision_config", num_position_embeddings=24), r"vision_config\.num_position_embeddings"),
+        (nested("vision_config", deepstack_visual_indexes=[5]), "deepstack_layers"),
+        (nested("text_config", head_dim=20), "mrope_section"),
+    ],
+)  # fmt: skip
+def test_what_does_not_run_of_qwen3_vl_is_refused_by_name(change, named):
+    raw = json.loads(json.dumps(to_hf(tiny("qwen3_vl"), TOKEN_IDS, "bfloat16")))
+    assert from_hf(raw, "config.json", tiny("qwen3_vl").compute) == tiny("qwen3_vl")
+    with pytest.raises(UserError, match=rf"config\.json.*{named}"):
+        from_hf(change(raw), "config.json")
 
 
 def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
