@@ -19,7 +19,7 @@ def export_model(
     dtype: str | None = None,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Write `folder` so that `Qwen2VLForConditionalGeneration`, its processor and vLLM load it.
+    """Write `folder` so that transformers, with the processor of the model's family, and vLLM load it.
 
     The image processor's settings are those of `spec`, or with None those beside the tokenizer. `dtype` is
     "float32", "bfloat16" or None for the parameters' own. Written whole or not at all; raises UserError where the

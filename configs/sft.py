@@ -2,6 +2,7 @@
 
 `configs/sft.py`: Qwen2-VL-7B-Instruct on films of the area of 448 × 448 pixels at most, 32 packed rows a step, rate
 2e-6 with cosine and 10 % warm-up.
+`configs/sft.py:qwen3_vl_8b`: the same recipe from Qwen3-VL-8B-Instruct.
 `configs/sft.py:phantom`: the same code on a laptop, from nothing; configs/rl.py:phantom goes on from here.
 """
 
@@ -24,6 +25,31 @@ PAPER = {
     "mesh": {"data": 1, "fsdp": -1},
     "data_root": "data",
     "wandb": "offline",
+}
+
+# Qwen3-VL-8B-Instruct in place of Qwen2-VL-7B-Instruct: the sizes of its config.json, its image settings, and films of
+# as many patches as the recipe's.
+QWEN3_VL_8B = {
+    "model": {
+        "family": "qwen3_vl",
+        "vocab_size": 151936,
+        "layers": 36,
+        "width": 4096,
+        "heads": 32,
+        "kv_heads": 8,
+        "hidden": 12288,
+        "rope_theta": 5e6,
+        "mrope_section": (24, 20, 20),
+        "max_positions": 262144,
+        "vision": {"layers": 27, "width": 1152, "hidden": 4304, "patch_size": 16},
+    },
+    "image": {
+        "patch_size": 16,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "min_pixels": 256 * 256,
+        "max_pixels": 512 * 512,
+    },
 }
 
 # For a small model that starts from random weights.
@@ -85,7 +111,15 @@ PHANTOM = {
         "residual_range": 0.0,
         "start": "induction",
         "max_positions": 2048,
-        "vision": {"layers": 3, "width": 96, "heads": 3, "hidden": 288, "temporal_patch_size": 1},
+        "vision": {
+            "layers": 3,
+            "width": 96,
+            "heads": 3,
+            "hidden": 288,
+            "temporal_patch_size": 1,
+            "table_side": 8,
+            "deepstack_layers": (0, 1),
+        },
         "compute": {"dtype": "float32", "remat": "none", "unroll": 0},
     },
     "image": {"min_pixels": 112 * 112, "max_pixels": 112 * 112, "temporal_patch_size": 1},
@@ -96,4 +130,6 @@ PHANTOM = {
 
 def get_config(preset: str = "") -> ConfigDict:
     """Every field of the job, to be set on the command line."""
-    return from_defaults(JobConfig, choose({"": PAPER, "phantom": PHANTOM}, preset, "preset of configs/sft.py"))
+    start = {"init": {"init": "hf:Qwen/Qwen3-VL-8B-Instruct"}}
+    presets = {"": (PAPER,), "qwen3_vl_8b": (PAPER, QWEN3_VL_8B, start), "phantom": (PHANTOM,)}
+    return from_defaults(JobConfig, *choose(presets, preset, "preset of configs/sft.py"))

@@ -22,11 +22,14 @@ from chestx_jax.update.optimizer import OptimizerConfig
 from configs import eval as evaluation
 from configs import rl, sft
 from tests.helpers.paths import ROOT
+from tests.model.hf.test_shapes import MODELS
 
 PRESETS = [
     (JobConfig, "sft.py", sft.PAPER),
+    (JobConfig, "sft.py:qwen3_vl_8b", sft.QWEN3_VL_8B),
     (JobConfig, "sft.py:phantom", sft.PHANTOM),
     (JobConfig, "rl.py", rl.PAPER),
+    (JobConfig, "rl.py:qwen3_vl_8b", sft.QWEN3_VL_8B),
     (JobConfig, "rl.py:phantom", rl.PHANTOM),
     (EvalConfig, "eval.py", {}),
     (EvalConfig, "eval.py:phantom", evaluation.PHANTOM),
@@ -34,6 +37,8 @@ PRESETS = [
 # Fields that must agree with others, all of which are set at once: another value for each.
 AGREEING = {
     "channels": lambda value: value,  # one is legal
+    "head_dim": lambda value: value,
+    "family": lambda value: "qwen2_5_vl" if value == "qwen2_vl" else value,
     "credit": lambda value: "sequence" if value == "step" else "step",
     "step_weight": lambda value: 0.0 if value else 0.5,
     "mrope_section": lambda value: value[::-1] if value != value[::-1] else value,
@@ -41,6 +46,7 @@ AGREEING = {
     "decoder": lambda value: "lora",
     "height": lambda value: 224,
     "width": lambda value: 2 * value if value else 224,
+    "patch_size": lambda value: 28 if value == 14 else 14,
 }
 
 
@@ -176,6 +182,30 @@ def test_the_presets_take_the_recipe_as_it_is():
     assert replace(first, **files) == SftConfig()
     assert replace(paper.grpo, source=SourceConfig(), micro_batches=1) == GrpoConfig()
     assert replace(paper.evaluation, source=SourceConfig()) == EvaluationConfig()
+
+
+def test_qwen3_vl_takes_the_recipe_with_its_own_model():
+    for name in ("sft.py", "rl.py"):
+        paper, other = load(JobConfig, name), load(JobConfig, f"{name}:qwen3_vl_8b")
+        changed = {
+            field.name
+            for field in dataclasses.fields(paper)
+            if getattr(paper, field.name) != getattr(other, field.name)
+        }
+        assert changed == {"model", "image"} | ({"init"} if name == "sft.py" else set())
+        assert other.model == replace(MODELS["qwen3-vl-8b"], compute=paper.model.compute)
+        assert other.image.max_patches == paper.image.max_patches
+    assert (
+        replace(load(JobConfig, "sft.py:qwen3_vl_8b").init, init=JobConfig().init.init)
+        == load(JobConfig, "sft.py").init
+    )
+
+
+def test_a_family_is_one_field_of_the_phantom_job():
+    plain, other = load(JobConfig, "rl.py:phantom"), load(JobConfig, "rl.py:phantom", "model.family=qwen3_vl")
+    assert replace(other, model=plain.model) == plain
+    assert replace(other.model, family="qwen2_vl") == plain.model
+    assert other.model.architecture.deepstack
 
 
 def test_the_phantom_job():

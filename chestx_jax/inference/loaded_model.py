@@ -1,6 +1,6 @@
 """A model ready to answer: parameters on the mesh, with the tokenizer and the image settings that belong to them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,11 +55,9 @@ def load_model(
     loaded_tokenizer = load_tokenizer(settings.tokenizer)
     check_fits(loaded_tokenizer, config.vocab_size)
     special = special_ids(loaded_tokenizer)
-    patch_fields = {name: getattr(config.vision, name) for name in PATCH_FIELDS}
+    image = settings.image or read_image_spec(settings.tokenizer) or _family_image_spec(config)
     if image_size:
-        image = ImageSpec(aspect="squash", height=image_size, width=image_size, **patch_fields)
-    else:
-        image = settings.image or read_image_spec(settings.tokenizer) or ImageSpec(**patch_fields)
+        image = replace(image, aspect="squash", height=image_size, width=image_size)
     check_patches(image, config.vision, f"{settings.tokenizer}: image", f"{source.folder}: vision")
     vocabulary = completion_vocabulary(loaded_tokenizer, special, config.vocab_size, mesh)
     return LoadedModel(config, params, mesh, Encoder(loaded_tokenizer, special, image, blind), vocabulary)
@@ -95,6 +93,12 @@ def training_run(source: Place) -> Settings | None:
     root = Path(job["data_root"]) if job["data_root"] else workdir / "data"
     image = to_dataclass(ImageSpec, with_aspect(job["image"]), f"{path}: image")
     return Settings(root / job["tokenizer"], image)
+
+
+def _family_image_spec(config: ModelConfig) -> ImageSpec:
+    """The image settings of a model that came without any."""
+    mean, std = config.architecture.pixel_mean, config.architecture.pixel_std
+    return ImageSpec(mean=mean, std=std, **{name: getattr(config.vision, name) for name in PATCH_FIELDS})
 
 
 def completion_vocabulary(tokenizer: Any, special: SpecialIds, size: int, mesh: Mesh) -> Vocabulary:

@@ -9,6 +9,8 @@ class Architecture:
     """The modules of a family. Sizes are fields of `ModelConfig`; those of a module that it lacks are not read."""
 
     transformers: str  # class of transformers that runs such a checkpoint
+    pixel_mean: tuple[float, float, float]  # of the films' channels, for checkpoints without image settings
+    pixel_std: tuple[float, float, float]
     nested_names: bool  # released tensors are named as in memory, `model.language_model…` and `model.visual…`
     projection_bias: bool  # of the decoder's queries, keys and values
     head_dim: bool  # heads may have another width than width / heads
@@ -24,6 +26,8 @@ class Architecture:
 
 QWEN2_VL = Architecture(
     transformers="Qwen2VLForConditionalGeneration",
+    pixel_mean=(0.48145466, 0.4578275, 0.40821073),
+    pixel_std=(0.26862954, 0.26130258, 0.27577711),
     nested_names=False,
     projection_bias=True,
     head_dim=False,
@@ -46,6 +50,8 @@ QWEN2_5_VL = replace(
 QWEN3_VL = replace(
     QWEN2_VL,
     transformers="Qwen3VLForConditionalGeneration",
+    pixel_mean=(0.5, 0.5, 0.5),
+    pixel_std=(0.5, 0.5, 0.5),
     nested_names=True,
     projection_bias=False,
     head_dim=True,

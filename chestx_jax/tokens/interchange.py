@@ -70,7 +70,6 @@ def processor_settings(spec: ImageSpec) -> dict[str, Any]:
     area = spec.height * spec.width if spec.height is not None and spec.width is not None else None
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2VLProcessor",
         "min_pixels": area or spec.min_pixels,
         "max_pixels": area or spec.max_pixels,
         "patch_size": spec.patch_size,
