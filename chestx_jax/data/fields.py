@@ -6,6 +6,7 @@ With `strict` a field must be as a data set needs it; without, as for stored pre
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 ANSWER_BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
@@ -25,8 +26,18 @@ class FieldError(Exception):
         self.field, self.problem, self.fix = field, problem, fix
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """What stands in the place of a record that its file does not hold whole: what is wrong, and how to fix it."""
+
+    problem: str
+    fix: str
+
+
 def as_record(value: Any) -> Mapping[str, Any]:
     """The JSON object that a record is. Raises FieldError for any other value."""
+    if isinstance(value, Unreadable):
+        raise FieldError("(whole record)", value.problem, value.fix)
     if not isinstance(value, Mapping):
         raise FieldError("(whole record)", "is not a JSON object", "write each record as {...}")
     return value
@@ -45,6 +56,16 @@ def text_of(record: Mapping[str, Any], field: str, strict: bool = False) -> str:
     if not strict and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ", ".join(value)
     raise FieldError(field, f"holds {type(value).__name__} instead of text", "write it as a string")
+
+
+def id_of(record: Mapping[str, Any]) -> str:
+    """The record's `item_id` as text; empty where it has none. Raises FieldError for one that is no text or number."""
+    value = record.get("item_id")
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise FieldError("item_id", f"holds {type(value).__name__} instead of text", "write it as a string")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def strings(value: Any) -> tuple[str, ...]:

@@ -1,9 +1,14 @@
-"""Where a collection's films are: a folder, or rules that map the paths written in its records to folders."""
+"""Where a collection's films are: a folder, or rules that map the paths written in its records to folders; and how the
+films of a moved collection are found."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from chestx_jax.data.fields import FieldError
 from chestx_jax.errors import UserError
 
 
@@ -45,3 +50,54 @@ def _rule(rule: str) -> tuple[re.Pattern[str], str]:
             'write a folder, or rules such as "/data/*/files=/mnt/*".'
         )
     return re.compile(re.escape(begins.strip()).replace(r"\*", "([^/]*)")), to.strip()
+
+
+@dataclass(frozen=True)
+class Films:
+    """Finds the films of a file's records. `written`: the paths of each record, as the records write them.
+
+    A path is looked for where the roots place it, else by its ends, the longest first, in the roots' folder. An end
+    that several of the written paths share stands for none of them: it would give the film of one patient to another.
+    """
+
+    roots: ImageRoots
+    written: Sequence[Sequence[str]] = field(repr=False)
+    check: bool = True  # False: paths are placed without a look at the file system
+
+    def find(self, image: str) -> str:
+        """The path of a film. Raises FieldError where there is none."""
+        path = self.roots.path(image)
+        if not self.check or _is_file(path):
+            return str(path)
+        for end in _ends(image):
+            candidate = self.roots.folder.joinpath(*end)
+            if _is_file(candidate):
+                if self._paths_by_end[end] > 1:
+                    raise FieldError(
+                        "image_path",
+                        f"{image} does not exist (looked for {path}; {candidate} does, but {self._paths_by_end[end]} "
+                        f"paths of these records end in {Path(*end)})",
+                        "set the image root so that each path leads to its own film",
+                    )
+                return str(candidate)
+        raise FieldError(
+            "image_path", f"{image} does not exist (looked for {path})", "set the source's image root, or fix the path"
+        )
+
+    @cached_property
+    def _paths_by_end(self) -> Counter[tuple[str, ...]]:
+        """How many different written paths have each end."""
+        paths: Iterable[str] = {str(Path(image)) for images in self.written for image in images}
+        return Counter(end for path in paths for end in [Path(path).parts, *_ends(path)])
+
+
+def _ends(image: str) -> Iterator[tuple[str, ...]]:
+    parts = Path(image).parts
+    return (parts[start:] for start in range(1, len(parts)))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False

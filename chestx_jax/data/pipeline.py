@@ -51,7 +51,7 @@ class BadRecords:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def attempt(self, encode: Callable[[Sample], Any], sample: Sample) -> Any:
-        """`encode(sample)`, or None for a bad record, which is logged with its id."""
+        """`encode(sample)`, or None for a bad record, which is logged with its id, file and number."""
         try:
             encoded, problem = encode(sample), None
         except UserError as error:
@@ -60,7 +60,7 @@ class BadRecords:
             self.read += 1
             if problem is not None:
                 self.ids.append(sample.id)
-                self.log(f"record {sample.id} skipped ({len(self.ids)} of {self.read} so far): {problem}")
+                self.log(f"record {sample.name} skipped ({len(self.ids)} of {self.read} so far): {problem}")
             if len(self.ids) > max(self.share * self.read, self.share * 100):
                 raise UserError(
                     f"{len(self.ids)} of {self.read} records are bad, more than the allowed share of {self.share:g}; "

@@ -5,12 +5,13 @@ A record is a JSON object with the release's fields: `question`, `answer`, `imag
 `drawn`. The variants differ in spelling only (see `data.fields`).
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from chestx_jax.data.fields import FieldError, as_record, bare_answer, reports_of, steps_of, text_of
+from chestx_jax.data.fields import FieldError, as_record, bare_answer, id_of, reports_of, steps_of, strings, text_of
+from chestx_jax.data.option_lists import Choices, listed_letters
+from chestx_jax.data.questions import canonical_question, options, parts, question_key, without_instruction
 from chestx_jax.labels import LABELS, TASKS
 
 
@@ -20,13 +21,19 @@ class Sample:
 
     id: str
     task: str  # one of labels.TASKS
-    question: str  # closed tasks end with "Options:\nA) ...\nB) ..."; the instruction sentence is never part of it
+    question: str  # in the form of `data.questions.canonical_question`; the instruction sentence is never part of it
     answer: str  # bare: "A" for closed tasks, "Edema, Pleural Effusion" for anomaly
     images: tuple[str, ...]  # resolved paths; temporal: reference film first; empty for text-only records
     steps: tuple[str, ...]  # reference reasoning, one step each; () if none
     reports: tuple[str, ...]  # 0, 1 or 2; temporal: the reference film's report, then the new film's
     source: str
     drawn: tuple[str, ...] | None = None  # phantom truth, see `Drawn`; None for real data; no reward may read it
+    origin: str = field(default="", compare=False)  # file and number of its record, for messages
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its id, and where its record stands."""
+        return f"{self.id} ({self.origin})" if self.origin else self.id
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,6 @@ def parse_drawn(text: str) -> Drawn:
     return drawn
 
 
-_OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.+?)\s*$", re.MULTILINE)
-_INSTRUCTION = re.compile(r"\s*Let's think step by step\.[^\n]*\s*\Z")
-
-
-def options(question: str) -> dict[str, str]:
-    """Letter → text of the options listed in a question; empty for open questions."""
-    return dict(_OPTION.findall(question.partition("Options:")[2]))
-
-
 def sample_from_record(record: Any, source: str, *, require_images: bool = True) -> Sample:
     """The sample a record describes, with image paths as written.
 
@@ -76,18 +74,16 @@ def sample_from_record(record: Any, source: str, *, require_images: bool = True)
     Raises FieldError for the first bad field.
     """
     record = as_record(record)
-    question = _INSTRUCTION.sub("", text_of(record, "question", strict=True)).strip()
-    if not question:
-        raise FieldError("question", "is empty", "write the question there")
+    question = question_of(record, strict=True)
     task = task_of(record, question, strict=True)
     images = _images(record, require_images)
     if task == "temporal" and len(images) == 1:
         raise FieldError("image_path", "has one film for a temporal question", "list the reference film, then the new")
     return Sample(
-        id=str(record.get("item_id", "")),
+        id=id_of(record),
         task=task,
         question=question,
-        answer=_answer(record, question),
+        answer=_answer(record, question_of(record)),
         images=images,
         steps=steps_of(record),
         reports=reports_of(record, strict=True),
@@ -124,10 +120,25 @@ def record_from_sample(sample: Sample) -> dict[str, Any]:
     return record
 
 
+def distinct_ids(keys: Sequence[tuple[str, str]]) -> list[str]:
+    """The ids of records by their (id, question), with "#2", "#3" … behind one that came before with its question."""
+    keys = [(id, question_key(question)) for id, question in keys]
+    taken, given = set(keys), set[tuple[str, str]]()
+    ids = []
+    for id, question in keys:
+        distinct, number = id, 1
+        while (distinct, question) in given or (number > 1 and (distinct, question) in taken):
+            number += 1
+            distinct = f"{id}#{number}"
+        given.add((distinct, question))
+        ids.append(distinct)
+    return ids
+
+
 def infer_task(question: str) -> str:
     """The task family a question belongs to, read from its wording and options alone."""
     choices = options(question)
-    stem = question.partition("Options:")[0].lower()
+    stem = parts(question).stem.lower()
     texts = {text.strip(" .").lower() for text in choices.values()}
     if "progression" in stem or "reference image" in stem or {"stable", "worsening", "improving"} <= texts:
         return "temporal"
@@ -153,35 +164,44 @@ def task_of(record: Mapping[str, Any], question: str, strict: bool = False) -> s
     return infer_task(question)
 
 
+def question_of(record: Mapping[str, Any], strict: bool = False) -> str:
+    """The question of a record without the instruction; where strict in the release's form. Raises FieldError where
+    options are announced and cannot be read and, if strict, for a question that is missing or empty."""
+    question = without_instruction(text_of(record, "question", strict))
+    if parts(question).unreadable:
+        raise FieldError(
+            "question", "announces options that cannot be read", "write each on a line of its own, as A) text, B) text"
+        )
+    if strict and not question.strip():
+        raise FieldError("question", "is empty", "write the question there")
+    return canonical_question(question.strip()) if strict else question
+
+
+def gold_answer(text: str, question: str) -> str | None:
+    """A gold answer as it is compared: the labels of an open question, the letters ("A, C") of a closed one from any
+    form that lists options ("(A)", "A) Yes", "Yes", "2" of numbered ones); None if it is none of the options."""
+    bare, choices = bare_answer(text), options(question)
+    if not choices:
+        return bare
+    letters = listed_letters(bare, Choices.of(question)) or listed_letters(bare, Choices.of(question, small=True))
+    return ", ".join(sorted(letters)) if letters and letters <= choices.keys() else None
+
+
 def _answer(record: Mapping[str, Any], question: str) -> str:
     value = record.get("answer")
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value = ", ".join(str(part) for part in value)
-    if not isinstance(value, str) or not value.strip():
+    text = value if isinstance(value, str) else ", ".join(strings(value))
+    if not text.strip() or (isinstance(value, Sequence) and not all(isinstance(part, str) for part in value)):
         raise FieldError(
-            "answer", "is missing or empty", "write the gold letter, or the label list of an open question"
+            "answer", "is missing or no text", "write the gold letter, or the label list of an open question"
         )
-    text = bare_answer(value)
-    choices = options(question)
-    if not choices:
-        return text
-    letters = _letters(text, choices)
-    if not letters:
+    answer = gold_answer(text, question)
+    if answer is None:
         raise FieldError(
-            "answer", f"{text!r} is none of the options {', '.join(choices)}", "write the letter of the gold option"
+            "answer",
+            f"{bare_answer(text)!r} is none of the options {', '.join(options(question))}",
+            "write the letter of the gold option",
         )
-    return ", ".join(letters)
-
-
-def _letters(text: str, choices: Mapping[str, str]) -> list[str]:
-    """Gold letters from "A", "A, C", "(A)", "A) Yes" or the option's own text; [] if it is none of them."""
-    by_text = [letter for letter, content in choices.items() if content.lower() == text.lower()]
-    if by_text:
-        return by_text
-    bare = re.fullmatch(r"\(?([A-Z])\)?(?:\s*,?\s*\(?([A-Z])\)?)*", text)
-    lettered = re.match(r"\(?([A-Z])[).:]", text)
-    letters = re.findall(r"[A-Z]", text) if bare else [lettered.group(1)] if lettered else []
-    return sorted(set(letters)) if set(letters) <= set(choices) else []
+    return answer
 
 
 def _images(record: Mapping[str, Any], require_images: bool) -> tuple[str, ...]:

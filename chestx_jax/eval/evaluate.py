@@ -2,11 +2,12 @@
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from chestx_jax.data.reader import find_problems, read_good_samples, read_samples
-from chestx_jax.data.schema import Sample
+from chestx_jax.data.schema import Sample, distinct_ids
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
 from chestx_jax.eval.judges.ratescore import rated
@@ -34,7 +35,9 @@ def read_eval_samples(config: EvalConfig, log: Log) -> list[Sample]:
         for problem in find_problems(path, root):
             log(str(problem))
     files = [read_good_samples(path, root, bad_share=config.max_bad)[0] for path in config.files]
-    return first_per_task([sample for samples in files for sample in samples], config.limit)
+    samples = [sample for samples in files for sample in samples]
+    ids = distinct_ids([(sample.id, sample.question) for sample in samples])  # files may share some
+    return first_per_task([replace(sample, id=id) for sample, id in zip(samples, ids, strict=True)], config.limit)
 
 
 def first_per_task(samples: Sequence[Sample], limit: int) -> list[Sample]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.fields import FieldError, text_of
+from chestx_jax.data.fields import FieldError, Unreadable, text_of
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.official import FAMILIES, family_of, official
 from chestx_jax.eval.answers.parsing import Verdict, strict
@@ -20,8 +20,8 @@ SHARES = ("accuracy", "accuracy_all")
 def verdict(record: Any, rule: str, family: str, echo_stripped: bool = False) -> Verdict:
     """The verdict on one raw record; one that is no object, or lacks text, is unparsed, with the reason."""
     if not isinstance(record, Mapping):
-        kind = "a line that is not JSON" if isinstance(record, str) else type(record).__name__
-        return Verdict(None, False, False, f"the record is {kind}, not an object")
+        problem = record.problem if isinstance(record, Unreadable) else f"is {type(record).__name__}, not an object"
+        return Verdict(None, False, False, f"the record {problem}")
     if rule == "official":
         pred, answer = record.get("pred", ""), record.get("answer", "")
         return official(pred, answer, record.get("question", ""), family, echo_stripped)

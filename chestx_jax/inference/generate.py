@@ -1,6 +1,7 @@
 """Questions about films: one, with its text shown as it is sampled, or a file of them, answered in order and
 resumable."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax import files
+from chestx_jax.data.fields import FieldError, as_record, text_of
+from chestx_jax.data.image_roots import ImageRoots, parse_image_root
+from chestx_jax.data.json_records import read_records
 from chestx_jax.data.pipeline import encode_prompt
-from chestx_jax.data.reader import read_records
+from chestx_jax.data.questions import without_instruction
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.parsing import answer_text, reasoning_text
 from chestx_jax.inference.answers import Generate, answer_batch, bucket, compile_on_demand
@@ -103,16 +107,27 @@ def read_questions(path: str | Path, image_root: str | Path | None = None) -> li
 
     Raises UserError naming file, record and field.
     """
-    root = Path(image_root) if image_root else Path(path).parent
+    roots = parse_image_root(image_root, Path(path).parent)
     questions = []
     for number, record in read_records(path):
-        if not isinstance(record, dict) or not isinstance(record.get("question"), str):
-            raise UserError(f'{path}, record {number}: "question" is missing or no text; write it.')
-        images = record.get("image_path") or record.get("images") or ()
-        images = (images,) if isinstance(images, str) else tuple(images)
-        paths = tuple(str(root / image) for image in images)
-        questions.append(Question(record["question"], paths, record.get("reasoning", True)))
+        try:
+            questions.append(_question(record, roots))
+        except FieldError as error:
+            raise UserError(f"{path}: record {number}, field {error.field}: {error.problem}; {error.fix}.") from None
     return questions
+
+
+def _question(record: Any, roots: ImageRoots) -> Question:
+    record = as_record(record)
+    text = without_instruction(text_of(record, "question", strict=True))
+    images = record.get("image_path") or record.get("images") or ()
+    images = [images] if isinstance(images, str) else images
+    if not isinstance(images, Sequence) or not all(isinstance(image, str) for image in images):
+        raise FieldError("image_path", "is no path and no list of paths", "write the paths of the films as strings")
+    reasoning = record.get("reasoning", True)
+    if not isinstance(reasoning, bool):
+        raise FieldError("reasoning", f"holds {type(reasoning).__name__}", "write true or false")
+    return Question(text, tuple(str(roots.path(image)) for image in images), reasoning)
 
 
 def answer_file(
@@ -121,11 +136,13 @@ def answer_file(
     """Appends an answer per question to the JSONL `out`, in order, continuing after the lines that are there already.
 
     A film that cannot be read gets a line with its error. Returns how many lines were added and how many failed.
+
+    Raises UserError where a line answers another question than that of its number: the questions have changed.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     files.drop_torn_line(out)
-    done = len(files.complete_lines(out))
+    done = _answered(out, questions)
     failed = 0
     programs = compile_on_demand(model, batch, sampling, seed)
     for start in range(done, len(questions), batch):
@@ -144,6 +161,24 @@ def answer_file(
             records |= answer_records(model, programs, examples, batch)
         files.append_json_lines(out, [_header(number, questions[number]) | records[number] for number in group])
     return len(questions) - done, failed
+
+
+def _answered(out: Path, questions: Sequence[Question]) -> int:
+    """How many questions the file answers. Raises UserError where they are not the first of `questions`."""
+    lines = files.complete_lines(out)
+    for number, line in enumerate(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        header = _header(number, questions[number]) if number < len(questions) else None
+        if header is None or not isinstance(record, dict) or any(record.get(key) != header[key] for key in header):
+            answered = "a question that is not there" if header is None else "another question or other films"
+            raise UserError(
+                f"{out}, line {number + 1}, answers {answered}: the questions have changed since; give another --out, "
+                "or the questions as they were."
+            )
+    return len(lines)
 
 
 def _header(number: int, question: Question) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def predict(
     for sample, reply in call_all(endpoint, answer, samples, lambda reply: bool(reply.error)):
         if reply.error:
             failed += 1
-            log(f"{sample.id}: no answer ({reply.error})")
+            log(f"{sample.name}: no answer ({reply.error})")
             continue
         answered += 1
         yield from_sample(sample, reply.text, truncated=reply.truncated, tokens=reply.completion_tokens)

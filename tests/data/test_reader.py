@@ -146,3 +146,38 @@ def test_every_published_output_file_is_read_whole(shared_data):
         tasks = {sample.task for sample in read_samples(path, require_images=False, check_images=False)}
         kinds = {"no_option": "anomaly", "binary": "binary", "single": "single", "multi": "multiple"}
         assert tasks == {next(task for kind, task in kinds.items() if kind in path.name)}
+
+
+def test_two_films_under_one_id_and_question_are_two_samples(folder):
+    (folder / "films" / "b.png").write_bytes(b"film")
+    items = [*records(2), *records(1), *records(1, image_path=["films/b.png"]), *records(1, question="Other?")]
+    items[2]["question"] = QUESTION.replace(
+        "Options:\nA) Yes\nB) No", "Options: A. Yes B. No"
+    )  # the same, spelled anew
+    samples = read_samples(as_lines(folder / "set.jsonl", items))
+    assert [sample.id for sample in samples] == ["r0", "r1", "r0#2", "r0#3", "r0"]
+    assert samples[3].images == (str(folder / "films" / "b.png"),)
+    assert samples[3].origin == f"{folder / 'set.jsonl'}, record 3"
+
+
+def test_given_ids_are_not_taken_twice(folder):
+    items = [*records(1), *records(1, item_id="r0#2"), *records(1)]
+    samples = read_samples(as_lines(folder / "set.jsonl", items))
+    assert [sample.id for sample in samples] == ["r0", "r0#2", "r0#3"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answer": [["A"]]},
+        {"answer": ["A", None]},
+        {"image_path": [["films/a.png"]]},
+        {"reason_steps": [["x"]]},
+        {"original_report": [["x"]]},
+        {"question": [QUESTION]},
+    ],
+)
+def test_nested_lists_are_bad_records(folder, change):
+    items = [records(1)[0] | change]
+    (problem,) = find_problems(as_lines(folder / "set.jsonl", items))
+    assert problem.field in change

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.data.fields import FieldError, steps_of
+from chestx_jax.data.questions import options
 from chestx_jax.data.schema import (
     Drawn,
     Sample,
     infer_task,
-    options,
     parse_drawn,
     record_from_sample,
     sample_from_record,

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from chestx_jax.inference.loaded_model import allowed_ids, load_model
 from chestx_jax.model.qwen_vl import init
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.tokens.chat import INSTRUCTION
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.tokenizer import train_tokenizer
 from tests.helpers.bad_films import write_bad_films
@@ -169,9 +171,48 @@ def test_questions_are_read_with_their_films(tmp_path):
     first, second = read_questions(path)
     assert first == Question("A?", (str(tmp_path / "a.png"),), True)
     assert second == Question("B?", (str(tmp_path / "a"), str(tmp_path / "b")), False)
-    path.write_text('{"image_path": "a.png"}')
-    with pytest.raises(UserError, match='record 0: "question"'):
+    path.write_text(json.dumps({"question": f"A?\n{INSTRUCTION}", "image_path": "/old/a.png"}))
+    assert read_questions(path, "/old=/films") == [Question("A?", ("/films/a.png",), True)]
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        ({"image_path": "a.png"}, "question"),
+        ({"question": 3}, "question"),
+        ({"question": "A?", "image_path": 3}, "image_path"),
+        ({"question": "A?", "image_path": [["a.png"]]}, "image_path"),
+        ({"question": "A?", "reasoning": "no"}, "reasoning"),
+        (["A?"], r"\(whole record\)"),
+    ],
+)
+def test_a_question_that_cannot_be_read_is_named(tmp_path, record, field):
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps({"question": "A?"}) + "\n" + json.dumps(record))
+    with pytest.raises(UserError, match=rf"q\.jsonl: record 1, field {field}: "):
         read_questions(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda questions: questions[1:],
+        lambda questions: questions[:1],
+        lambda questions: [*questions[:1], replace(questions[1], text="Is it not?"), *questions[2:]],
+        lambda questions: [*questions[:1], replace(questions[1], images=("b.png",)), *questions[2:]],
+        lambda questions: [questions[1], questions[0], *questions[2:]],
+    ],
+)
+def test_questions_that_changed_before_a_resume_are_refused(model, films, tmp_path, change):
+    questions = [Question(f"Question {n}?", (str(films / "gone.png"),)) for n in range(2)]
+    out = tmp_path / "out.jsonl"
+    assert answer_file(model, questions, out, GREEDY, 0, batch=2) == (2, 2)
+    more = [*questions, Question("One more?", (str(films / "gone.png"),))]
+    written = out.read_bytes()
+    with pytest.raises(UserError, match=r"out\.jsonl, line [12], answers .*; give another --out"):
+        answer_file(model, change(more), out, GREEDY, 0, batch=2)
+    assert out.read_bytes() == written
+    assert answer_file(model, more, out, GREEDY, 0, batch=2) == (1, 1)
 
 
 def run(*arguments):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chestx_jax.data.schema import Sample, infer_task, options, parse_drawn
+from chestx_jax.data.questions import options
+from chestx_jax.data.schema import Sample, infer_task, parse_drawn
 from chestx_jax.labels import LABELS, TASKS
 from chestx_jax.phantom.cases import (
     FINDINGS,

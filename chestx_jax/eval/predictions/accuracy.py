@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from chestx_jax.data.fields import bare_answer
-from chestx_jax.eval.answers.parsing import label_set, strict
+from chestx_jax.data.option_lists import label_set
+from chestx_jax.eval.answers.parsing import strict
 from chestx_jax.eval.predictions.records import Prediction
 
 

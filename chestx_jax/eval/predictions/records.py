@@ -6,13 +6,14 @@ original_report`, `image_path`, `item_id`) plus our own fields, so that the rele
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.fields import FieldError, as_record, bare_answer, reports_of, steps_of, strings, text_of
-from chestx_jax.data.reader import read_records
-from chestx_jax.data.schema import Sample, task_of
+from chestx_jax.data.fields import FieldError, as_record, bare_answer, id_of, reports_of, steps_of, strings, text_of
+from chestx_jax.data.json_records import read_records
+from chestx_jax.data.questions import question_key
+from chestx_jax.data.schema import Sample, distinct_ids, gold_answer, question_of, task_of
 from chestx_jax.errors import UserError
 from chestx_jax.files import append_json_lines, drop_torn_line
 
@@ -51,19 +52,20 @@ class Prediction:
 
 
 def from_sample(sample: Sample, pred: str, **measured: Any) -> Prediction:
-    """The prediction `pred` for a `data.schema.Sample`; `measured`: its `truncated`, `tokens` and `probability`."""
+    """The prediction `pred` for a `data.schema.Sample`; `measured`: its `truncated`, `tokens`, `probability`
+    and `model`."""
     shared = ("task", "source", "question", "answer", "reports", "steps", "images", "drawn")
     fields = {name: getattr(sample, name) for name in shared}
     return Prediction(sample_id=sample.id, pred=pred, **fields, **measured)
 
 
 def keys(predictions: Iterable[Prediction]) -> list[tuple[str, str, int]]:
-    """A key of each prediction's sample, the same for all models: id, question, and the number of earlier predictions
-    with both, since a file may repeat a record."""
+    """A key of each prediction's sample, the same for all models: id, question (however it is spelled, see
+    `question_key`), and the number of earlier predictions with both, since a file may repeat a record."""
     counts: Counter[tuple[str, str]] = Counter()
     numbered = []
     for prediction in predictions:
-        key = prediction.sample_id, prediction.question
+        key = prediction.sample_id, question_key(prediction.question)
         numbered.append((*key, counts[key]))
         counts[key] += 1
     return numbered
@@ -100,14 +102,15 @@ def from_record(record: Mapping[str, Any], index: int = 0, file: str = "") -> Pr
       FieldError: the first field that cannot be read, named.
     """
     record = as_record(record)
-    question = text_of(record, "question")
+    question = question_of(record)
+    answer = text_of(record, "answer")
     drawn, tokens, probability = record.get("drawn"), record.get("tokens"), record.get("probability")
     return Prediction(
-        sample_id=str(record.get("item_id") or f"{file or 'record'}-{index}"),
+        sample_id=id_of(record) or f"{file or 'record'}-{index}",
         task=task_of(record, question),
         source=_source(record, file),
         question=question,
-        answer=bare_answer(text_of(record, "answer")),
+        answer=gold_answer(answer, question) or bare_answer(answer),
         pred=text_of(record, "pred"),
         reports=reports_of(record),
         steps=steps_of(record),
@@ -141,7 +144,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
 
 def raw_records(path: str | Path) -> list[Any]:
-    """A file's records as plain JSON values; a line of JSONL that is cut off stands for itself, as text.
+    """A file's records as plain JSON values; a line of JSONL that cannot be parsed is an `Unreadable`.
 
     Raises:
       UserError: the file is missing, empty, not JSON, or nested beyond reading.
@@ -150,14 +153,16 @@ def raw_records(path: str | Path) -> list[Any]:
 
 
 def read_good_predictions(path: str | Path) -> tuple[list[Prediction], list[str]]:
-    """The predictions that can be read, and a sentence for each record that cannot."""
+    """The predictions that can be read, and a sentence for each record that cannot. Repeated records get distinct ids,
+    as samples do (see `data.reader`)."""
     predictions, problems = [], []
     for index, record in enumerate(raw_records(path)):
         try:
             predictions.append(from_record(record, index, Path(path).stem))
         except FieldError as error:
             problems.append(f"{path}, record {index}, field {error.field}: {error.problem}; {error.fix}.")
-    return predictions, problems
+    ids = distinct_ids([(prediction.sample_id, prediction.question) for prediction in predictions])
+    return [replace(prediction, sample_id=id) for prediction, id in zip(predictions, ids, strict=True)], problems
 
 
 def append_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Iterator[Prediction]:

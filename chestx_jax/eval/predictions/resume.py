@@ -1,13 +1,14 @@
 """Predictions of a set of samples by any model, kept in a file: written as they come, never computed twice."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from chestx_jax.data.questions import question_key
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
-from chestx_jax.eval.predictions.records import Prediction, append_predictions, read_predictions
+from chestx_jax.eval.predictions.records import Prediction, append_predictions, from_sample, read_predictions
 from chestx_jax.files import drop_torn_line
 
 # All that evaluation knows of a model. Predictions come in any order; samples whose film cannot be read are left out.
@@ -24,6 +25,9 @@ def predict_missing(
 ) -> list[Prediction]:
     """Predictions of `samples` in their order: those in the file at `path`, and those of `predict` for the rest.
 
+    An answer in the file is that of a sample if id, question and the names of the films are; what it is compared with
+    (gold answer, report, steps) is the sample's, which may have changed since.
+
     Args:
       path: JSON lines of predictions; kept when a run dies, so that the next predicts only what is missing.
       log: gets the progress, with the time left, every few seconds.
@@ -35,8 +39,8 @@ def predict_missing(
     path = Path(path)
     drop_torn_line(path)
     known = {_key(p): p for p in read_predictions(path)} if path.exists() and path.stat().st_size else {}
-    missing = [sample for sample in samples if (sample.id, sample.question) not in known]
-    if missing and len(known) and not any((s.id, s.question) in known for s in samples):
+    missing = [sample for sample in samples if _sample_key(sample) not in known]
+    if known and len(missing) == len(samples) > 0:
         raise UserError(f"{path} holds predictions of other samples; give another --out, or the data it was made with")
     others = sorted({prediction.model for prediction in known.values()} - {"", model})
     if model and others:
@@ -54,8 +58,22 @@ def predict_missing(
             log(f"{len(known)} of {len(samples)} answered, {max(left, 0):.0f} s left")
             logged = now
         arrived = now
-    return [known[key] for sample in samples if (key := (sample.id, sample.question)) in known]
+    return [_of_sample(known[key], sample) for sample in samples if (key := _sample_key(sample)) in known]
 
 
-def _key(prediction: Prediction) -> tuple[str, str]:
-    return prediction.sample_id, prediction.question
+def _key(prediction: Prediction) -> Hashable:
+    return prediction.sample_id, question_key(prediction.question), *map(_name, prediction.images)
+
+
+def _sample_key(sample: Sample) -> Hashable:
+    return sample.id, question_key(sample.question), *map(_name, sample.images)
+
+
+def _name(image: str) -> str:
+    return Path(image).name
+
+
+def _of_sample(prediction: Prediction, sample: Sample) -> Prediction:
+    """The prediction with everything but what the model gave taken from the sample."""
+    given = ("truncated", "tokens", "probability", "model")
+    return from_sample(sample, prediction.pred, **{name: getattr(prediction, name) for name in given})

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax import lexicon
 from chestx_jax.data.fields import FieldError
 from chestx_jax.data.reader import find_problems, read_samples
 from chestx_jax.data.schema import Sample
@@ -17,12 +19,15 @@ from chestx_jax.eval.predictions.records import (
     append_predictions,
     from_record,
     from_sample,
+    keys,
     read_good_predictions,
     read_predictions,
     to_record,
 )
 from chestx_jax.eval.predictions.resume import predict_missing
 from chestx_jax.eval.score_files import score_file, summary, verdict
+from chestx_jax.eval.statistics.scores import evaluate_predictions, paired_differences
+from chestx_jax.tokens.chat import INSTRUCTION
 
 YES_NO = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
 TEXT = st.text(max_size=30).filter(lambda text: "\x00" not in text)
@@ -209,3 +214,82 @@ def test_the_time_left_is_that_of_whole_batches(tmp_path, monkeypatch):
     predict_missing(tmp_path / "p.jsonl", samples, batches, log_lines.append)
     # When the first of a batch is here, the batch itself takes no more time.
     assert log_lines == [f"{done} of 16 answered, {left} s left" for done, left in ((5, 12), (9, 6), (13, 0))]
+
+
+TWO_FILMS = [Sample("s", "binary", YES_NO, gold, (f"/films/{gold}.png",), (), (), "x") for gold in "AB"]
+
+
+def by_film(missing):
+    return (from_sample(sample, sample.images[0][-5]) for sample in missing)
+
+
+def test_two_films_under_one_id_and_question_are_each_scored_on_their_own(tmp_path):
+    records = [{**to_record(from_sample(sample, "")), "image_path": []} for sample in TWO_FILMS]
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, records)))
+    samples = read_samples(tmp_path / "set.jsonl")
+    samples = [replace(sample, images=two.images) for sample, two in zip(samples, TWO_FILMS, strict=True)]
+    path = tmp_path / "p.jsonl"
+    predict_missing(path, samples[1:], by_film)
+    answers = predict_missing(path, samples, by_film)
+    assert [(p.sample_id, p.pred, p.answer) for p in answers] == [("s", "A", "A"), ("s#2", "B", "B")]
+    # The same records answered elsewhere, in their order and without our ids.
+    (tmp_path / "theirs.jsonl").write_text("\n".join(json.dumps(record | {"pred": "A"}) for record in records))
+    assert keys(read_predictions(tmp_path / "theirs.jsonl")) == keys(answers)
+
+
+def test_records_that_changed_before_a_resume(tmp_path):
+    path = tmp_path / "p.jsonl"
+    predict_missing(path, TWO_FILMS[:1], lambda missing: (from_sample(s, "A", tokens=3) for s in missing), model="m")
+    corrected = replace(TWO_FILMS[0], answer="B", reports=("Clear.",), images=("/moved/A.png",))
+    nothing_asked = lambda missing: iter([None] * len(missing))  # noqa: E731
+    (answer,) = predict_missing(path, [corrected], nothing_asked, model="m")
+    assert (answer.answer, answer.reports, answer.images) == ("B", ("Clear.",), ("/moved/A.png",))
+    assert (answer.pred, answer.tokens, answer.model) == ("A", 3, "m")
+    other_film = replace(TWO_FILMS[0], images=("/films/C.png",))
+    with pytest.raises(UserError, match="other samples"):
+        predict_missing(path, [other_film], by_film, model="m")
+    asked = predict_missing(path, [corrected, other_film], by_film, model="m")
+    assert [p.pred for p in asked] == ["A", "C"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        f"{YES_NO}\n{INSTRUCTION}",
+        f"{YES_NO} {INSTRUCTION}",
+        YES_NO.replace("\nA)", " A)").replace("\nB)", " B)"),
+        YES_NO.replace("\n", "\r\n"),
+        YES_NO.replace(" Options", "\nOptions"),
+    ],
+)
+def test_questions_that_differ_in_form_alone_are_one_item(question):
+    record = {"item_id": "s", "question": YES_NO, "answer": "A", "pred": "A"}
+    one, other = (from_record(record | {"question": text}) for text in (YES_NO, question))
+    assert keys([one]) == keys([other])
+    evaluations = [evaluate_predictions([prediction], lexicon.load()) for prediction in (one, other)]
+    assert paired_differences(*evaluations)["all"]["accuracy"].n == 1
+
+
+def test_gold_answers_of_every_form_are_letters():
+    record = {"item_id": "s", "pred": "A", "question": YES_NO}
+    for gold in ("A", "a)", "Yes", "<answer>A) Yes</answer>", ["A"]):
+        assert from_record(record | {"answer": gold}).answer == "A"
+    with pytest.raises(FieldError, match="options that cannot be read"):
+        from_record(record | {"question": "Is it? Options: Yes, No"})
+
+
+def test_what_json_cannot_hold_does_not_stop_scoring(tmp_path):
+    path = tmp_path / "p.jsonl"
+    lines = [
+        '{"item_id": NaN, "question": "Is it? Options:\\nA) Yes\\nB) No", "answer": "A", "pred": "A\\ud800"}',
+        '{"item_id": 1, "question": "Is it? Options:\\nA) Yes\\nB) No", "answer": "A", "answer": "B", "pred": "A"}',
+        '{"item_id": 2, "question": "Is it? Options:\\nA) Yes\\nB) No", "answer": "A", "pred": NaN}',
+    ]
+    path.write_text("\n".join(lines))
+    predictions, problems = read_good_predictions(path)
+    assert [p.sample_id for p in predictions] == ["p-0", "2"]
+    assert "record 1" in problems[0]
+    assert "names 'answer' twice" in problems[0]
+    scores = score_file(path, "strict")
+    assert (scores["n"], scores["n_valid"], scores["unparsed"]) == (3, 1, 2)
+    evaluate_predictions(predictions, lexicon.load())
