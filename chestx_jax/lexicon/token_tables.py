@@ -23,7 +23,7 @@ from chestx_jax.lexicon.lexicon import Lexicon
 from chestx_jax.lexicon.tables import Meanings, Relations, meanings, relations
 
 # Bits of a word class, below the number (from 1) of a single letter.
-SHORT, NUMBER, GLUE, EXACT, TAG_NAME, LETTER_SHIFT = 1, 2, 4, 8, 16, 5
+SHORT, NUMBER, GLUE, EXACT, TAG_NAME, HEDGE, LETTER_SHIFT = 1, 2, 4, 8, 16, 32, 6
 OUT, DEAD, FOREIGN, ROOT, _NUMBER = range(5)  # trie states: between words, unknown word, foreign word
 NO_HEAD, FOREIGN_HEAD, DEAD_HEAD = range(3)  # columns of the trie; the others follow
 TRIE_BITS = 15
@@ -91,8 +91,8 @@ class _WordTrie:
 
     def __init__(self, lexicon: Lexicon) -> None:
         lexeme_of = {word.encode(): lexeme for word, lexeme in lexicon.lexemes.items()}
-        glue = {b"and", b"or", b"option", b"options"}
-        extra = {bytes([97 + letter]) for letter in range(26)} | {b"think", b"answer"} | glue
+        glue = {b"and", b"option", b"options"}
+        extra = {bytes([97 + letter]) for letter in range(26)} | {b"think", b"answer", b"or"} | glue
         for word in extra | {word.encode() for word in lexicon.abbreviations}:
             lexeme_of.setdefault(word, 0)
         self.children: list[dict[int, int]] = [{}, {}, {}, {alphabet.DIGIT: _NUMBER}, {alphabet.DIGIT: _NUMBER}]
@@ -113,6 +113,7 @@ class _WordTrie:
                 | GLUE * (word in glue)
                 | EXACT * (word in exact)
                 | TAG_NAME * (word in (b"think", b"answer"))
+                | HEDGE * (word == b"or")
                 | (word[0] - 96 if single else 0) << LETTER_SHIFT
             )
         self.word_of = np.zeros(len(self.children), np.int32)

@@ -1,8 +1,9 @@
 """Format and outcome, in jit: whether the completion is well formed, and whether its answer is right.
 
 The answer is read from the words of the answer block, never by substring. Closed tasks: letters alone ("A", "A, C",
-"A and C") or letters with a bracket ("A) Yes"). Open task: label names between commas. Format requires an answer that
-can be read in one of these ways, so wherever it is 1 every careful reader finds the same answer.
+"A and C") or letters that all have a bracket ("A) Yes"); several with "or" or a slash among them are none. Open task:
+label names between commas. Format requires an answer that can be read in one of these ways, so wherever it is 1 every
+careful reader finds the same answer.
 """
 
 import jax
@@ -50,7 +51,11 @@ def read_answer(tables: Tables, words: Words, matches: Matches) -> Answer:
     letters_alone = (~inside | (letter > 0) | glue).all(0) & letters_at_ends & (count > 0)
     previous_inside = jnp.concatenate([jnp.zeros_like(inside[:1]), _carry_forward(inside, words.word)[:-1]])
     bracketed = jnp.where(previous_inside & words.word, words.option_letter, 0)
-    letters = jnp.where(letters_alone, _letter_bits(letter), _letter_bits(bracketed))
+    all_bracketed = (letter > 0).sum(0) == (bracketed > 0).sum(0)
+    letters = jnp.where(letters_alone | all_bracketed, _letter_bits(jnp.where(letters_alone, letter, bracketed)), 0)
+    slash = (step != first[None]) & ((words.gap & a.SLASH) != 0)
+    hedged = (inside & (((kind & t.HEDGE) != 0) | slash)).any(0)
+    letters = jnp.where(hedged & ((letters & (letters - 1)) != 0), 0, letters)
 
     label = matches.concept
     is_label = inside & (label > 0) & (label <= len(LABELS)) & ~words.passed

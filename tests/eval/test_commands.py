@@ -31,16 +31,17 @@ def document(folder, *arguments):
     return json.loads((folder / "out.json").read_text())
 
 
-# Accuracy over all records, percent: official rule, first strict rule, our strict rule. The two differ for gpt4o alone:
-# answers that ours leaves out only say how to answer ("if …, A; otherwise B"), and those it adds stand outside the
-# closing 200 characters or read "Option B (No)".
+# Accuracy over all records, percent: official rule, first strict rule, our strict rule. The last two differ for
+# qwenvl7b, of whose answers 226 (SIIM) and 89 (RSNA) stand inside the think block alone, and for gpt4o: answers that
+# ours leaves out only say how to answer ("if …, A; otherwise B"), and those it adds stand outside the closing 200
+# characters or read "Option B (No)".
 PUBLISHED = {
     "ours_process_final_150": {"siim": (83.67, 83.67, 83.67), "rsna": (79.33, 79.33, 79.33)},
     "chexagent3b": {"siim": (88.34, 88.34, 88.34), "rsna": (78.33, 78.33, 78.33)},
     "qwenvl72b": {"siim": (62.00, 62.00, 62.00), "rsna": (49.33, 49.33, 49.33)},
-    "qwenvl7b": {"siim": (0.0, 50.33, 50.33), "rsna": (0.0, 55.67, 55.67)},
+    "qwenvl7b": {"siim": (0.0, 50.33, 8.33), "rsna": (0.0, 55.67, 42.67)},
     "deepseek": {"siim": (None, 65.00, 65.00), "rsna": (None, 70.67, 70.67)},
-    "gpt4o": {"siim": (None, 59.00, 58.33), "rsna": (None, 70.33, 69.33)},
+    "gpt4o": {"siim": (None, 59.00, 58.33), "rsna": (None, 70.33, 69.00)},
 }
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.schema import options
+from chestx_jax.data.questions import options
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.parsing import Verdict, strip_echo
 

@@ -3,7 +3,8 @@
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from chestx_jax.data.schema import options, split_drawn
+from chestx_jax.data.questions import options, parts
+from chestx_jax.data.schema import split_drawn
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.predictions.records import Prediction
@@ -52,7 +53,7 @@ def _entry(prediction: Prediction) -> dict[str, Any]:
         "id": prediction.sample_id,
         "task": prediction.task,
         "source": prediction.source,
-        "stem": prediction.question.partition("Options:")[0].strip(),
+        "stem": parts(prediction.question).stem,
         "question": prediction.question,
         "options": options(prediction.question),
         "answer": prediction.answer,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chestx_jax.data.fields import bare_answer
-from chestx_jax.data.schema import options
+from chestx_jax.data.questions import options
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.statistics.blind_baselines import cross_fitted_baselines
 

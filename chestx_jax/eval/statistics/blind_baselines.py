@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chestx_jax.data.fields import bare_answer
-from chestx_jax.data.schema import options
-from chestx_jax.eval.answers.parsing import label_set
+from chestx_jax.data.option_lists import label_set
+from chestx_jax.data.questions import options, parts
 from chestx_jax.eval.predictions.accuracy import set_f1
 from chestx_jax.labels import label_names
 
@@ -103,7 +103,7 @@ def _text_keys(item: Any, text: str) -> list[tuple[str, ...]]:
     Labels keep their punctuation: that only right options end in a full stop can be learned too.
     """
     if item.task in ("binary", "temporal"):
-        return [(item.task, item.question.partition("Options:")[0].strip().lower(), text.strip().lower())]
+        return [(item.task, parts(item.question).stem.lower(), text.strip().lower())]
     return [(item.task, label) for label in label_names(text, marks="")]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from chestx_jax.data.fields import bare_answer
-from chestx_jax.data.schema import options
-from chestx_jax.eval.answers.parsing import label_set
+from chestx_jax.data.option_lists import label_set
+from chestx_jax.data.questions import options, parts
 from chestx_jax.eval.predictions.accuracy import Outcome
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.statistics.intervals import mean
@@ -44,7 +44,7 @@ def calibration(predictions: Sequence[Prediction], outcomes: Sequence[Outcome]) 
 
 def _yes_no_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> dict[str, Any]:
     """Yes/no questions whose words name the label."""
-    questions = [(p, o) for p, o in pairs if label.lower() in p.question.partition("Options:")[0].lower()]
+    questions = [(p, o) for p, o in pairs if label.lower() in parts(p.question).stem.lower()]
     gold = [options(p.question).get(bare_answer(p.answer), "").strip().lower() for p, _ in questions]
     correct = lambda answer: [float(o.correct) for (_, o), g in zip(questions, gold, strict=True) if g == answer]  # noqa: E731
     return {"asked": len(questions), "sensitivity": mean(correct("yes")), "specificity": mean(correct("no"))}
