@@ -1,13 +1,16 @@
-"""Ten thousand broken records and judge replies: nothing crashes, each one is accounted for."""
+"""Ten thousand broken records and judge replies, 200 mutated files and answers: none crashes, each is accounted for."""
 
 import json
 
 import numpy as np
+import pytest
 
 from chestx_jax.eval.judges.judgements import aggregate
 from chestx_jax.eval.judges.llm_judge import parse_json
 from chestx_jax.eval.predictions.records import read_good_predictions
 from chestx_jax.eval.score_files import score_file
+from tests.benchmarks import fuzz_answers, fuzz_records
+from tests.helpers.fuzz import TRACEBACK, count_outcomes
 
 COUNT = 10_000
 QUESTION = "Does this chest X-ray show edema? Options:\nA) Yes\nB) No"
@@ -91,3 +94,10 @@ def test_json_in_any_prose():
         assert parsed is None or parsed == {"recalled_count": 2}
         if before.count('"') + before.count("{") + before.count("[") == 0:
             assert parsed == {"recalled_count": 2}
+
+
+@pytest.mark.parametrize("fuzz", [fuzz_records, fuzz_answers])
+def test_mutated_inputs(fuzz):
+    outcomes = count_outcomes(fuzz.KINDS, fuzz.attempt, 200)
+    assert not [outcome for outcome in outcomes if TRACEBACK in outcome[1]]
+    assert outcomes.total() == 200
