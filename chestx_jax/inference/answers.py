@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from chestx_jax import sharding
+from chestx_jax.eval.answers.parsing import without_thoughts
 from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.multihost import all_gather, local_row_indices
 from chestx_jax.programs.generation import generation
@@ -86,8 +87,9 @@ def row_sharding(model: LoadedModel, batch: int) -> jax.sharding.Sharding:
 
 
 def answer_probability(pieces: Sequence[str], logprobs_L: Float[np.ndarray, " L"]) -> float | None:
-    """Probability the model gave to the tokens between the last answer tags; None where there is no such block."""
-    text = "".join(pieces)
+    """Probability the model gave to the tokens between the last answer tags outside of the thoughts; None where there
+    is no such block."""
+    text = without_thoughts("".join(pieces))
     end = text.rfind("</answer>")
     begin = text.rfind("<answer>", 0, max(end, 0)) + len("<answer>")
     if end < 0 or begin < len("<answer>") or not text[begin:end].strip():

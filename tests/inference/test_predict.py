@@ -132,3 +132,5 @@ def test_the_answer_s_probability_is_that_of_its_tokens():
     assert answer_probability(pieces, logprobs) == pytest.approx(0.5 * 0.4)  # " </" carries the blank before the tag
     assert answer_probability(["A"], logprobs[:1]) is None
     assert answer_probability(["<answer>", "</answer>"], logprobs[:2]) is None
+    quoted = ["<think>", "<answer>", "A", "</answer>", "</think>"]
+    assert answer_probability(quoted, np.zeros(5, np.float32)) is None  # an answer in the thoughts is none

@@ -1,5 +1,7 @@
 """How answers are read: the strict rule on every form models write, and the release's rules with their bugs."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,6 +179,13 @@ def test_why_nothing_was_read():
     assert {text: strict(text, "A", YES_NO).reason for text in reasons} == reasons
     unreadable = strict("A", "A", "Is it? Options: Yes, No")
     assert (unreadable.valid, unreadable.reason) == (False, "the question's options cannot be read")
+
+
+def test_small_failing_inputs_of_others(shared_data):
+    path = shared_data / "faults" / "records" / "pred_answers.jsonl"
+    for record in map(json.loads, path.read_text().splitlines()):
+        wrong = "wrong" in record["want"] or "hedge" in record["want"]
+        assert strict(record["pred"], record["answer"], record["question"]).correct != wrong, record
 
 
 def test_numbers_answer_numbered_options():
