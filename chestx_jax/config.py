@@ -6,6 +6,7 @@ dataclasses that the package uses, so that every field has one type, one range a
 """
 
 import dataclasses
+import functools
 import math
 import numbers
 import types
@@ -68,11 +69,11 @@ def to_dataclass(
 ) -> T:
     """Build the (nested) dataclass `cls` from a (nested) mapping.
 
-    What the mapping leaves out is as in `default` (an instance of `cls`) or has the field's own default; a nested
-    mapping changes the outer field's default, not that of its own class. Accepts int for float, lists for tuples,
-    mappings for nested dataclasses and instances of the right dataclass as they are; a bool is never a number. Handles
-    unions, `Literal`, `tuple[X, ...]` and `tuple[X, Y]`. What files of earlier
-    versions hold, `cls.former_fields` where it has such a class variable, is passed over.
+    What the mapping leaves out, or has as None where the field cannot be None, is as in `default` (an instance of
+    `cls`) or has the field's own default; a nested mapping changes the outer field's default, not that of its own
+    class. Accepts int for float, lists for tuples, mappings for nested dataclasses and instances of the right dataclass
+    as they are; a bool is never a number. Handles unions, `Literal`, `tuple[X, ...]` and `tuple[X, Y]`. What files of
+    earlier versions hold, `cls.former_fields` where it has such a class variable, is passed over.
 
     Raises: UserError naming the full dotted path under `where`, for an unknown field (with the nearest right one), a
     missing one, a value of the wrong type or out of range, and for whatever `cls.__post_init__` raises.
@@ -87,7 +88,7 @@ def to_dataclass(
     for name, field in fields.items():
         path = f"{where}.{name}"
         built[name] = _default(field) if default is None else getattr(default, name)
-        if name in values:
+        if name in values and (values[name] is not None or types.NoneType in _arms(hints[name])):
             built[name] = _convert(values[name], hints[name], path, built[name])
             if "range" in field.metadata:
                 field.metadata["range"].check(built[name], path)
@@ -109,12 +110,33 @@ def to_dict(config: Any) -> Any:
 def from_defaults(cls: type, *changes: Mapping[str, Any]) -> config_dict.ConfigDict:
     """Every field of the dataclass `cls` as a ConfigDict: its default, changed by each of the nested `changes` in turn.
 
+    Fields that `cls.open_fields` (dotted paths, where it has such a class variable) names and no change sets are None,
+    which `to_dataclass` reads as the default that it is given: so it can be told what was set.
+
     Raises: UserError as `to_dataclass` does.
     """
     config: Any = None
     for change in changes or ({},):
         config = to_dataclass(cls, change, default=config)
-    return _config_dict(config)
+    fields = _config_dict(config)
+    for path in getattr(cls, "open_fields", ()):
+        *groups, name = path.split(".")
+        if not any(_holds(change, path.split(".")) for change in changes):
+            group = functools.reduce(getattr, groups, fields)
+            del group[name]
+            group[name] = config_dict.FieldReference(None, object)
+    return fields
+
+
+def _holds(mapping: Any, path: Sequence[str]) -> bool:
+    """Whether a nested mapping sets the field at a path (a group that is set as a whole sets all its fields)."""
+    for name in path:
+        if not isinstance(mapping, Mapping | config_dict.ConfigDict):
+            return True
+        if name not in mapping:
+            return False
+        mapping = mapping[name]
+    return True
 
 
 def _config_dict(config: Any) -> Any:

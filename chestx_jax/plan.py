@@ -12,10 +12,9 @@ from typing import Any
 from absl import flags
 
 from chestx_jax import cli, files
-from chestx_jax.config import to_dataclass
 from chestx_jax.planning import planner, report, sweep
 from chestx_jax.planning.cost import topology
-from chestx_jax.recipes import JobConfig
+from chestx_jax.training.read_job import read_job
 
 CONFIG = flags.DEFINE_string(
     "config", None, "the job: configs/sft.py, configs/rl.py or one with a :PRESET", required=True
@@ -29,7 +28,7 @@ SWEEP = flags.DEFINE_bool("sweep", False, "try meshes and micro-batches of the t
 
 
 def main(_: list[str]) -> None:
-    job = to_dataclass(JobConfig, cli.load_config(CONFIG.value, SET.value))
+    job = read_job(cli.load_config(CONFIG.value, SET.value), note=print)
     machine = topology.find(TOPOLOGY.value)
     document: Any
     if SWEEP.value:

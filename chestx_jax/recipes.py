@@ -3,13 +3,13 @@ arXiv 2504.20930); configs/ adds the data files and what a machine needs, and wr
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
 
 from chestx_jax.config import SEED_LIMIT, bounded, to_dataclass
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.errors import UserError
-from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.phantom.dataset import PhantomSpec
 from chestx_jax.rewards.overlong import OverlongConfig
 from chestx_jax.rewards.reward import RewardConfig
@@ -132,6 +132,13 @@ class GrpoConfig:
 @dataclass(frozen=True)
 class JobConfig:
     """The main job: the first stage (by way of `init`), GRPO, a test after each, an export at the end."""
+
+    # Taken from the checkpoint that the job starts from, where a configuration leaves them open.
+    open_fields: ClassVar[tuple[str, ...]] = (
+        *(f"model.{name}" for name in ModelConfig.of_checkpoint),
+        *(f"model.vision.{item.name}" for item in fields(VisionConfig)),
+        *(f"image.{name}" for name in ImageSpec.of_checkpoint),
+    )
 
     init: str | SftConfig = field(default_factory=SftConfig)
     grpo: GrpoConfig | None = None

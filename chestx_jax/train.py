@@ -11,10 +11,9 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from chestx_jax import cli
-from chestx_jax.config import to_dataclass
-from chestx_jax.recipes import JobConfig
 from chestx_jax.training import job
 from chestx_jax.training.preemption import Stopped
+from chestx_jax.training.read_job import read_job
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the job: configs/NAME.py or configs/NAME.py:PRESET")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
@@ -27,7 +26,8 @@ def main(arguments: list[str]) -> int:
     if DISTRIBUTED.value:
         jax.distributed.initialize()
     try:
-        job.run(to_dataclass(JobConfig, CONFIG.value), Path(str(WORKDIR.value)))
+        workdir = Path(str(WORKDIR.value))
+        job.run(read_job(CONFIG.value, workdir), workdir)
     except Stopped as stopped:
         print(stopped, flush=True)
     return 0

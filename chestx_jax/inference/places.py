@@ -1,6 +1,6 @@
 """Checkpoints by the place that flags and configs name: `hf:FOLDER`, `hf:OWNER/NAME[@REVISION]` or `orbax:FOLDER`."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ from chestx_jax.errors import UserError
 from chestx_jax.export import export_model
 from chestx_jax.files import read_json, write_sidecars
 from chestx_jax.model import hf
-from chestx_jax.model.config import ModelConfig
-from chestx_jax.model.hf.hub import resolve
+from chestx_jax.model.config import ModelConfig, architecture
+from chestx_jax.model.hf.hub import FILES, resolve
 from chestx_jax.tokens.interchange import sidecar_files
 from chestx_jax.tokens.patches import ImageSpec
 
@@ -35,13 +35,13 @@ def parse_place(place: str, kinds: Container[str], advice: str) -> Place:
     return Place(kind, Path(folder))
 
 
-def find_checkpoint(place: str, advice: str) -> Place:
-    """The checkpoint to read at `place`; a model on the Hugging Face hub is fetched into its cache.
+def find_checkpoint(place: str, advice: str, files: Sequence[str] = FILES) -> Place:
+    """The checkpoint to read at `place`; a model on the Hugging Face hub is fetched into its cache, or those `files`.
 
     Raises UserError: with `advice` where the place is spelled otherwise, or naming what the hub refuses.
     """
     kind, folder = parse_place(place, ("hf", "orbax"), advice)
-    return Place(kind, resolve(place.removeprefix("hf:")) if kind == "hf" else folder)
+    return Place(kind, resolve(place.removeprefix("hf:"), files) if kind == "hf" else folder)
 
 
 def model_config(source: Place) -> ModelConfig:
@@ -54,8 +54,22 @@ def model_config(source: Place) -> ModelConfig:
 
 def load_params(source: Place, config: ModelConfig, mesh: Mesh) -> Any:
     """The checkpoint's parameters, sharded over the mesh. Raises UserError where they are not those of `config`."""
+    check_architecture(config, source)
     load = hf.load if source.kind == "hf" else checkpoint.load_params
     return load(source.folder, config, mesh)
+
+
+def check_architecture(config: ModelConfig, source: Place) -> None:
+    """Raise UserError where a model is not the checkpoint's, with each field's two values: weights of the same shapes
+    would be loaded and compute another function."""
+    stored = architecture(model_config(source))
+    ours = architecture(config)
+    wrong = [f"{name} is {ours[name]} and {stored.get(name)}" for name in ours if ours[name] != stored.get(name)]
+    if wrong:
+        raise UserError(
+            f"config.model is not the model in {source.folder}: {', '.join(wrong)} there; leave them out (None) to "
+            "take those of the checkpoint."
+        )
 
 
 def sidecar_folder(source: Place) -> Path:

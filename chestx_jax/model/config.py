@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from chestx_jax.config import SEED_LIMIT, bounded
 from chestx_jax.errors import UserError
@@ -82,6 +82,11 @@ class TuningConfig:
 class ModelConfig:
     """A decoder with M-RoPE and grouped-query attention behind a vision tower: its family and its sizes."""
 
+    of_checkpoint: ClassVar[tuple[str, ...]] = (
+        *("family", "vocab_size", "layers", "width", "heads", "kv_heads", "hidden", "rope_theta", "mrope_section"),
+        *("norm_eps", "tied", "max_positions", "initializer_range", "residual_range"),
+    )  # beside the vision tower
+
     family: Family = "qwen2_vl"
     vocab_size: int = bounded(152064, min=1)
     layers: int = bounded(28, min=1)
@@ -142,6 +147,20 @@ class ModelConfig:
 def _check_divides(name: str, size: int, part: str, parts: int) -> None:
     if size % parts or not size:
         raise UserError(f"{name} is {size} and {part} {parts}: make the first a multiple of the second.")
+
+
+def with_architecture(config: ModelConfig, other: ModelConfig) -> ModelConfig:
+    """The model `other`, computed and tuned as `config`."""
+    return replace(config, vision=other.vision, **{name: getattr(other, name) for name in ModelConfig.of_checkpoint})
+
+
+def architecture(config: ModelConfig) -> dict[str, Any]:
+    """What decides the function that a model's weights compute, by dotted name; fields that the family does not read
+    and those that matter to new weights alone are left out."""
+    unread = set() if config.architecture.vision_windows else {"window", "full_attention_layers"}
+    vision = {f"vision.{name}": value for name, value in vars(config.vision).items() if name not in unread}
+    new_weights = {"max_positions", "initializer_range", "residual_range"}
+    return {name: getattr(config, name) for name in ModelConfig.of_checkpoint if name not in new_weights} | vision
 
 
 def with_compute(config: ModelConfig, **changes) -> ModelConfig:

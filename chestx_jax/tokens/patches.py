@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -20,6 +20,8 @@ PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 class ImageSpec:
     """How a film becomes patches. With aspect "keep" it has its own shape within the pixel limits, as in transformers
     and in servers; with "squash" it is resized to `height` × `width` pixels, whatever its shape."""
+
+    of_checkpoint: ClassVar[tuple[str, ...]] = ("patch_size", "temporal_patch_size", "merge_size", "mean", "std")
 
     patch_size: int = bounded(14, min=1)
     temporal_patch_size: int = bounded(2, min=1)

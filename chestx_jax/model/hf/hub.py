@@ -1,15 +1,18 @@
 """Model names to folders: `owner/name` is fetched through huggingface_hub's cache, a folder is used as it is."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from chestx_jax.errors import UserError
 
-_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+SETTINGS = ("*.json",)  # without the weights
 
 
-def resolve(path: str | Path) -> Path:
-    """The local folder of `path`: a folder, or `owner/name` or `owner/name@revision` on the Hugging Face hub.
+def resolve(path: str | Path, files: Sequence[str] = FILES) -> Path:
+    """The local folder of `path`: a folder, or `owner/name` or `owner/name@revision` on the Hugging Face hub, of which
+    those `files` (patterns) are fetched.
 
     Cache, offline mode, endpoint and token are huggingface_hub's own (HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN).
     Raises UserError for a missing folder and for whatever the hub refuses.
@@ -24,7 +27,7 @@ def resolve(path: str | Path) -> Path:
 
     name, revision = match.groups()
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
