@@ -89,7 +89,7 @@ def to_dataclass(
         path = f"{where}.{name}"
         built[name] = _default(field) if default is None else getattr(default, name)
         if name in values and (values[name] is not None or types.NoneType in _arms(hints[name])):
-            built[name] = _convert(values[name], hints[name], path, built[name])
+            built[name] = convert(values[name], hints[name], path, built[name])
             if "range" in field.metadata:
                 field.metadata["range"].check(built[name], path)
         elif built[name] is dataclasses.MISSING:
@@ -195,8 +195,11 @@ def _arms(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
-def _convert(value: Any, hint: Any, where: str, default: Any = None) -> Any:
-    """`value` as an instance of the type `hint`, or a UserError that names `where`; a mapping changes `default`."""
+def convert(value: Any, hint: Any, where: str, default: Any = None) -> Any:
+    """`value` as an instance of the type `hint`, as in `to_dataclass`; a mapping changes `default`.
+
+    Raises: UserError that names `where`.
+    """
     arms = _arms(hint)
     if len(arms) > 1:
         return _convert_union(value, arms, where, default)
@@ -234,10 +237,10 @@ def _convert_union(value: Any, arms: tuple[Any, ...], where: str, default: Any) 
     if isinstance(value, Mapping | config_dict.ConfigDict):
         others = [arm for arm in others if dataclasses.is_dataclass(arm)] or others
     if len(others) == 1:
-        return _convert(value, others[0], where, default)
+        return convert(value, others[0], where, default)
     for arm in others:
         try:
-            return _convert(value, arm, where, default)
+            return convert(value, arm, where, default)
         except UserError:
             continue
     raise UserError(f"{where} is {value!r} but must be {' or '.join(map(_describe, arms))}.")
@@ -258,7 +261,7 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...], where: str) -> tuple[
     hints = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
     if len(value) != len(hints):
         raise UserError(f"{where} has {len(value)} values but needs {len(hints)}.")
-    return tuple(_convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, hints, strict=True)))
+    return tuple(convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, hints, strict=True)))
 
 
 def _describe(hint: Any) -> str:

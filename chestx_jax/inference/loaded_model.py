@@ -55,7 +55,7 @@ def load_model(
     loaded_tokenizer = load_tokenizer(settings.tokenizer)
     check_fits(loaded_tokenizer, config.vocab_size)
     special = special_ids(loaded_tokenizer)
-    image = settings.image or read_image_spec(settings.tokenizer) or _family_image_spec(config)
+    image = settings.image or read_image_spec(settings.tokenizer) or family_image_spec(config)
     if image_size:
         image = replace(image, aspect="squash", height=image_size, width=image_size)
     check_patches(image, config.vision, f"{settings.tokenizer}: image", f"{source.folder}: vision")
@@ -95,7 +95,7 @@ def training_run(source: Place) -> Settings | None:
     return Settings(root / job["tokenizer"], image)
 
 
-def _family_image_spec(config: ModelConfig) -> ImageSpec:
+def family_image_spec(config: ModelConfig) -> ImageSpec:
     """The image settings of a model that came without any."""
     mean, std = config.architecture.pixel_mean, config.architecture.pixel_std
     return ImageSpec(mean=mean, std=std, **{name: getattr(config.vision, name) for name in PATCH_FIELDS})

@@ -83,8 +83,8 @@ class ModelConfig:
     """A decoder with M-RoPE and grouped-query attention behind a vision tower: its family and its sizes."""
 
     of_checkpoint: ClassVar[tuple[str, ...]] = (
-        *("family", "vocab_size", "layers", "width", "heads", "kv_heads", "hidden", "rope_theta", "mrope_section"),
-        *("norm_eps", "tied", "max_positions", "initializer_range", "residual_range"),
+        *("family", "vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "hidden", "rope_theta"),
+        *("mrope_section", "norm_eps", "tied", "max_positions", "initializer_range", "residual_range"),
     )  # beside the vision tower
 
     family: Family = "qwen2_vl"
@@ -157,10 +157,15 @@ def with_architecture(config: ModelConfig, other: ModelConfig) -> ModelConfig:
 def architecture(config: ModelConfig) -> dict[str, Any]:
     """What decides the function that a model's weights compute, by dotted name; fields that the family does not read
     and those that matter to new weights alone are left out."""
-    unread = set() if config.architecture.vision_windows else {"window", "full_attention_layers"}
+    modules = config.architecture
+    unread = set() if modules.vision_windows else {"window", "full_attention_layers"}
+    unread |= (set() if modules.position_table else {"table_side"}) | (
+        set() if modules.deepstack else {"deepstack_layers"}
+    )
     vision = {f"vision.{name}": value for name, value in vars(config.vision).items() if name not in unread}
     new_weights = {"max_positions", "initializer_range", "residual_range"}
-    return {name: getattr(config, name) for name in ModelConfig.of_checkpoint if name not in new_weights} | vision
+    decoder = {name: getattr(config, name) for name in ModelConfig.of_checkpoint if name not in new_weights}
+    return decoder | {"head_dim": config.head_width} | vision
 
 
 def with_compute(config: ModelConfig, **changes) -> ModelConfig:

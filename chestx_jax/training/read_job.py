@@ -8,13 +8,13 @@ from typing import Any
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.files import read_json
-from chestx_jax.inference.loaded_model import find_settings
+from chestx_jax.inference.loaded_model import family_image_spec, find_settings
 from chestx_jax.inference.places import Place, check_architecture, find_checkpoint, model_config
 from chestx_jax.model.config import ModelConfig, with_architecture
 from chestx_jax.model.hf.hub import SETTINGS
 from chestx_jax.recipes import JobConfig, SftConfig, saved_job
 from chestx_jax.tokens.interchange import read_image_spec
-from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec
+from chestx_jax.tokens.patches import ImageSpec
 
 ADVICE = "give random, orbax:DIR, hf:DIR, or the configuration of a first stage"
 
@@ -62,8 +62,8 @@ def _image_settings(source: Place) -> ImageSpec | None:
 
 
 def _default_job(model: ModelConfig, image: ImageSpec | None) -> JobConfig:
-    """The recipe with a checkpoint's architecture, and films cut as its settings say or its vision tower needs."""
+    """The recipe with a checkpoint's architecture, and films cut as its settings, or those of its family, say."""
     default = JobConfig()
-    names = ImageSpec.of_checkpoint if image else PATCH_FIELDS
-    cut = {name: getattr(image or model.vision, name) for name in names}
+    image = image or family_image_spec(model)
+    cut = {name: getattr(image, name) for name in ImageSpec.of_checkpoint}
     return replace(default, model=with_architecture(default.model, model), image=replace(default.image, **cut))
