@@ -19,6 +19,7 @@ from ml_collections import config_dict
 from chestx_jax.errors import UserError, nearest
 
 T = TypeVar("T")
+_INT32 = 2**31 - 1
 SEED_LIMIT = 2**32 - 1  # numpy, JAX and Grain all take seeds up to this
 
 
@@ -32,7 +33,7 @@ def bounded(
 ) -> Any:
     """A dataclass field with a range that `to_dataclass` enforces (element by element where the field is a tuple): from
     `min` to `max`, `above` and `below` being bounds that are left out themselves. A number must be finite unless
-    `max` is infinite."""
+    `max` is infinite, and a whole number without a `max` fit into 32 bits, as sizes and counts of arrays do."""
     return dataclasses.field(default=default, metadata={"range": Range(min, max, above, below)})
 
 
@@ -58,6 +59,7 @@ class Range(NamedTuple):
             (self.above is not None and value <= self.above, f"above {self.above}"),
             (self.below is not None and value >= self.below, f"below {self.below}"),
             (isinstance(value, float) and math.isinf(value) and self.max != math.inf, "a finite number"),
+            (isinstance(value, int) and self.max is None and abs(value) > _INT32, f"at most {_INT32}"),
         )
         for outside, wanted in bounds:
             if outside:
@@ -219,9 +221,13 @@ def convert(value: Any, hint: Any, where: str, default: Any = None) -> Any:
 def _convert_scalar(value: Any, hint: Any, where: str) -> Any:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint is float and is_number:
-        if math.isnan(value):
+        try:
+            number = float(value)
+        except OverflowError as error:  # a whole number of hundreds of digits
+            raise UserError(f"{where} is too large: set it to a number below 1e308.") from error
+        if math.isnan(number):
             raise UserError(f"{where} is not a number (NaN): set it to a number.")
-        return float(value)
+        return number
     if hint is int and is_number and isinstance(value, numbers.Integral):
         return int(value)
     if hint in (bool, str, types.NoneType) and type(value) is hint:

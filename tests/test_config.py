@@ -46,7 +46,7 @@ optimizers = st.builds(
     learning_rate=unit,
     betas=st.tuples(unit, unit),
     schedule=st.sampled_from(["constant", "cosine"]),
-    warmup_steps=st.none() | st.integers(0),
+    warmup_steps=st.none() | st.integers(0, 2**31 - 1),
 )
 sources = st.builds(Source, path=st.text(), weight=numbers)
 stages = st.builds(

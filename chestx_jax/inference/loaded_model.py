@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool
 
 from chestx_jax import sharding
-from chestx_jax.config import to_dataclass
+from chestx_jax.config import convert, to_dataclass
 from chestx_jax.data.pipeline import Encoder
 from chestx_jax.files import read_json
 from chestx_jax.inference.places import Place, find_checkpoint, load_params, model_config, sidecar_folder
@@ -90,9 +90,10 @@ def training_run(source: Place) -> Settings | None:
     job = read_json(path, "fix it, or move the parameters out of the run")
     if not isinstance(job, dict) or not {"data_root", "tokenizer", "image"} <= job.keys():
         return None  # somebody else's config.json
-    root = Path(job["data_root"]) if job["data_root"] else workdir / "data"
+    data_root, tokenizer = (convert(job[name], str, f"{path}: {name}") for name in ("data_root", "tokenizer"))
+    root = Path(data_root) if data_root else workdir / "data"
     image = to_dataclass(ImageSpec, with_aspect(job["image"]), f"{path}: image")
-    return Settings(root / job["tokenizer"], image)
+    return Settings(root / tokenizer, image)
 
 
 def family_image_spec(config: ModelConfig) -> ImageSpec:

@@ -84,10 +84,12 @@ def load_tokenizer(folder: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the readers below raise bare Exception on malformed files
-        raise UserError(f"The tokenizer files in {folder} cannot be read ({error}): fetch them again.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"The tokenizer files in {folder} cannot be read ({reason}): fetch them again.") from error
     separate = folder / "chat_template.json"  # transformers reads it with a model's processor alone
     if not tokenizer.chat_template and separate.is_file():
-        tokenizer.chat_template = files.read_json(separate, "fetch the model's chat_template.json").get("chat_template")
+        template = files.read_json_object(separate, "fetch the model's chat_template.json").get("chat_template")
+        tokenizer.chat_template = template if isinstance(template, str) else None
     special_ids(tokenizer)
     return tokenizer
 
