@@ -13,6 +13,7 @@ from chestx_jax.tokens.pixels import distinct_channels
 
 READER_VERSION = 1  # of the pixels that files decode to: raised with any change of them, so that stored ones are stale
 LOG = logging.getLogger(__name__)
+_VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
 
 def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -43,4 +44,6 @@ def _load(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         raise UserError(
             f"The image {path} cannot be opened ({error.strerror}): check the path and image root."
         ) from error
+    if path.suffix.lower() in _VIDEOS:
+        raise UserError(f"{path} is a video, which no model here is shown: save the frame that matters as a picture.")
     return load_dicom(path) if is_dicom or path.suffix.lower() in (".dcm", ".dicom") else load_picture(path)

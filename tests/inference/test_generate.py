@@ -26,6 +26,7 @@ from tests.helpers.bad_films import write_bad_films
 from tests.helpers.dicom import write_dicom
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import tiny
+from tests.tokens.test_chat_forms import THINKING, with_think_tokens
 
 GREEDY = SamplingConfig(temperature=0.0, length=12, group=1)
 
@@ -65,13 +66,15 @@ def films(tmp_path):
 def theirs(folder, paths, question, length):
     """Greedy tokens of transformers for the same films and question, special tokens barred as in our sampling."""
     torch = pytest.importorskip("torch", exc_type=ImportError)
-    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+    import transformers
+    from transformers import AutoTokenizer
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     from chestx_jax.tokens.chat import INSTRUCTION
     from chestx_jax.tokens.tokenizer import special_ids
 
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
+    model = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     images = Qwen2VLImageProcessorPil.from_pretrained(folder)(
         images=[Image.open(path) for path in paths], return_tensors="pt"
@@ -104,6 +107,25 @@ def test_same_tokens_as_transformers(folder, model, films, names):
     paths = tuple(str(films / name) for name in names)
     answer = answer_question(model, Question("Is it clear?", paths), GREEDY, 0)
     assert answer["ids"] == theirs(folder, paths, "Is it clear?", GREEDY.length)
+
+
+def test_same_tokens_as_qwen3_vl_with_a_thought_that_the_prompt_opens(films, tmp_path):
+    """Patches of 16, DeepStack, think tags as tokens, a thinking model's template; the text begins with its tag."""
+    train_tokenizer(["The lungs are clear. Is there an effusion?"] * 5, tmp_path / "small", 290)
+    with_think_tokens(tmp_path / "small", THINKING).save_pretrained(tmp_path / "tokenizer")
+    config = tiny("qwen3_vl")
+    params = jax.jit(init, static_argnums=0)(config, jax.random.key(4))
+    spec = ImageSpec(patch_size=16, mean=(0.5,) * 3, std=(0.5,) * 3, min_pixels=4096, max_pixels=30_000)
+    export_model(tmp_path / "model", config, params, tmp_path / "tokenizer", spec)
+    model = load_model(f"hf:{tmp_path / 'model'}", make_mesh(MeshConfig(1, 1, 2), jax.devices()[:2]), "float32")
+    paths, pieces = tuple(str(films / name) for name in ("a.png", "b.png")), []
+    answer = answer_question(model, Question("Is it clear?", paths), GREEDY, 0, pieces.append)
+    assert answer["text"].startswith("<think>\n")
+    assert answer["text"].startswith("".join(pieces))
+    assert pieces[0] == "<think>\n"
+    assert answer["ids"] == theirs(tmp_path / "model", paths, "Is it clear?", GREEDY.length)
+    plain = answer_question(model, Question("Is it clear?", paths, reasoning=False), GREEDY, 0)
+    assert not plain["text"].startswith("<think>\n")
 
 
 def test_real_films_give_the_same_tokens_as_transformers(folder, model, shared_data, tmp_path):

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, path_aware_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax import sharding
 from chestx_jax.errors import UserError
-from chestx_jax.model import qwen_vl
-from chestx_jax.model.config import with_compute
+from chestx_jax.model import lora, qwen_vl
+from chestx_jax.model.config import TuningConfig, with_compute
 from chestx_jax.model.position_table import interpolate
 from chestx_jax.rollout.engine import next_position
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -114,6 +115,21 @@ def test_the_way_of_computing_changes_rounding_alone(params, compute):
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(others), strict=True):
         error = np.linalg.norm(np.asarray(a - b))
         assert error <= 1e-4 * np.linalg.norm(a) + 1e-6, jax.tree_util.keystr(path)
+
+
+def test_adapters_of_every_layer_merge(params):
+    """Those of the stacked mergers too."""
+    tuning = TuningConfig(vision="lora", merger="lora", decoder="lora", rank=2, targets=(".*",))
+    config = replace(CONFIG, tuning=tuning)
+    shapes = qwen_vl.shapes(config)
+    adapted = lora.add_adapters(config, params, shapes, jax.random.key(1))
+    adapted = path_aware_map(lambda path, x: x + 0.1 if path[-1] == "lora_b" else x, adapted)
+    assert ("vision", "merger_deepstack", "up", "lora_a") in flatten_dict(adapted)
+    batch = tiny_rows.packed([tiny_rows.prompt_examples()[:1]], 48)
+    merged = forward(CONFIG, lora.merge_adapters(config, adapted), batch.tokens, batch.images)
+    hidden = forward(config, adapted, batch.tokens, batch.images)
+    np.testing.assert_allclose(hidden, merged, rtol=1e-4, atol=1e-4)
+    assert np.abs(hidden - forward(CONFIG, params, batch.tokens, batch.images)).max() > 0.1
 
 
 @settings(max_examples=25)

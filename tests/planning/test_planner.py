@@ -18,6 +18,16 @@ from chestx_jax.recipes import JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 from configs import rl, sft
 from tests.helpers import mesh_run
+from tests.helpers.tiny_models import tiny
+
+
+def test_the_analytic_count_has_deepstack():
+    """The mergers of its features; a decoder whose heads are wider than its width."""
+    model = tiny("qwen3_vl", head_width=32, width=48, layers=3)
+    model = replace(model, vision=replace(model.vision, patch_size=14))
+    job, machine = replace(mesh_run.JOB, mesh=MeshConfig(1, 4, 1), model=model), topology.find("cpu:4", cores=2)
+    program = planner.plan(job, machine, ["sft/validate"]).programs["sft/validate"]
+    assert program.cost.flops * 4 == pytest.approx(program.model_flops.executed, rel=0.01)
 
 
 def test_a_tiny_step_agrees_with_the_analytic_count():

@@ -129,6 +129,13 @@ def test_grey_files_are_one_channel_in_memory(tmp_path):
     assert distinct_channels(load_image(tmp_path / "colour.png")).shape == (40, 50, 3)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.MOV", "clip.webm", "clip.avi"])
+def test_videos_are_refused_by_name(name, tmp_path):
+    (tmp_path / name).write_bytes(b"\0\0\0 ftypisom" + bytes(200))
+    with pytest.raises(UserError, match=f"{name} is a video"):
+        load_image(tmp_path / name)
+
+
 # Image settings of Qwen3-VL's preprocessor_config.json.
 QWEN3_VL = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 QWEN3_VL_PIXELS = {"min_pixels": 65536, "max_pixels": 16777216}
