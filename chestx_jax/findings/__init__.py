@@ -3,9 +3,10 @@
 Importing this package imports neither jax nor flax; only `tokens`, `token_words` and `jit_arrays` do.
 """
 
-from chestx_jax.findings.slots import ASSERTED, FILMS, HEDGED, HYPOTHETICAL, SEVERITIES, Finding, Findings, pad_findings
+from chestx_jax.findings.slots import ASSERTED, HEDGED, HYPOTHETICAL, Finding, Findings, pad_findings
 from chestx_jax.findings.targets import RewardTargets, reward_targets
 from chestx_jax.findings.text import Reading, extract, extract_batch, read_reports, read_texts
+from chestx_jax.lexicon.lexicon import FILMS, SEVERITIES
 
 __all__ = [
     "ASSERTED", "FILMS", "HEDGED", "HYPOTHETICAL", "SEVERITIES", "Finding", "Findings", "Reading", "RewardTargets",

@@ -38,6 +38,11 @@ class Matches(NamedTuple):
         return (self.meaning >> 15) & 63
 
     @property
+    def mention(self) -> Array:
+        """Whether the match may be a finding of its own."""
+        return (self.concept > 0) | (self.predicate > 0) | self.has("repeats")
+
+    @property
     def inverse(self) -> Array:
         return ((self.meaning >> 21) & 1) == 1
 
@@ -54,12 +59,20 @@ class Matches(NamedTuple):
         return (self.attributes >> 5) & 3
 
     @property
-    def site(self) -> Array:
-        return (self.attributes >> 7) & 31
+    def change(self) -> Array:
+        return (self.attributes >> 7) & 3
 
     @property
-    def change(self) -> Array:
-        return (self.attributes >> 12) & 3
+    def severity(self) -> Array:
+        return (self.attributes >> 9) & 3
+
+    @property
+    def film(self) -> Array:
+        return (self.attributes >> 11) & 3
+
+    @property
+    def site(self) -> Array:
+        return (self.attributes >> 13) & 63
 
 
 def select_matches(ops: ArrayOps, meanings: Meanings, words: Words) -> Matches:

@@ -1,6 +1,6 @@
 """The nearest cue before or after each step, by running maxima.
 
-A cue is an array [T, B] that is not 0 at the steps where it stands (a mask, or a value below 256). A cue reaches a
+A cue is an array [T, B] that is not 0 at the steps where it stands (a mask, or a value below 512). A cue reaches a
 mention if it is nearer than every stop.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from chestx_jax.findings.arrays import Array, ArrayOps
 
-_BITS = 8  # of a cue's value, below its step number
+_BITS = 9  # of a cue's value, below its step number
 
 
 class Nearest(NamedTuple):

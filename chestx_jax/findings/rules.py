@@ -8,7 +8,7 @@ The rules are written once, over an array namespace: numpy runs them on the host
   effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound.
 * A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
   the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
-* Side, site and change come from the nearest cue before, else after, without a mention or conjunction in between.
+* What repeats a finding ("none on the left") is a mention of the last concept before it.
 * What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
@@ -24,6 +24,8 @@ from jaxtyping import Bool, Int
 
 from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array, ArrayOps
+from chestx_jax.findings.attributes import read_attributes
+from chestx_jax.findings.marked import MarkedText, gap
 from chestx_jax.findings.matches import Matches, start_ahead
 from chestx_jax.findings.nearest import Nearest, before
 from chestx_jax.findings.slots import Claims
@@ -33,19 +35,6 @@ from chestx_jax.lexicon.tables import Meanings
 
 # Modes of a text at a word: neutral, observing, or hypothetical in one of three ways.
 NEUTRAL, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
-
-
-class _Text(NamedTuple):
-    """What several rules look at."""
-
-    ops: ArrayOps
-    words: Words
-    matches: Matches
-    clause: Bool[Array, "T B"]  # the word begins a clause
-    mode: Int[Array, "T B"]
-    behind_comma: Bool[Array, "T B"]  # a comma followed since the mode's cue or the clause began
-    last: Any  # `nearest.up_to_here` of the cues
-    next: Any  # `nearest.after` of the cues
 
 
 class _Cues(NamedTuple):
@@ -88,31 +77,25 @@ def read_claims(ops: ArrayOps, meanings: Meanings, words: Words, matches: Matche
     sentence = ops.sum_so_far(words.boundary.astype(np.int32)) - 1
     asserted = (mentions.number > 0) & (certainty > 0)
     denied = non_assertive & ~muted & _denied_later(text, sentence, asserted, asserted & (polarity == 1))
-    zero = xp.zeros_like(polarity)
+    attributes = read_attributes(text)
     return Claims(
         number=mentions.number,
         polarity=xp.where(denied, 0, polarity),
         certainty=xp.where(denied, 2, certainty),
-        side=_attribute(text, text.last.side, text.next.side),
-        site=_attribute(text, text.last.site, text.next.site),
-        severity=zero,
-        change=_change(text),
-        film=zero,
+        **attributes._asdict(),
         sentence=sentence,
         start=matches.start,
     )
 
 
-def _mark(ops: ArrayOps, words: Words, matches: Matches) -> _Text:
+def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     """The text with its nearest cues, clauses and modes."""
     xp, has = ops.xp, matches.has
-    mention = (matches.concept > 0) | (matches.predicate > 0)
+    mention = matches.mention
     barrier = has("verb", "negation_before")
-    comma = _gap(words, a.COMMA)
-    clause = words.boundary | _gap(words, a.SEMICOLON) | has("terminator")
+    comma = gap(words, a.COMMA)
+    clause = words.boundary | gap(words, a.SEMICOLON) | has("terminator")
     link = comma | has("conjunction")
-    bare_change = xp.where(has("change_after"), 0, matches.change)
-    late_change = xp.where(has("change_after"), matches.change, 0)
     hypothesis = xp.where(
         has("definition", "lasting"), DEFINES, xp.where(has("introduction"), INTRODUCES, SUPPOSES)
     ).astype(np.int32)
@@ -134,15 +117,14 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> _Text:
         conclusion=has("conclusion"),
         begun=begun,
         comma=comma & ~has("hypothetical"),
-        side=matches.side,
-        site=matches.site,
-        change=bare_change,
+        refers=has("refers"),
+        subject=clause & (words.boundary | ~has("relative")),
     )
     ahead = nearest.after(
         ops,
         clause=clause,
         boundary=words.boundary,
-        question=words.boundary & _gap(words, a.QUESTION),
+        question=words.boundary & gap(words, a.QUESTION),
         mention=mention,
         entity=matches.entity,
         link=link,
@@ -155,13 +137,9 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> _Text:
         resolution=has("conclusion", "negation_after"),
         assertion=has("assertion"),
         definition=has("definition"),
-        side=matches.side,
-        site=matches.site,
-        change=bare_change,
-        late_change=late_change,
     )
     mode, behind_comma = _modes(ops, last, has("assertion") & ~has("hypothetical"))
-    return _Text(ops, words, matches, clause, mode, behind_comma, last, ahead)
+    return MarkedText(ops, words, matches, clause, mode, behind_comma, last, ahead)
 
 
 def _modes(ops: ArrayOps, last: Any, asserts: Bool[Array, "T B"]) -> tuple[Array, Array]:
@@ -178,13 +156,13 @@ def _modes(ops: ArrayOps, last: Any, asserts: Bool[Array, "T B"]) -> tuple[Array
     return xp.where(observing, OBSERVES, begun), behind_comma
 
 
-def _cues(text: _Text) -> _Cues:
+def _cues(text: MarkedText) -> _Cues:
     last, following = text.last, text.next
 
     def follows(cue: Nearest) -> Array:
         """Whether a cue after a mention reaches back to it."""
         reaches = (following.clause.step > cue.step) & (following.barrier.step >= cue.step)
-        return (cue.step < _steps(text)) & reaches
+        return (cue.step < text.steps) & reaches
 
     def reaches(cue: Nearest) -> Array:
         """Whether a cue at or before a mention reaches it."""
@@ -200,7 +178,7 @@ def _cues(text: _Text) -> _Cues:
     )
 
 
-def _mentions(text: _Text, cues: _Cues, meanings: Meanings) -> _Mentions:
+def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
     xp, last, following = text.ops.xp, text.last, text.next
     concept, entity, predicate = text.matches.concept, text.matches.entity, text.matches.predicate
     # The entity of a predicate: right after it, else the last one before it in the clause.
@@ -208,7 +186,7 @@ def _mentions(text: _Text, cues: _Cues, meanings: Meanings) -> _Mentions:
     next_start = start_ahead(text.ops, text.matches.start, entity > 0)
     attributive = entity_ahead & (next_start == text.words.content + 1)
     entity_behind = before(text.ops, last.entity)
-    has_behind = (entity_behind.step >= 0) & (last.clause.step <= entity_behind.step)
+    has_behind = (entity_behind.step >= 0) & (last.subject.step <= entity_behind.step)
     behind = xp.where(has_behind, entity_behind.value, 0)
     predicate_pair = meanings.pairs[xp.where(attributive, following.entity.value, behind), predicate]
 
@@ -239,17 +217,21 @@ def _mentions(text: _Text, cues: _Cues, meanings: Meanings) -> _Mentions:
     is_predicate = ~is_concept & is_predicate
     is_shared = ~is_concept & ~is_predicate & (entity > 0)
     pair = xp.where(is_predicate, predicate_pair, xp.where(is_shared, shared_pair, 0))
-    negated = xp.where(is_concept, cues.negated | cues.negated_after, predicate_denied)
+    negated = xp.where(is_concept | text.matches.has("repeats"), cues.negated | cues.negated_after, predicate_denied)
+    number = xp.where(is_concept, concept, pair >> 1)
+    present = xp.where(is_concept, ~text.matches.inverse, (pair & 1) == 1)
+    named = nearest.up_to_here(text.ops, it=xp.where(number > 0, number << 1 | present.astype(np.int32), 0)).it
+    repeats = (number == 0) & text.matches.has("repeats")
     return _Mentions(
-        number=xp.where(is_concept, concept, pair >> 1),
-        present=xp.where(is_concept, ~text.matches.inverse, (pair & 1) == 1),
+        number=xp.where(repeats, named.value >> 1, number),
+        present=xp.where(repeats, (named.value & 1) == 1, present),
         negated=xp.where(is_shared, ((shared >> 1) & 1) == 1, negated),
         hedged=xp.where(is_shared, (shared & 1) == 1, cues.hedged),
         shared=is_shared,
     )
 
 
-def _muted(text: _Text) -> tuple[Array, Array, Array, Array]:
+def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
     """Where mentions assert nothing: behind a muting word of the clause, in a question, in a heading, before one.
 
     Foreign words mute, and so do the first words of listed options, unless a conclusion announces the option ("The
@@ -257,13 +239,12 @@ def _muted(text: _Text) -> tuple[Array, Array, Array, Array]:
     """
     ops, words, last, following = text.ops, text.words, text.last, text.next
     xp = ops.xp
-    colon = _gap(words, a.COLON)
+    colon = gap(words, a.COLON)
     conclusion, boundary = before(ops, last.conclusion).step, before(ops, last.boundary).step
     announced = colon & (conclusion >= 0) & (conclusion >= boundary)
     letter = before(ops, nearest.up_to_here(ops, word=xp.where(words.word, 1 + announced.astype(np.int32), 0)).word)
     mutes = words.foreign | (words.option & (letter.value != 2))
-    mention = (text.matches.concept > 0) | (text.matches.predicate > 0)
-    ends_heading = words.boundary | mention | (following.mention.step < following.boundary.step)
+    ends_heading = words.boundary | text.matches.mention | (following.mention.step < following.boundary.step)
     coming = nearest.after(ops, mutes=mutes, colon=xp.where(colon, 1 + ends_heading.astype(np.int32), 0))
     last_mutes = nearest.up_to_here(ops, cue=mutes).cue.step
     heading = (
@@ -272,12 +253,12 @@ def _muted(text: _Text) -> tuple[Array, Array, Array, Array]:
         & (following.asserted_cue.step >= coming.colon.step)
         & (last.asserted_cue.step < last.boundary.step)
     )
-    asks = (following.boundary.step < _steps(text)) & (following.question.step == following.boundary.step)
+    asks = (following.boundary.step < text.steps) & (following.question.step == following.boundary.step)
     mutes_before = (last_mutes >= 0) & (last_mutes >= last.clause.step)
     return mutes_before, asks, heading, coming.mutes.step < following.clause.step
 
 
-def _hypothetical(text: _Text) -> Bool[Array, "T B"]:
+def _hypothetical(text: MarkedText) -> Bool[Array, "T B"]:
     """Where the mode, or a definition further on in the clause, lets mentions assert nothing."""
     xp, following = text.ops.xp, text.next
     scope_end = xp.minimum(following.clause.step, following.hypothetical.step)
@@ -288,13 +269,13 @@ def _hypothetical(text: _Text) -> Bool[Array, "T B"]:
     return (supposes & ~resolved) | (text.mode == DEFINES) | ((text.mode == NEUTRAL) & defined)
 
 
-def _denied_later(text: _Text, sentence: Array, asserted: Array, present: Array) -> Bool[Array, "T B"]:
+def _denied_later(text: MarkedText, sentence: Array, asserted: Array, present: Array) -> Bool[Array, "T B"]:
     """Where a hypothetical finding is denied later without being named.
 
     "Not seen" denies what the sentence before or the same one supposes, if no finding is asserted in between; "this
     rules out the option" also that of two sentences before, if no present finding is.
     """
-    xp, steps = text.ops.xp, _steps(text)
+    xp, steps = text.ops.xp, text.steps
     assertive = (text.mode == NEUTRAL) | (text.mode == OBSERVES) | (text.behind_comma & (text.mode != DEFINES))
     ahead = nearest.after(
         text.ops,
@@ -310,32 +291,3 @@ def _denied_later(text: _Text, sentence: Array, asserted: Array, present: Array)
 
     unnamed = (ahead.unnamed.step < ahead.present.step) & within(ahead.unnamed, 2)
     return unnamed | ((ahead.negation.step < ahead.asserted.step) & within(ahead.negation, 1))
-
-
-def _attribute(text: _Text, behind: Nearest, coming: Nearest) -> Int[Array, "T B"]:
-    """Side, site or bare change of a mention: the nearest cue before it, else after it."""
-    xp, last, following = text.ops.xp, text.last, text.next
-    mention_behind = before(text.ops, last.mention).step
-    linked = (last.link.step > behind.step) & (mention_behind >= 0) & (mention_behind >= last.clause.step)
-    from_left = (behind.step >= 0) & (mention_behind < behind.step) & (last.clause.step <= behind.step) & ~linked
-    from_right = (coming.step < xp.minimum(following.link.step, following.clause.step)) & (
-        coming.step <= following.mention.step
-    )
-    return xp.where(from_left, behind.value, xp.where(from_right, coming.value, 0))
-
-
-def _change(text: _Text) -> Int[Array, "T B"]:
-    """The bare change of a mention, else what a verb after it states ("has worsened")."""
-    xp, following = text.ops.xp, text.next
-    bare = _attribute(text, text.last.change, following.change)
-    late = following.late_change
-    reaches = (late.step < following.clause.step) & (following.barrier.step >= late.step)
-    return xp.where(bare > 0, bare, xp.where(reaches, late.value, 0))
-
-
-def _gap(words: Words, flag: int) -> Bool[Array, "T B"]:
-    return words.word & ((words.gap & flag) != 0)
-
-
-def _steps(text: _Text) -> int:
-    return text.words.word.shape[0]

@@ -10,8 +10,6 @@ from chestx_jax.findings.arrays import Array, ArrayOps, first_at_least
 from chestx_jax.findings.words import Words
 
 HYPOTHETICAL, HEDGED, ASSERTED = range(3)  # codes of `certainty`
-SEVERITIES = ("", "mild", "moderate", "severe")
-FILMS = ("", "earlier", "current")
 
 
 class Finding(NamedTuple):
@@ -73,7 +71,7 @@ def in_slots(ops: ArrayOps, words: Words, claims: Claims, counted: Bool[Array, "
     valid_MxB = rank_MxB <= count_B[None]
     # One gather for the small fields: bits are polarity, certainty, side, severity, change, film, site and concept.
     packed = claims.polarity | claims.certainty << 1 | claims.side << 3 | claims.severity << 5 | claims.change << 7
-    packed = packed | claims.film << 9 | claims.site << 11 | claims.number << 16
+    packed = packed | claims.film << 9 | claims.site << 11 | claims.number << 17
 
     def pick(values_TxB: Array, step_MxB: Array = step_MxB) -> Array:
         return xp.where(valid_MxB, xp.take_along_axis(values_TxB, step_MxB, 0), 0)
@@ -81,8 +79,8 @@ def in_slots(ops: ArrayOps, words: Words, claims: Claims, counted: Bool[Array, "
     begin_MxB = first_at_least(ops, words.content, xp.take_along_axis(claims.start, step_MxB, 0))
     fields = pick(packed)
     return Findings(
-        concept=xp.maximum((fields >> 16) - 1, 0).T, polarity=(fields & 1).T, certainty=((fields >> 1) & 3).T,
-        side=((fields >> 3) & 3).T, site=((fields >> 11) & 31).T, severity=((fields >> 5) & 3).T,
+        concept=xp.maximum((fields >> 17) - 1, 0).T, polarity=(fields & 1).T, certainty=((fields >> 1) & 3).T,
+        side=((fields >> 3) & 3).T, site=((fields >> 11) & 63).T, severity=((fields >> 5) & 3).T,
         change=((fields >> 7) & 3).T, film=((fields >> 9) & 3).T, step=pick(claims.sentence).T,
         first=pick(words.first, begin_MxB).T, last=pick(words.last).T,
         valid=valid_MxB.T, overflow=xp.maximum(count_B - slots, 0),

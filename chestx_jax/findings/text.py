@@ -9,10 +9,10 @@ from chestx_jax.findings import rules
 from chestx_jax.findings.arrays import NUMPY
 from chestx_jax.findings.matches import select_matches
 from chestx_jax.findings.sections import asserting_text
-from chestx_jax.findings.slots import Finding, Findings, in_lists, in_slots, pad_findings
+from chestx_jax.findings.slots import HYPOTHETICAL, Finding, Findings, in_lists, in_slots, pad_findings
 from chestx_jax.findings.text_words import read_words
 from chestx_jax.findings.words import counted_steps
-from chestx_jax.lexicon.lexicon import Lexicon
+from chestx_jax.lexicon.lexicon import FILMS, Lexicon
 from chestx_jax.lexicon.tables import meanings
 
 _BLOCK = 64  # texts read at once
@@ -41,8 +41,15 @@ def extract_batch(lexicon: Lexicon, texts: Sequence[str], slots: int) -> Finding
 
 
 def read_reports(lexicon: Lexicon, reports: Sequence[str]) -> list[Reading]:
-    """`read_texts` of reports: sections that assert nothing (history, comparison, …) are left out."""
-    return read_texts(lexicon, [asserting_text(report) for report in reports])
+    """`read_texts` of reports: what is told of an earlier film, or in a section like history, asserts nothing."""
+    return [
+        reading._replace(findings=[_of_this_film(finding) for finding in reading.findings])
+        for reading in read_texts(lexicon, [asserting_text(report) for report in reports])
+    ]
+
+
+def _of_this_film(finding: Finding) -> Finding:
+    return finding._replace(certainty=HYPOTHETICAL) if finding.film == FILMS.index("earlier") else finding
 
 
 def read_texts(lexicon: Lexicon, texts: Sequence[str], *, think_only: bool = False) -> list[Reading]:

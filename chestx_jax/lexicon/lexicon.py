@@ -36,10 +36,17 @@ ROLES = (
     "continues",  # a terminator that does not end a hypothetical mode
     "unnamed",  # denies the hypothetical findings before it without naming them
     "conclusion",  # announces the option that the text decides on
+    "refers",  # begins a sentence about the finding before it ("it is on the left")
+    "repeats",  # stands for the finding before it ("none on the left")
+    "relative",  # a terminator after which a predicate tells of an entity before it ("the heart, which is enlarged")
 )
 ROLE = {name: 1 << index for index, name in enumerate(ROLES)}
 SIDES = ("", "left", "right", "both")
 CHANGES = ("", "stable", "worsening", "improving")
+SEVERITIES = ("", "mild", "moderate", "severe")
+FILMS = ("", "earlier", "current")
+# Attributes of a finding with their values; sites are the lexicon's own.
+ATTRIBUTES = {"side": SIDES, "change": CHANGES, "severity": SEVERITIES, "film": FILMS}
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Record:
     side: int = 0
     site: int = 0
     change: int = 0
+    severity: int = 0
+    film: int = 0
     roles: int = 0
 
 
@@ -171,7 +180,7 @@ def parse(text: str) -> Lexicon:
 def _merge(phrase: str, one: Record, two: Record) -> Record:
     """One record of two: a phrase may have several meanings ("left lung": an entity and a side), but one a field."""
     merged = {}
-    for name in ("concept", "entity", "predicate", "side", "site", "change"):
+    for name in ("concept", "entity", "predicate", "site", *ATTRIBUTES):
         values = {getattr(one, name), getattr(two, name)} - {0}
         if len(values) > 1:
             raise UserError(f"The lexicon gives {phrase!r} two meanings as {name}: keep one of them.")
@@ -239,9 +248,8 @@ def _records(
                 predicate=_number(predicates, name if table == "predicate" else entry["predicate"], where)
                 if table == "predicate" or "predicate" in entry
                 else 0,
-                side=SIDES.index(entry.get("side", "")),
                 site=sites.index(entry["site"]) + 1 if "site" in entry else 0,
-                change=CHANGES.index(entry.get("change", "")),
+                **{name: values.index(entry.get(name, "")) for name, values in ATTRIBUTES.items()},
                 roles=sum(ROLE[role] for role in entry.get("roles", ())),
             ),
         )

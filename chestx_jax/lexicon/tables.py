@@ -27,14 +27,16 @@ class Meanings(NamedTuple):
 
 
 def pack_record(record: Record | None, depth: int) -> tuple[int, int, int]:
-    """A record as three integers: concept, entity, predicate, inverse, label; depth, side, site, change; roles.
+    """A record as three integers: concept, entity, predicate, inverse, label; depth and attributes; roles.
 
     `depth`: lexemes of the record's phrase.
     """
     if record is None:
         return 0, 0, 0
     meaning = record.concept | record.entity << 9 | record.predicate << 15 | record.inverse << 21 | record.label << 22
-    return meaning, depth | record.side << 5 | record.site << 7 | record.change << 12, record.roles
+    attributes = depth | record.side << 5 | record.change << 7 | record.severity << 9 | record.film << 11
+    attributes |= record.site << 13
+    return meaning, attributes, record.roles
 
 
 @cache

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chestx_jax import lexicon
-from chestx_jax.findings import read_reports, read_texts
+from chestx_jax.findings import FILMS, SEVERITIES, read_reports, read_texts
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES
 
 TUNING, HELD_OUT = (Path(__file__).with_name(name) for name in ("polarity.tsv", "polarity_held_out.tsv"))
@@ -83,6 +83,8 @@ def read(side: str, text: str) -> list[Item]:
                 "side": SIDES[finding.side],
                 "site": loaded.sites[finding.site - 1] if finding.site else "",
                 "change": CHANGES[finding.change],
+                "severity": SEVERITIES[finding.severity],
+                "film": FILMS[finding.film],
             },
         )
         for finding in (read_reports if side == "report" else read_texts)(loaded, [text])[0].findings
@@ -185,6 +187,8 @@ def test_what_is_read_of_hand_labelled_texts():
 if __name__ == "__main__":
     chosen = [line for line in load(TUNING) if line.kind in (sys.argv[1:] or [line.kind])]
     for line in chosen:
-        if not check(line)[1]:
-            print(line.source, "\n   read", *((i.signs + i.concept, i.attributes) for i in read(line.side, line.text)))
+        if not all(check(line)):
+            items = [(item.signs + item.concept, dict(item.attributes)) for item in read(line.side, line.text)]
+            read_as = [(name, *(value for value in attributes.values() if value)) for name, attributes in items]
+            print("attributes" if check(line)[0] else "SIGNS", line.source, "\n   read", *read_as)
     print(table(accuracy(chosen)))

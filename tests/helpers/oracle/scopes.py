@@ -9,7 +9,7 @@ the same with running maxima.
   effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound.
 * A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
   the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
-* Side, site and change come from the nearest cue before, else after, without a mention or conjunction in between.
+* What repeats a finding ("none on the left") is a mention of the last concept before it.
 * What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
@@ -25,6 +25,7 @@ from chestx_jax.lexicon import alphabet
 from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, QUESTION, SEMICOLON
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import ROLE, Lexicon, Record
+from tests.helpers.oracle.attributes import read_attributes
 from tests.helpers.oracle.words import Word
 
 _NOTHING = Record()
@@ -47,10 +48,13 @@ class _Text:
 
     def entity_or_finding(self, i: int) -> bool:
         record = self.records[i]
-        return bool(record.concept or record.predicate or record.entity)
+        return bool(record.entity) or self.mention(i)
 
     def mention(self, i: int) -> bool:
-        return bool(self.records[i].concept or self.records[i].predicate)
+        return bool(self.records[i].concept or self.records[i].predicate) or self.has(i, "repeats")
+
+    def comma(self, i: int) -> bool:
+        return bool(self.words[i].gap & COMMA)
 
 
 def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[Finding]:
@@ -73,8 +77,7 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
         begin = next(k for k in range(i + 1) if words[k].content >= text.starts[i])
         findings[i] = Finding(
             concept - 1, int(present != negated), HYPOTHETICAL if non_assertive else HEDGED if hedged else ASSERTED,
-            _attribute(text, i, "side"), _attribute(text, i, "site"), change=_change(text, i), step=step,
-            first=words[begin].first, last=word.last,
+            step=step, first=words[begin].first, last=word.last, **read_attributes(text, i),
         )  # fmt: skip
     asserted = {i: bool(finding.polarity) for i, finding in findings.items() if finding.certainty}
     return [
@@ -88,8 +91,17 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
 def _claim(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool] | None:
     """What a mention that ends at word i claims: concept, presence, the word whose cues count, and its negation before.
 
-    None where word i ends no mention, or an entity and predicate that say nothing together.
+    None where word i ends no mention, an entity and predicate that say nothing together, or repeats nothing.
     """
+    claim = _named(lexicon, text, i)
+    if claim is None and text.has(i, "repeats"):
+        named = next((claim for j in range(i - 1, -1, -1) if (claim := _named(lexicon, text, j))), None)
+        return named and (*named[:2], i, _before(text, i, "negation_before"))
+    return claim
+
+
+def _named(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool] | None:
+    """`_claim` of a mention with a name of its own."""
     record = text.records[i]
     if record.concept:
         return record.concept, not record.inverse, i, _before(text, i, "negation_before")
@@ -189,12 +201,10 @@ def _entity_of(text: _Text, i: int) -> int:
     ahead = _next_entity(text, i)
     if ahead >= 0 and text.starts[ahead] == text.words[i].content + 1:
         return text.records[ahead].entity
-    if text.breaks[i]:
-        return 0
-    for j in range(i - 1, -1, -1):
-        if text.records[j].entity:
+    for j in range(i, -1, -1):
+        if j < i and text.records[j].entity:
             return text.records[j].entity
-        if text.breaks[j]:
+        if text.breaks[j] and (text.words[j].boundary or not text.has(j, "relative")):
             return 0
     return 0
 
@@ -361,62 +371,3 @@ def _chosen(text: _Text, i: int) -> bool:
         if text.words[j].boundary:
             return False
     return False
-
-
-def _links(text: _Text, j: int) -> bool:
-    return text.has(j, "conjunction") or bool(text.words[j].gap & COMMA)
-
-
-def _attribute(text: _Text, i: int, name: str) -> int:
-    """Side, site or bare change of a mention: the nearest cue before it, else after it."""
-    linked = False
-    for j in range(i, -1, -1):
-        if j < i and text.mention(j):
-            break
-        value = _cue(text, j, name)
-        if value:
-            earlier_mention = _mention_in_clause(text, j)
-            if linked and earlier_mention:
-                break
-            return value
-        linked = linked or _links(text, j)
-        if text.breaks[j]:
-            break
-    for j in range(i + 1, len(text.words)):
-        if text.breaks[j] or _links(text, j):
-            return 0
-        value = _cue(text, j, name)
-        if value:
-            return value
-        if text.mention(j):
-            return 0
-    return 0
-
-
-def _cue(text: _Text, j: int, name: str) -> int:
-    if name == "change" and text.has(j, "change_after"):
-        return 0
-    return getattr(text.records[j], name)
-
-
-def _mention_in_clause(text: _Text, j: int) -> bool:
-    """Whether a mention precedes word j in its clause."""
-    while not text.breaks[j] and j > 0:
-        j -= 1
-        if text.mention(j):
-            return True
-    return False
-
-
-def _change(text: _Text, i: int) -> int:
-    bare = _attribute(text, i, "change")
-    if bare:
-        return bare
-    for j in range(i + 1, len(text.words)):
-        if text.breaks[j]:
-            return 0
-        if text.has(j, "change_after"):
-            return text.records[j].change
-        if text.has(j, "verb", "negation_before"):
-            return 0
-    return 0

@@ -1,0 +1,98 @@
+"""Attributes of findings: side, site, severity, change and film.
+
+One rule serves them all. An attribute comes from the nearest cue before the mention in its sentence, else from the
+nearest after it, with no other mention in between.
+
+* A cue before does not count if a conjunction or comma parts it from a second mention ("left effusion and nodule").
+* A cue after counts up to a conjunction, comma or clause; one that no mention follows in its clause counts beyond, in
+  the sentence ("the heart is enlarged, though only mildly") and in one that refers back ("It is on the left.").
+* A change that no mention follows, or a verb of change ("has grown"), holds for all mentions before it in its clause.
+* A degree next to a change is the change's ("slightly increased").
+* A film named before any mention holds for its sentence; one named after a mention does not date what has changed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from chestx_jax.findings import nearest
+from chestx_jax.findings.arrays import Array
+from chestx_jax.findings.marked import MarkedText
+from chestx_jax.findings.matches import start_ahead
+from chestx_jax.findings.nearest import Nearest, before
+from chestx_jax.lexicon.lexicon import CHANGES
+
+_TRAILING, _REFERS, _VALUE = 1, 2, 2  # bits of a cue after a mention, and where its value begins
+
+
+class Attributes(NamedTuple):
+    """What is said of a mention that ends at each step; 0 where nothing is."""
+
+    side: Int[Array, "T B"]
+    site: Int[Array, "T B"]
+    severity: Int[Array, "T B"]
+    change: Int[Array, "T B"]
+    film: Int[Array, "T B"]
+
+
+def read_attributes(text: MarkedText) -> Attributes:
+    """The attributes of a mention at each step."""
+    ops, matches, last, following = text.ops, text.matches, text.last, text.next
+    xp = ops.xp
+    verb_of_change = matches.has("change_after")
+    moves = (matches.change > CHANGES.index("stable")) | verb_of_change
+    of_change = start_ahead(ops, matches.start, moves) <= text.words.content + 1
+    cues = {
+        "side": matches.side,
+        "site": matches.site,
+        "severity": xp.where(of_change, 0, matches.severity),
+        "change": xp.where(verb_of_change, 0, matches.change),
+        "film": matches.film,
+    }
+    trailing = following.mention.step >= following.clause.step
+    refers = (last.refers.step >= 0) & (last.refers.step >= last.boundary.step)
+    bits = xp.where(trailing, _TRAILING, 0) | xp.where(refers, _REFERS, 0)
+    opens = xp.where(last.mention.step < last.boundary.step, matches.film, 0)
+    cues_behind = nearest.up_to_here(ops, opening=opens, **cues)
+    cues_ahead = nearest.after(
+        ops,
+        verb_of_change=xp.where(verb_of_change | ((cues["change"] > 0) & trailing), matches.change, 0),
+        **{name: xp.where(cue > 0, cue << _VALUE | bits, 0).astype(np.int32) for name, cue in cues.items()},
+    )
+
+    def behind(name: str) -> Array:
+        return _from_behind(text, getattr(cues_behind, name))
+
+    def ahead(name: str) -> Array:
+        return _from_ahead(text, getattr(cues_ahead, name))
+
+    def nearest_of(name: str) -> Array:
+        return xp.where(behind(name) > 0, behind(name), ahead(name))
+
+    change, late = nearest_of("change"), cues_ahead.verb_of_change
+    reaches = (late.step < following.clause.step) & (following.barrier.step >= late.step)
+    change = xp.where(change > 0, change, xp.where(reaches, late.value, 0))
+    opening = xp.where(last.boundary.step <= cues_behind.opening.step, cues_behind.opening.value, 0)
+    film = xp.where(behind("film") > 0, behind("film"), opening)
+    film = xp.where(film > 0, film, xp.where(change > 0, 0, ahead("film")))
+    return Attributes(nearest_of("side"), nearest_of("site"), nearest_of("severity"), change, film)
+
+
+def _from_behind(text: MarkedText, cue: Nearest) -> Int[Array, "T B"]:
+    last = text.last
+    mention = before(text.ops, last.mention)
+    parted = (last.link.step > cue.step) & (mention.step >= 0) & (mention.step >= last.clause.step)
+    reaches = (cue.step >= 0) & (mention.step < cue.step) & (last.boundary.step <= cue.step) & ~parted
+    return text.ops.xp.where(reaches, cue.value, 0)
+
+
+def _from_ahead(text: MarkedText, cue: Nearest) -> Int[Array, "T B"]:
+    xp, following = text.ops.xp, text.next
+    near = cue.step < xp.minimum(following.link.step, following.clause.step)
+    beyond = _bit(cue, _TRAILING) & ((cue.step < following.boundary.step) | _bit(cue, _REFERS))
+    return xp.where((near | beyond) & (cue.step <= following.mention.step), cue.value >> _VALUE, 0)
+
+
+def _bit(cue: Nearest, bit: int) -> Bool[Array, "T B"]:
+    return (cue.value & bit) != 0
