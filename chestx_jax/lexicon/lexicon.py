@@ -45,8 +45,6 @@ SIDES = ("", "left", "right", "both")
 CHANGES = ("", "stable", "worsening", "improving")
 SEVERITIES = ("", "mild", "moderate", "severe")
 FILMS = ("", "earlier", "current")
-# Attributes of a finding with their values; sites are the lexicon's own.
-ATTRIBUTES = {"side": SIDES, "change": CHANGES, "severity": SEVERITIES, "film": FILMS}
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def parse(text: str) -> Lexicon:
 def _merge(phrase: str, one: Record, two: Record) -> Record:
     """One record of two: a phrase may have several meanings ("left lung": an entity and a side), but one a field."""
     merged = {}
-    for name in ("concept", "entity", "predicate", "site", *ATTRIBUTES):
+    for name in ("concept", "entity", "predicate", "side", "site", "change", "severity", "film"):
         values = {getattr(one, name), getattr(two, name)} - {0}
         if len(values) > 1:
             raise UserError(f"The lexicon gives {phrase!r} two meanings as {name}: keep one of them.")
@@ -249,7 +247,10 @@ def _records(
                 if table == "predicate" or "predicate" in entry
                 else 0,
                 site=sites.index(entry["site"]) + 1 if "site" in entry else 0,
-                **{name: values.index(entry.get(name, "")) for name, values in ATTRIBUTES.items()},
+                side=SIDES.index(entry.get("side", "")),
+                change=CHANGES.index(entry.get("change", "")),
+                severity=SEVERITIES.index(entry.get("severity", "")),
+                film=FILMS.index(entry.get("film", "")),
                 roles=sum(ROLE[role] for role in entry.get("roles", ())),
             ),
         )

@@ -29,13 +29,15 @@ JOINTS = (
 FRAMES = (
     "There is {}.", "No {} or {}.", "The {} is {}.", "{} is not seen.", "Possible {}, {}.",
     "Without {}, {} has worsened.", "The lungs are clear, but {} remains.", "1. {}\n2. {}", "{} cannot be excluded.",
-    "I should look for {}.", "Normal heart size and {}.", "Heart and {} are normal.", "{}, none on the {}.", "A) {}\nB) {}",
+    "I should look for {}.", "Normal heart size and {}.", "Heart and {} are normal.", "{}, none on the {}.",
+    "A) {}\nB) {}",
     "Does this show {}?", "{}: none.", "The {} on the left, {} on the right.", "{} would appear as {}.",
     "Stable {} with new {}.", "Look for {} and {}. None is seen.", "{}: {}.", "{}:\n- {}",
     "The correct answer is:\nA) {}\nB) {}", "If {}, the image shows {}.",
     "Option A suggests {}. It shows no {}, ruling out this option.", "To assess {}, no {} is seen.",
     "Check {}, which is not seen.", "The image shows {}, typically {}.", "{} (Option B) should be {}.",
-    "Options: {}, which suggests {}, is the best answer.", "{} {} on the prior film. It {}.", "The first image shows {}; now {} and {}.",
+    "Options: {}, which suggests {}, is the best answer.",
+    "{} {} on the prior film. It {}.", "The first image shows {}; now {} and {}.",
     "Small {} and large {}, slightly {}.", "{}, which is {}. This is {}.",
 )  # fmt: skip
 
