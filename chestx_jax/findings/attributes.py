@@ -8,7 +8,8 @@ nearest after it, with no other mention in between.
   the sentence ("the heart is enlarged, though only mildly") and in one that refers back ("It is on the left.").
 * A change that no mention follows, or a verb of change ("has grown"), holds for all mentions before it in its clause.
 * A degree next to a change is the change's ("slightly increased").
-* A film named before any mention holds for its sentence; one named after a mention does not date what has changed.
+* A film named before any mention holds for its sentence; one named after a mention dates it if no
+  conjunction or comma parts them and nothing is said to have changed.
 """
 
 from typing import NamedTuple
@@ -75,7 +76,8 @@ def read_attributes(text: MarkedText) -> Attributes:
     change = xp.where(change > 0, change, xp.where(reaches, late.value, 0))
     opening = xp.where(last.boundary.step <= cues_behind.opening.step, cues_behind.opening.value, 0)
     film = xp.where(behind("film") > 0, behind("film"), opening)
-    film = xp.where(film > 0, film, xp.where(change > 0, 0, ahead("film")))
+    beside = cues_ahead.film.step < xp.minimum(following.link.step, following.clause.step)
+    film = xp.where(film > 0, film, xp.where(beside & (change == 0), ahead("film"), 0))
     return Attributes(nearest_of("side"), nearest_of("site"), nearest_of("severity"), change, film)
 
 

@@ -14,7 +14,7 @@ def read_attributes(text: Any, i: int) -> dict[str, int]:
     """Side, site, severity, change and film of the mention that ends at word i."""
     values = {name: _behind(text, i, name) or _ahead(text, i, name) for name in _NAMES}
     values["change"] = values["change"] or _late_change(text, i)
-    film_ahead = 0 if values["change"] else _ahead(text, i, "film")
+    film_ahead = 0 if values["change"] else _ahead(text, i, "film", beyond=False)
     values["film"] = _behind(text, i, "film") or _opening_film(text, i) or film_ahead
     return values
 
@@ -63,14 +63,14 @@ def _second_of_clause(text: Any, i: int) -> bool:
     return False
 
 
-def _ahead(text: Any, i: int, name: str) -> int:
+def _ahead(text: Any, i: int, name: str, beyond: bool = True) -> int:
     near = within = True
     for j in range(i + 1, len(text.words)):
         near = near and not _links(text, j) and not text.breaks[j]
         within = within and not text.words[j].boundary
         value = _cue(text, j, name)
         if value:
-            return value if near or (_trailing(text, j) and (within or _refers(text, j))) else 0
+            return value if near or (beyond and _trailing(text, j) and (within or _refers(text, j))) else 0
         if text.mention(j):
             return 0
     return 0
