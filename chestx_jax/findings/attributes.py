@@ -9,7 +9,7 @@ nearest after it, with no other mention in between.
 * A change that no mention follows, or a verb of change ("has grown"), holds for all mentions before it in its clause.
 * A degree next to a change is the change's ("slightly increased").
 * A film named before any mention holds for its sentence; one named after a mention dates it if no
-  conjunction or comma parts them and nothing is said to have changed.
+  conjunction or comma parts them. What has changed is not of the earlier film.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from chestx_jax.findings.arrays import Array
 from chestx_jax.findings.marked import MarkedText
 from chestx_jax.findings.matches import start_ahead
 from chestx_jax.findings.nearest import Nearest, before
-from chestx_jax.lexicon.lexicon import CHANGES
+from chestx_jax.lexicon.lexicon import CHANGES, FILMS
 
 _TRAILING, _REFERS, _VALUE = 1, 2, 2  # bits of a cue after a mention, and where its value begins
 
@@ -77,7 +77,8 @@ def read_attributes(text: MarkedText) -> Attributes:
     opening = xp.where(last.boundary.step <= cues_behind.opening.step, cues_behind.opening.value, 0)
     film = xp.where(behind("film") > 0, behind("film"), opening)
     beside = cues_ahead.film.step < xp.minimum(following.link.step, following.clause.step)
-    film = xp.where(film > 0, film, xp.where(beside & (change == 0), ahead("film"), 0))
+    film = xp.where(film > 0, film, xp.where(beside, ahead("film"), 0))
+    film = xp.where((film == FILMS.index("earlier")) & (change > 0), 0, film)
     return Attributes(nearest_of("side"), nearest_of("site"), nearest_of("severity"), change, film)
 
 

@@ -5,7 +5,7 @@ A text (`scopes.Text`) is given with the word at which the mention ends.
 
 from typing import Any
 
-from chestx_jax.lexicon.lexicon import CHANGES
+from chestx_jax.lexicon.lexicon import CHANGES, FILMS
 
 _NAMES = ("side", "site", "severity", "change", "film")
 
@@ -14,8 +14,8 @@ def read_attributes(text: Any, i: int) -> dict[str, int]:
     """Side, site, severity, change and film of the mention that ends at word i."""
     values = {name: _behind(text, i, name) or _ahead(text, i, name) for name in _NAMES}
     values["change"] = values["change"] or _late_change(text, i)
-    film_ahead = 0 if values["change"] else _ahead(text, i, "film", beyond=False)
-    values["film"] = _behind(text, i, "film") or _opening_film(text, i) or film_ahead
+    film = _behind(text, i, "film") or _opening_film(text, i) or _ahead(text, i, "film", beyond=False)
+    values["film"] = 0 if film == FILMS.index("earlier") and values["change"] else film
     return values
 
 
