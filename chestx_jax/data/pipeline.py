@@ -14,11 +14,9 @@ import numpy as np
 
 from chestx_jax.data.mixture import Source, draw
 from chestx_jax.data.packing import PackedBatches
-from chestx_jax.data.reward_targets import reward_targets
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.findings import RewardTargets
-from chestx_jax.lexicon import Lexicon
 from chestx_jax.tokens import chat
 from chestx_jax.tokens import rows as layout
 from chestx_jax.tokens.films import load_image
@@ -151,11 +149,10 @@ def prompt_batches(
     rows: RowsConfig,
     seed: int,
     bad: BadRecords,
-    lexicon: Lexicon,
-    slots: int,
+    targets: Callable[[Sequence[Sample]], RewardTargets],
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
-    """Endless batches of `count` prompts with their reward targets (findings in `slots` slots), every record once an
+    """Endless batches of `count` prompts with their reward `targets`, every record once an
     epoch, shuffled anew each."""
 
     def encode(numbered: tuple[int, Sample]) -> tuple[int, Sample, Example] | None:
@@ -166,7 +163,7 @@ def prompt_batches(
     def batch(encoded: Sequence[tuple[int, Sample, Example]]) -> PromptBatch:
         numbers, batch_samples, examples = zip(*encoded, strict=True)
         prompts = layout.prompts(examples, rows, numbers, encoder.image)
-        return PromptBatch(prompts, batch_samples, reward_targets(lexicon, batch_samples, slots))
+        return PromptBatch(prompts, batch_samples, targets(batch_samples))
 
     numbered = grain.MapDataset.source(list(enumerate(samples))).seed(seed).shuffle().repeat()
     encoded = numbered[shard[0] :: shard[1]].map(encode)

@@ -5,28 +5,39 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt
+from jaxtyping import Bool, Float, Int, UInt
 
 from chestx_jax.errors import UserError
 from chestx_jax.findings.arrays import Array
-from chestx_jax.findings.slots import Finding, Findings, pad_findings
+from chestx_jax.findings.slots import HYPOTHETICAL, Finding, Findings, pad_findings
 from chestx_jax.findings.text import Reading, read_reports, read_texts
 from chestx_jax.labels import LABELS, TASKS, label_names
-from chestx_jax.lexicon.lexicon import CHANGES, Lexicon
+from chestx_jax.lexicon.lexicon import CHANGES, CURRENT, EARLIER, Lexicon
 
 # Change of a concept by its polarity in the earlier and the later report.
 _CHANGE_OF_POLARITY = {(1, 0): CHANGES.index("improving"), (0, 1): CHANGES.index("worsening")}
 
 
+class Stakes(NamedTuple):
+    """What N prompts ask, and what a guess at each of C concepts would be worth (`rewards.priors`)."""
+
+    asked: Bool[Array, "N C"]  # the question or its options name the concept
+    prior: Float[Array, "N C"]  # how often the film of such a question shows it; below 1
+    price: Float[Array, "N C"]  # cost of claiming it falsely
+    unasked: Float[Array, " N"]  # weight of denials of what is not asked for
+
+
 class RewardTargets(NamedTuple):
     """What the rewards compare N prompts' completions with."""
 
-    report: Findings  # of the report(s), N rows
+    report: Findings  # distinct findings of the report(s), N rows
     steps: Findings  # of the reference reasoning, N rows
     letters: UInt[Array, " N"]  # bit i set: option letter chr(65 + i) is in the gold answer; 0 for open questions
     labels: Bool[Array, "N 13"]  # gold label set in the order of LABELS (anomaly task)
     task: Int[Array, " N"]  # index into TASKS
     has_report: Bool[Array, " N"]  # False: process terms are masked
+    two_films: Bool[Array, " N"]  # a claim that names no film speaks of the current one
+    stakes: Stakes
 
 
 def reward_targets(
@@ -36,12 +47,14 @@ def reward_targets(
     answers: Sequence[str],
     tasks: Sequence[str],
     slots: int,
+    stakes: Stakes | None = None,
 ) -> RewardTargets:
     """The targets of N prompts as numpy arrays, with M = `slots` findings a report and a reasoning.
 
     Args, one entry a prompt: `reports` (0, 1 or 2 texts), `steps` of the reference reasoning, bare `answers`, `tasks`
-    (names of TASKS). Each step's findings carry the step's number. Of two reports (temporal task) the findings are
-    joined, and those of the second whose polarity differs from the first's carry the change.
+    (names of TASKS), `stakes` (None: nothing is asked for and no prior is known). Each step's findings carry the
+    step's number. A report's findings are distinct (see `distinct`); those of two reports carry their film, and those
+    of the second whose polarity differs from the first's carry the change.
 
     Raises UserError for lists of different lengths, an unknown task or an unreadable answer.
     """
@@ -59,13 +72,23 @@ def reward_targets(
         else:
             letters_N[index] = letter_bits(answer)
     return RewardTargets(
-        report=pad_findings([_report_findings(texts) for texts in _read_all(lexicon, reports, read_reports)], slots),
-        steps=pad_findings([_step_findings(texts) for texts in _read_all(lexicon, steps, read_texts)], slots),
+        report=pad_findings(
+            [distinct(report_findings(texts)) for texts in read_all(lexicon, reports, read_reports)], slots
+        ),
+        steps=pad_findings([_step_findings(texts) for texts in read_all(lexicon, steps, read_texts)], slots),
         letters=letters_N,
         labels=labels_Nx13,
         task=np.asarray([TASKS.index(task) for task in tasks], np.int32),
         has_report=np.asarray([any(text.strip() for text in texts) for texts in reports], bool),
+        two_films=np.asarray([len(texts) > 1 for texts in reports], bool),
+        stakes=stakes or no_stakes(len(lexicon.concepts), len(tasks)),
     )
+
+
+def no_stakes(concepts: int, prompts: int) -> Stakes:
+    """Of prompts that ask for nothing, in a world of which nothing is known."""
+    zeros = np.zeros((prompts, concepts), np.float32)
+    return Stakes(zeros.astype(bool), zeros, zeros, zeros[:, 0])
 
 
 def letter_bits(answer: str) -> int:
@@ -89,7 +112,7 @@ def label_set(answer: str) -> Bool[np.ndarray, " 13"]:
     return named
 
 
-def _read_all(
+def read_all(
     lexicon: Lexicon, texts: Sequence[Sequence[str]], read: Callable[[Lexicon, Sequence[str]], list[Reading]]
 ) -> list[list[list[Finding]]]:
     """The findings of each text of each prompt, all read together."""
@@ -101,16 +124,34 @@ def _step_findings(findings: Sequence[Sequence[Finding]]) -> list[Finding]:
     return [finding._replace(step=index) for index, of_step in enumerate(findings) for finding in of_step]
 
 
-def _report_findings(findings: Sequence[list[Finding]]) -> list[Finding]:
+def report_findings(findings: Sequence[list[Finding]]) -> list[Finding]:
+    """The findings of one report, or of an earlier and a current one together."""
     if len(findings) < 2:
         return findings[0] if findings else []
-    earlier, later = findings[0], findings[-1]
+    earlier, current = findings[0], findings[-1]
     earlier_polarity = {finding.concept: finding.polarity for finding in earlier if finding.certainty}
     first_step = 1 + max((finding.step for finding in earlier), default=-1)
 
     def with_change(finding: Finding) -> Finding:
         polarities = (earlier_polarity.get(finding.concept, finding.polarity), finding.polarity)
         change = finding.change or _CHANGE_OF_POLARITY.get(polarities, 0)
-        return finding._replace(step=finding.step + first_step, change=change)
+        return finding._replace(step=finding.step + first_step, change=change, film=finding.film or CURRENT)
 
-    return earlier + [with_change(finding) for finding in later]
+    return [finding._replace(film=EARLIER) for finding in earlier] + [with_change(finding) for finding in current]
+
+
+def distinct(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding for each concept, polarity and film: all sides that are stated, the first of each other attribute,
+    and the highest certainty. Hypothetical findings are left out."""
+    merged: dict[tuple[int, int, int], Finding] = {}
+    for finding in findings:
+        if finding.certainty == HYPOTHETICAL:
+            continue
+        key = (finding.concept, finding.polarity, finding.film)
+        first = merged.setdefault(key, finding)
+        merged[key] = first._replace(
+            side=first.side | finding.side,
+            certainty=max(first.certainty, finding.certainty),
+            **{name: getattr(first, name) or getattr(finding, name) for name in ("site", "severity", "change")},
+        )
+    return list(merged.values())

@@ -42,9 +42,11 @@ ROLES = (
 )
 ROLE = {name: 1 << index for index, name in enumerate(ROLES)}
 SIDES = ("", "left", "right", "both")
+SIGN_CREDIT, KIND_CREDIT = 0.4, 0.5  # what a sign earns of its disease, and a broader or narrower concept of another
 CHANGES = ("", "stable", "worsening", "improving")
 SEVERITIES = ("", "mild", "moderate", "severe")
 FILMS = ("", "earlier", "current")
+EARLIER, CURRENT = 1, 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Concept:
     denies: tuple[str, ...] = ()  # concepts that its presence rules out
     general: bool = False  # a catch-all: read, but never scored
     region: str = ""  # where it is looked for; "": everywhere
+    weight: float = 0.7  # how much a radiologist minds if it is missed or made up; see [weights] in the TOML
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,7 @@ class Lexicon:
     abbreviations: frozenset[str] = field(repr=False)  # spellings after which a full stop ends no sentence
     phrases: dict[tuple[int, ...], Record] = field(repr=False)
     pairs: dict[tuple[int, int], tuple[int, bool]] = field(repr=False)  # (entity, predicate) → (concept, present)
+    credits: dict[tuple[int, int], float] = field(repr=False, default_factory=dict)  # see `tables.Relations.credit`
     digest: str = ""  # SHA-256 of the TOML text
 
     def __eq__(self, other: object) -> bool:
@@ -130,10 +134,11 @@ def parse(text: str) -> Lexicon:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The lexicon is not valid TOML ({error}): fix that line.") from error
     regions = {name: region for region, members in data.get("regions", {}).items() for name in members}
+    weights = {name: level["weight"] for level in data.get("weights", {}).values() for name in level["concepts"]}
     concepts = tuple(
         Concept(
             entry["name"], tuple(entry.get("parents", ())), tuple(entry.get("denies", ())),
-            entry.get("general", False), regions.get(entry["name"], ""),
+            entry.get("general", False), regions.get(entry["name"], ""), weights.get(entry["name"], Concept.weight),
         )
         for entry in data["concept"]
     )  # fmt: skip
@@ -145,6 +150,8 @@ def parse(text: str) -> Lexicon:
             _number(names, other, f"concept {concept.name}")
     for name, region in regions.items():
         _number(names, name, f"region {region}")
+    for name in weights:
+        _number(names, name, "weights")
     entities = [entry["name"] for entry in data["entity"]]
     predicates = [entry["name"] for entry in data["predicate"]]
     sites = tuple(dict.fromkeys(entry["site"] for entry in data["cue"] if "site" in entry))
@@ -171,8 +178,25 @@ def parse(text: str) -> Lexicon:
     return Lexicon(
         concepts, tuple(entities), tuple(predicates), sites, lexemes,
         frozenset(lexemes[word] for word in words["fillers"]), frozenset(words["abbreviations"]), phrases, pairs,
-        hashlib.sha256(text.encode()).hexdigest(),
+        _credits(data, names), hashlib.sha256(text.encode()).hexdigest(),
     )  # fmt: skip
+
+
+def _credits(data: dict[str, Any], names: list[str]) -> dict[tuple[int, int], float]:
+    """What concepts that say nearly the same, and signs and their disease, earn of each other; by index."""
+    credits: dict[tuple[int, int], float] = {}
+
+    def relate(one: str, other: str, credit: float, where: str) -> None:
+        first, second = (_number(names, name, where) - 1 for name in (one, other))
+        credits[first, second] = credits[second, first] = max(credits.get((first, second), 0.0), credit)
+
+    for entry in data.get("alike", ()):
+        for one, other in itertools.combinations(entry["concepts"], 2):
+            relate(one, other, entry["credit"], "group of like concepts")
+    for entry in data.get("sign", ()):
+        for sign in entry["signs"]:
+            relate(sign, entry["of"], SIGN_CREDIT, f"signs of {entry['of']}")
+    return credits
 
 
 def _merge(phrase: str, one: Record, two: Record) -> Record:

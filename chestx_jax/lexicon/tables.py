@@ -4,10 +4,10 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from chestx_jax.lexicon import automaton
-from chestx_jax.lexicon.lexicon import Lexicon, Record
+from chestx_jax.lexicon.lexicon import KIND_CREDIT, Lexicon, Record
 
 
 class Relations(NamedTuple):
@@ -17,6 +17,8 @@ class Relations(NamedTuple):
     denies: Bool[np.ndarray, "C C"]  # the presence of a rules out b
     counted: Bool[np.ndarray, " C"]  # False for catch-alls, which no reward scores
     region: Int[np.ndarray, " C"]  # number of the region it is looked for in, from 1; 0: everywhere
+    weight: Float[np.ndarray, " C"]  # clinical weight
+    credit: Float[np.ndarray, "C C"]  # what a claim of one earns of a finding of the other; 0: it does not support it
 
 
 class Meanings(NamedTuple):
@@ -63,10 +65,16 @@ def relations(lexicon: Lexicon) -> Relations:
     for _ in range(count.bit_length()):
         is_a = is_a @ is_a
     denies = denies @ is_a.T | denies  # what rules out an opacity rules out edema
+    credit = np.where(is_a | is_a.T, KIND_CREDIT, 0.0)
+    for pair, value in lexicon.credits.items():
+        credit[pair] = max(credit[pair], value)
+    np.fill_diagonal(credit, 1.0)
     regions = ["", *dict.fromkeys(concept.region for concept in lexicon.concepts if concept.region)]
     return Relations(
         is_a=is_a,
         denies=denies,
         counted=np.asarray([not concept.general for concept in lexicon.concepts]),
         region=np.asarray([regions.index(concept.region) for concept in lexicon.concepts], np.int32),
+        weight=np.asarray([concept.weight for concept in lexicon.concepts], np.float32),
+        credit=credit.astype(np.float32),
     )

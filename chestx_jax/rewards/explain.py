@@ -4,16 +4,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
-from chestx_jax.findings import Finding, extract, pad_findings, read_reports
+from chestx_jax.findings import Finding, read_reports
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, Lexicon
 from chestx_jax.lexicon.tables import relations
-from chestx_jax.rewards import verify
+from chestx_jax.rewards.priors import Priors
+from chestx_jax.rewards.texts import (
+    CONTRADICTED,
+    NOT_SCORED,
+    PARTLY_SUPPORTED,
+    SUPPORTED,
+    UNSUPPORTED,
+    Item,
+    ScoredFinding,
+    score_texts,
+)
 
-SUPPORTED, PARTLY_SUPPORTED, CONTRADICTED, UNSUPPORTED, NOT_SCORED = (
-    "supported", "partly supported", "contradicted", "unsupported", "not scored",
-)  # fmt: skip
 _COLOURS = {SUPPORTED: "32", PARTLY_SUPPORTED: "33", CONTRADICTED: "31", UNSUPPORTED: "35", NOT_SCORED: "90"}
 
 
@@ -28,6 +33,7 @@ class JudgedFinding:
     says: str  # "present", "possibly absent", …
     side: str
     change: str
+    value: float  # what it adds to the text's gain
     verdict: str
     why: str
 
@@ -38,29 +44,34 @@ class Step:
 
     text: str
     findings: tuple[JudgedFinding, ...]
-    score: float | None  # mean correctness of its scored findings
+    value: float | None  # sum of its findings' values
 
 
-def explain(lexicon: Lexicon, text: str, reports: Sequence[str], *, think_only: bool = False) -> list[Step]:
-    """Judge each sentence of a text by the reports; without a report no claim is scored.
+def explain(
+    lexicon: Lexicon, item: Item, *, rule: str = "additive", table: Priors | None = None, think_only: bool = False
+) -> list[Step]:
+    """Judge each sentence of a text by its reports; without a report no claim is scored.
 
-    `think_only`: see `findings.extract`.
+    `rule`, `table`, `think_only`: see `texts.score_texts`.
     """
-    data = text.encode("utf-8", "surrogatepass")
-    claims = extract(lexicon, text, think_only=think_only)
-    evidence = [(finding, report) for report in reports for finding in read_reports(lexicon, [report])[0].findings]
-    correct, opposed = _compare(lexicon, claims, [finding for finding, _ in evidence])
+    data = item.text.encode("utf-8", "surrogatepass")
+    scored = score_texts(lexicon, [item], rule=rule, table=table, think_only=think_only)[0].findings
+    readings = read_reports(lexicon, item.reports)
+    evidence = [
+        (finding, report)
+        for report, reading in zip(item.reports, readings, strict=True)
+        for finding in reading.findings
+    ]
     steps = []
-    for step in sorted({claim.step for claim in claims}):
-        indices = [index for index, claim in enumerate(claims) if claim.step == step]
-        start, end = _sentence(data, claims[indices[0]].first, claims[indices[-1]].last)
-        judged = []
-        for index in indices:
-            verdict, why = _verdict(lexicon, claims[index], correct[index], opposed[index], evidence, bool(reports))
-            judged.append(_judged(lexicon, data, start, claims[index], verdict, why))
-        scored = [correct[index] for index in indices if claims[index].certainty and reports]
-        score = float(np.mean(scored)) if scored else None
-        steps.append(Step(data[start:end].decode(errors="replace"), tuple(judged), score))
+    for step in sorted({finding.finding.step for finding in scored}):
+        of_step = [finding for finding in scored if finding.finding.step == step]
+        start, end = _sentence(data, of_step[0].finding.first, of_step[-1].finding.last)
+        judged = tuple(
+            _judged(lexicon, data, start, finding, _why(lexicon, finding, evidence, bool(item.reports)))
+            for finding in of_step
+        )
+        value = sum(finding.value for finding in of_step)
+        steps.append(Step(data[start:end].decode(errors="replace"), judged, value if item.reports else None))
     return steps
 
 
@@ -73,41 +84,29 @@ def as_text(steps: Sequence[Step], colour: bool) -> str:
     """The steps for a terminal: the sentence with its findings marked, a line for each finding."""
     lines = []
     for number, step in enumerate(steps, 1):
-        score = "   –" if step.score is None else f"{step.score:4.2f}"
-        lines.append(f"{number:2d} [{score}] {_marked(step, colour)}")
+        value = "    –" if step.value is None else f"{step.value:+5.2f}"
+        lines.append(f"{number:2d} [{value}] {_marked(step, colour)}")
         for finding in step.findings:
             details = ", ".join(filter(None, (finding.says, finding.side, finding.change)))
-            line = f"      {finding.concept} ({details}): {finding.verdict} – {finding.why}"
+            line = f"      {finding.value:+5.2f} {finding.concept} ({details}): {finding.verdict} – {finding.why}"
             lines.append(_paint(line, finding.verdict, colour))
     return "\n".join(lines)
 
 
-def _compare(lexicon: Lexicon, claims: list[Finding], evidence: list[Finding]) -> tuple[np.ndarray, np.ndarray]:
-    """Correctness of each claim, and whether the evidence states its opposite."""
-    tables = relations(lexicon)
-    claims_1xM, evidence_1xR = (pad_findings([findings], max(len(findings), 1)) for findings in (claims, evidence))
-    opposites = claims_1xM._replace(polarity=1 - claims_1xM.polarity)
-    correct = verify.verify(tables, claims_1xM, evidence_1xR).correct
-    return np.asarray(correct)[0], np.asarray(verify.is_stated(tables, opposites, evidence_1xR))[0]
-
-
-def _verdict(
-    lexicon: Lexicon, claim: Finding, correct: float, opposed: bool, evidence: list, has_report: bool
-) -> tuple[str, str]:
-    """The verdict on a claim and the reason for it."""
+def _why(lexicon: Lexicon, scored: ScoredFinding, evidence: list[tuple[Finding, str]], has_report: bool) -> str:
+    """The reason for a verdict."""
+    claim = scored.finding
     if not claim.certainty:
-        return NOT_SCORED, "a supposition, definition or question asserts nothing"
+        return "a supposition, definition or question asserts nothing"
     if lexicon.concepts[claim.concept].general:
-        return NOT_SCORED, "too general to be right or wrong"
+        return "too general to be right or wrong"
     if not has_report:
-        return NOT_SCORED, "there is no report to compare with"
-    why = _reason(lexicon, claim, correct, evidence)
-    if correct > 0:
-        return SUPPORTED if correct > 0.99 else PARTLY_SUPPORTED, why
-    return CONTRADICTED if opposed or not claim.polarity else UNSUPPORTED, why
+        return "there is no report to compare with"
+    return _reason(lexicon, claim, scored.verdict, evidence)
 
 
-def _judged(lexicon: Lexicon, data: bytes, start: int, claim: Finding, verdict: str, why: str) -> JudgedFinding:
+def _judged(lexicon: Lexicon, data: bytes, start: int, scored: ScoredFinding, why: str) -> JudgedFinding:
+    claim = scored.finding
     hedge = "possibly " if claim.certainty == 1 else ""
     return JudgedFinding(
         concept=lexicon.concepts[claim.concept].name,
@@ -117,24 +116,30 @@ def _judged(lexicon: Lexicon, data: bytes, start: int, claim: Finding, verdict: 
         says=hedge + ("present" if claim.polarity else "absent"),
         side=SIDES[claim.side],
         change=CHANGES[claim.change],
-        verdict=verdict,
+        value=scored.value,
+        verdict=scored.verdict,
         why=why,
     )
 
 
-def _reason(lexicon: Lexicon, claim: Finding, correct: float, evidence: list[tuple[Finding, str]]) -> str:
+def _reason(lexicon: Lexicon, claim: Finding, verdict: str, evidence: list[tuple[Finding, str]]) -> str:
     """The sentence of the report that bears on the claim, or what its silence means."""
     concepts = relations(lexicon)
-    bears_on = concepts.is_a | concepts.is_a.T | concepts.denies | concepts.denies.T
-    for finding, report in evidence:
-        if finding.certainty and bears_on[finding.concept, claim.concept]:
-            data = report.encode()
-            start, end = _sentence(data, finding.first, finding.last)
-            quoted = data[start:end].decode(errors="replace")
-            return f"the report says: “{quoted}”" + (" (one of the two hedges)" if 0 < correct < 0.99 else "")
+    bears_on = (concepts.credit > 0) | concepts.denies | concepts.denies.T
+    related = [pair for pair in evidence if pair[0].certainty and bears_on[pair[0].concept, claim.concept]]
+    if related:
+        finding, report = max(related, key=lambda pair: concepts.credit[claim.concept, pair[0].concept])
+        data = report.encode("utf-8", "surrogatepass")
+        start, end = _sentence(data, finding.first, finding.last)
+        quoted = data[start:end].decode(errors="replace")
+        return f"the report says: “{quoted}”" + (" (not quite the same)" if verdict == PARTLY_SUPPORTED else "")
     if claim.polarity:
         return "the report does not mention it"
-    return "the report does not mention it, which means normal" if correct else "the report does not support it"
+    return (
+        "the report does not mention it, which means normal"
+        if verdict == SUPPORTED
+        else "the report does not support it"
+    )
 
 
 def _sentence(data: bytes, first: int, last: int) -> tuple[int, int]:

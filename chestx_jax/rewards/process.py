@@ -1,19 +1,18 @@
-"""Process terms over findings: plain ones for evaluation, and the guarded reward for training.
+"""The terms of RadRScore by rules, over findings.
 
-`factuality`, `completeness` and `effectiveness` are the terms of RadRScore by the release's rules, without guards;
-`precision` and `recall` are the first two as the release's judge applies them, for evaluation. The training reward is
-that of `guarded`.
+`factuality`, `completeness` and `effectiveness` are the release's rules as they are written, and what
+`rewards.rule=paper` pays; `precision` and `recall` are the first two as the release's judge applies them, for
+evaluation. The value that training pays by default is that of `value`. Over the array namespace of the arguments.
 """
 
-import jax.numpy as jnp
-from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Float, Int
 
 from chestx_jax.findings import Findings, RewardTargets
-from chestx_jax.labels import TASKS
+from chestx_jax.findings.arrays import Array
+from chestx_jax.findings.pairs import namespace
 from chestx_jax.lexicon.tables import Relations
-from chestx_jax.rewards import guarded, verify
-from chestx_jax.rewards.guarded import ClaimRelations, Guards, ratio
+from chestx_jax.rewards import verify
 from chestx_jax.rewards.verify import Verdicts
 
 
@@ -30,19 +29,23 @@ def precision(tables: Relations, claims: Findings, evidence: Findings, verdicts:
     (`verify.is_inferred`) gets half its credit: that judge calls an unmentioned denial right beside a normal report,
     and doubts it where the report finds something there.
     """
-    credit = verdicts.correct * jnp.where(verify.is_inferred(tables, claims, evidence, verdicts), 0.5, 1.0)
+    xp = namespace(claims)
+    credit = verdicts.correct * xp.where(
+        verify.is_inferred(tables, claims, evidence, verdicts), np.float32(0.5), np.float32(1)
+    )
     scored = verdicts.scored
     same_step = scored[:, None] & scored[:, :, None] & (claims.step[:, :, None] == claims.step[:, None])
     repeats = same_step & verify.same_claim(claims, scored)
-    distinct = ratio(scored.astype(jnp.float32), repeats.sum(2).astype(jnp.float32))
-    weight = ratio(distinct, jnp.where(same_step, distinct[:, None], 0.0).sum(2))
+    distinct = ratio(scored.astype(np.float32), repeats.sum(2).astype(np.float32))
+    weight = ratio(distinct, xp.where(same_step, distinct[:, None], 0.0).sum(2))
     return ratio((weight * credit).sum(1), weight.sum(1))
 
 
 def completeness(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
     """Share of the distinct targets that the claims state with the same polarity; 0 without any target."""
     weight = verify.distinct_weight(targets, verify.is_scored(tables, targets))
-    return ratio(jnp.where(verify.is_stated(tables, targets, claims), weight, 0.0).sum(1), weight.sum(1))
+    stated = namespace(claims).where(verify.is_stated(tables, targets, claims), weight, 0.0)
+    return ratio(stated.sum(1), weight.sum(1))
 
 
 def recall(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
@@ -52,11 +55,12 @@ def recall(tables: Relations, claims: Findings, targets: Findings) -> Float[Arra
     the targets' distinct concepts, asserted or hypothetical, that the claims mention at all. The release's judge counts
     both as recalled, the second almost alone.
     """
+    xp = namespace(claims)
     all_targets, all_claims = (
         findings._replace(
-            polarity=jnp.ones_like(findings.polarity),
-            side=jnp.zeros_like(findings.side),
-            certainty=jnp.where(findings.valid, 2, 0),
+            polarity=xp.ones_like(findings.polarity),
+            side=xp.zeros_like(findings.side),
+            certainty=xp.where(findings.valid, 2, 0),
         )
         for findings in (targets, claims)
     )
@@ -66,76 +70,34 @@ def recall(tables: Relations, claims: Findings, targets: Findings) -> Float[Arra
 
 def resolve_hypotheses(tables: Relations, findings: Findings) -> Findings:
     """The findings with those hypothetical ones denied whose concept, and any related to it, is never asserted."""
-    asserted = verify.is_related(tables, findings) & (jnp.asarray(findings.certainty) > 0)[:, None]
-    unresolved = findings.valid & (jnp.asarray(findings.certainty) == 0) & ~asserted.any(2)
+    xp = namespace(findings)
+    asserted = verify.is_related(tables, findings) & (findings.certainty > 0)[:, None]
+    unresolved = findings.valid & (findings.certainty == 0) & ~asserted.any(2)
     return findings._replace(
-        polarity=jnp.where(unresolved, 0, findings.polarity), certainty=jnp.where(unresolved, 2, findings.certainty)
+        polarity=xp.where(unresolved, 0, findings.polarity), certainty=xp.where(unresolved, 2, findings.certainty)
     )
 
 
-def effectiveness(first_useful_BxM: Bool[Array, "B M"], sentences_B: Int[Array, " B"]) -> Float[Array, " B"]:
-    """Share of sentences with a useful claim: a correct one that the report or the reference steps state.
-
-    `first_useful_BxM` marks one useful claim of each sentence that has any.
-    """
-    useful_sentences = first_useful_BxM.sum(1).astype(jnp.float32)
-    return jnp.minimum(ratio(useful_sentences, sentences_B.astype(jnp.float32)), 1.0)
-
-
-def target_findings(targets: RewardTargets, prompt_B: Int[Array, " B"]) -> Findings:
-    """The findings that a reasoning should state: of the reference steps, or of the report where there are none."""
-    steps, report = gather_rows(targets.steps, prompt_B), gather_rows(targets.report, prompt_B)
-    has_steps = steps.valid.any(1)
-
-    def choose(one: Array, two: Array) -> Array:
-        return jnp.where(has_steps.reshape((-1,) + (1,) * (one.ndim - 1)), one, two)
-
-    return Findings(**{name: choose(getattr(steps, name), getattr(report, name)) for name in Findings._fields})
+def effectiveness(
+    tables: Relations, claims: Findings, verdicts: Verdicts, targets: Findings, sentences_B: Int[Array, " B"]
+) -> Float[Array, " B"]:
+    """Share of sentences with a useful claim: a correct one that the report or the reference steps state."""
+    useful = verdicts.scored & (verdicts.correct > 0) & (verdicts.explicit | verify.is_stated(tables, claims, targets))
+    slot = namespace(claims).arange(useful.shape[1])
+    same_step = (claims.step[:, :, None] == claims.step[:, None]) & useful[:, None]
+    first = useful & ~(same_step & (slot[None] < slot[:, None])[None]).any(2)
+    share = ratio(first.sum(1).astype(np.float32), sentences_B.astype(np.float32))
+    return namespace(claims).minimum(share, np.float32(1))
 
 
-def gather_rows(findings: Findings, row_B: Int[Array, " B"]) -> Findings:
-    """The findings of the given rows, one row a completion."""
-    return Findings(**{name: jnp.asarray(values)[row_B] for name, values in findings._asdict().items()})
+def target_findings(targets: RewardTargets) -> Findings:
+    """The findings that each prompt's reasoning should state: of the reference steps, or of the report without any."""
+    has_steps_Nx1 = targets.steps.valid.any(1)[:, None]
+    where, pairs = namespace(targets.report).where, zip(targets.steps, targets.report, strict=True)
+    return Findings(*(where(has_steps_Nx1 if one.ndim > 1 else has_steps_Nx1[:, 0], one, two) for one, two in pairs))
 
 
-@struct.dataclass
-class ProcessTerms:
-    """All process terms of B completions, and what they rest on."""
-
-    factuality: Float[Array, " B"]
-    completeness: Float[Array, " B"]
-    effectiveness: Float[Array, " B"]
-    reward: Float[Array, " B"]  # the guarded mix
-    verdicts: Verdicts
-    relations: ClaimRelations
-
-
-def process_terms(
-    tables: Relations,
-    claims: Findings,
-    targets: RewardTargets,
-    prompt_B: Int[Array, " B"],
-    words_B: Int[Array, " B"],
-    sentences_B: Int[Array, " B"],
-    mix: tuple[float, float, float],
-    guards: Guards,
-) -> ProcessTerms:
-    """The process terms of claims [B, M] against the targets of each completion's prompt.
-
-    `words_B` and `sentences_B` count the think block; `mix` weighs factuality, completeness and effectiveness.
-    """
-    report, stated_targets = gather_rows(targets.report, prompt_B), target_findings(targets, prompt_B)
-    verdicts = verify.verify(tables, claims, report)
-    two_films = jnp.asarray(targets.task)[prompt_B] == TASKS.index("temporal")
-    relations = guarded.relate_claims(tables, claims, verdicts, report, stated_targets, two_films)
-    everything = jnp.ones((*verdicts.scored.shape, 1), jnp.float32)
-    words, sentences = words_B.astype(jnp.float32)[:, None], sentences_B.astype(jnp.float32)[:, None]
-    reward = guarded.guarded_reward(relations, everything, words, sentences, mix, guards)
-    return ProcessTerms(
-        factuality=factuality(verdicts),
-        completeness=completeness(tables, claims, stated_targets),
-        effectiveness=effectiveness(relations.first_useful, sentences_B),
-        reward=reward[:, 0],
-        verdicts=verdicts,
-        relations=relations,
-    )
+def ratio(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Float[Array, "..."]:
+    """numerator / denominator in fp32; 0 where the denominator is not above 0."""
+    where = numerator.__array_namespace__().where
+    return where(denominator > 0, numerator / where(denominator > 0, denominator, 1.0), 0.0).astype(np.float32)

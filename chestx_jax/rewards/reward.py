@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +14,15 @@ from chestx_jax.findings import Findings, RewardTargets, tokens
 from chestx_jax.findings.jit_arrays import JAX
 from chestx_jax.findings.words import Words
 from chestx_jax.lexicon import tags
+from chestx_jax.lexicon.tables import Relations
 from chestx_jax.lexicon.token_tables import Tables
-from chestx_jax.rewards import guarded, outcome
-from chestx_jax.rewards.guarded import Guards
-from chestx_jax.rewards.process import process_terms
+from chestx_jax.rewards import outcome
+from chestx_jax.rewards.process import completeness, effectiveness, factuality, target_findings
+from chestx_jax.rewards.value import ValueConfig, claim_values, on_current_film, report_worth
+from chestx_jax.rewards.verify import verify
 from chestx_jax.types import Completion, Scores
 
-_NEED_REPORT = ("factuality", "completeness", "effectiveness", "process")
+_NEED_REPORT = ("factuality", "completeness", "effectiveness", "process", "gain", "false")
 
 
 @dataclass(frozen=True)
@@ -29,29 +32,23 @@ class RewardConfig:
     format: float = bounded(1.0, min=0.0)
     accuracy: float = bounded(1.0, min=0.0)
     process: float = bounded(1.0, min=0.0)
-    factuality: float = bounded(1.0, min=0.0)  # the process term's own mix
-    completeness: float = bounded(0.0, min=0.0)
-    effectiveness: float = bounded(0.0, min=0.0)
-    guards: Guards = field(default_factory=Guards)
-    credit: str = "sequence"  # "step": each step's contribution is also credited to its own tokens
+    # "additive": what the claims are worth (`value`); "paper": the mean truth of the claims
+    rule: Literal["additive", "paper"] = "additive"
+    value: ValueConfig = field(default_factory=ValueConfig)
+    priors: str = ""  # a table of priors, relative to the data root; empty: counted on the stage's own records
+    credit: Literal["sequence", "step"] = "sequence"  # "step": what a step's claims are worth is credited to its tokens
     slots: int = bounded(64, min=1)  # findings read of a completion; those beyond are counted as overflow
     partial_format: bool = False
     exact_labels: bool = False  # anomaly task: all or nothing instead of F1
 
     def __post_init__(self) -> None:
-        weights = (self.format, self.accuracy, self.process, self.factuality, self.completeness, self.effectiveness)
-        if min(weights) < 0 or not any(weights[:3]):
+        weights = (self.format, self.accuracy, self.process)
+        if not any(weights):
+            raise UserError(f"The reward's weights (format, accuracy, process) are {weights}: raise one above 0.")
+        if self.credit == "step" and (self.rule == "paper" or not self.process):
             raise UserError(
-                f"Reward weights {weights} must be 0 or more, and one of the first three above 0: raise one."
+                'Reward credit "step" shares out the additive process reward: raise process, use rule=additive.'
             )
-        if self.process > 0 and not any(weights[3:]):
-            raise UserError(
-                "The process reward mixes nothing: raise factuality, completeness or effectiveness above 0."
-            )
-        if self.credit not in ("sequence", "step"):
-            raise UserError(f'Reward credit is {self.credit!r}: use "sequence" or "step".')
-        if self.slots < 1:
-            raise UserError(f"Reward slots is {self.slots}: use at least 1.")
 
 
 @partial(jax.jit, static_argnums=0)
@@ -59,32 +56,28 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
     """Score B completions of L tokens against the targets of N prompts.
 
     `sequence` is the weighted mean of the terms that apply: a sample without a report has no process term, whose weight
-    the others share. `terms`: format, accuracy, factuality, completeness, effectiveness, process (the guarded mix),
-    findings (number of scored claims), overflow; `masks` say where a term applies. With step credit, `credit` holds the
-    weighted contribution to the process term of each step of the think block that has a scored claim, on the step's own
-    tokens; the process term stays in the sequence reward.
+    the others share. `terms`: format, accuracy, process by `config.rule`, the value's gain over silence, factuality,
+    completeness, effectiveness, findings (number of scored claims), false (those that the report does not support),
+    overflow; `masks` say where a term applies. With step credit, `credit` holds, for each step of the think block with
+    a scored claim, the weighted value of its claims on the step's own tokens; the process term stays in the sequence
+    reward.
     """
     words, matches, claims = tokens.read(tables, completion.ids, completion.length, config.slots, think_only=True)
     claims = _materialise(claims)
     answer = outcome.read_answer(tables, words, matches)
     thinking_TxB = words.word & (words.zone == tags.THINK)
-    mix = (config.factuality, config.completeness, config.effectiveness)
-    words_B, sentences_B = thinking_TxB.sum(0), (thinking_TxB & words.boundary).sum(0)
-    process = process_terms(
-        tables.relations, claims, targets, completion.prompt, words_B, sentences_B, mix, config.guards
+    targets = jax.tree.map(jnp.asarray, targets)
+    process = _process(
+        config, tables.relations, claims, targets, completion.prompt, (thinking_TxB & words.boundary).sum(0)
     )
     zone = tables.tag_zone[words.end]
     think_closed_B = (zone == tags.BETWEEN) | (zone == tags.ANSWER) | (zone == tags.AFTER)
-    has_report_B = jnp.asarray(targets.has_report)[completion.prompt]
+    has_report_B = targets.has_report[completion.prompt]
     always_B = jnp.ones_like(has_report_B)
     terms = {
         "format": outcome.format_term(answer, targets, completion, config.partial_format),
         "accuracy": outcome.outcome_term(answer, targets, completion, config.exact_labels),
-        "factuality": jnp.where(think_closed_B, process.factuality, 0.0),
-        "completeness": jnp.where(think_closed_B, process.completeness, 0.0),
-        "effectiveness": jnp.where(think_closed_B, process.effectiveness, 0.0),
-        "process": jnp.where(think_closed_B, process.reward, 0.0),
-        "findings": process.verdicts.scored.sum(1).astype(jnp.float32),
+        **{name: jnp.where(think_closed_B, term, 0.0) for name, term in process.terms.items()},
         "overflow": claims.overflow.astype(jnp.float32),
     }
     masks = {name: has_report_B if name in _NEED_REPORT else always_B for name in terms}
@@ -93,18 +86,50 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
     total_weight = jnp.maximum(jnp.stack([*weights.values()]).sum(0), 1e-6)
     sequence = jnp.stack([weights[name] * terms[name] for name in term_weights]).sum(0) / total_weight
     if config.credit == "step":
-        step_words = jnp.take_along_axis(sentence_words(words, thinking_TxB), claims.step, 1)
-        value = guarded.step_contributions(
-            process.relations, claims.step, step_words, words_B, sentences_B, mix, config.guards
-        )
-        scored = process.verdicts.scored
-        value, has_claim = step_credit(words, claims.step, scored, value, completion.ids.shape[1])
+        credit, has_claim = step_credit(words, claims.step, process.scored, process.value, completion.ids.shape[1])
         written = jnp.arange(completion.ids.shape[1])[None] < completion.length[:, None]
         credited = has_claim & written & (has_report_B & think_closed_B)[:, None]
-        credit = jnp.where(credited, value * (config.process / total_weight)[:, None], 0.0)
+        credit = jnp.where(credited, credit * (config.process / total_weight)[:, None], 0.0)
     else:
         credit, credited = jnp.zeros(completion.ids.shape, jnp.float32), jnp.zeros(completion.ids.shape, bool)
     return Scores(sequence.astype(jnp.float32), credit, credited, terms, masks)
+
+
+class _Process(NamedTuple):
+    terms: dict[str, Float[Array, " B"]]
+    value: Float[Array, "B M"]  # of each claim
+    scored: Bool[Array, "B M"]
+
+
+def _process(
+    config: RewardConfig,
+    relations: Relations,
+    claims: Findings,
+    targets: RewardTargets,
+    prompt_B: Int[Array, " B"],
+    sentences_B: Int[Array, " B"],
+) -> _Process:
+    """The process terms of claims [B, M]; what depends on the N prompts alone is computed once for each."""
+
+    def of_prompt(tree):
+        return jax.tree.map(lambda leaf: leaf[prompt_B], tree)
+
+    report, stated = of_prompt(targets.report), of_prompt(target_findings(targets))
+    worth = report_worth(config.value, relations, targets.report, targets.stakes)
+    claims = on_current_film(claims, of_prompt(targets.two_films))
+    values = claim_values(config.value, relations, claims, report, of_prompt(targets.stakes), of_prompt(worth))
+    verdicts = verify(relations, claims, report)
+    truth = factuality(verdicts)
+    terms = {
+        "process": truth if config.rule == "paper" else values.process,
+        "gain": values.gain,
+        "factuality": truth,
+        "completeness": completeness(relations, claims, stated),
+        "effectiveness": effectiveness(relations, claims, verdicts, stated, sentences_B),
+        "findings": verdicts.scored.sum(1).astype(jnp.float32),
+        "false": values.false.sum(1).astype(jnp.float32),
+    }
+    return _Process(terms, values.value, verdicts.scored)
 
 
 def _materialise(claims: Findings) -> Findings:
@@ -123,13 +148,6 @@ def _materialise(claims: Findings) -> Findings:
     return jax.lax.while_loop(lambda state: state[0] < turns, turn, (jnp.int32(0), claims))[1]
 
 
-def sentence_words(words: Words, counted_TxB: Bool[Array, "T B"]) -> Int[Array, "B T"]:
-    """Number of counted words of each sentence, by sentence number."""
-    sentence = jnp.maximum(JAX.sum_so_far(words.boundary.astype(jnp.int32)) - 1, 0).T
-    row = jnp.broadcast_to(jnp.arange(sentence.shape[0])[:, None], sentence.shape)
-    return jnp.zeros(sentence.shape, jnp.int32).at[row, sentence].add(counted_TxB.T.astype(jnp.int32))
-
-
 def step_credit(
     words: Words,
     step_BxM: Int[Array, "B M"],
@@ -137,19 +155,17 @@ def step_credit(
     value_BxM: Float[Array, "B M"],
     length: int,
 ) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
-    """Each claim's value on all tokens of its sentence, and which tokens belong to a sentence with a scored claim.
+    """The sum of each sentence's claim values on all of its tokens, and the tokens of sentences with a scored claim.
 
-    The claims of one sentence must have one value. L = `length` tokens.
+    L = `length` tokens.
     """
     row = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
     starts_BxL = jnp.zeros((words.word.shape[1], length), jnp.int32)
     starts_BxL = starts_BxL.at[row, jnp.where(words.boundary, words.first, length)].add(1, mode="drop")
     sentence_BxL = JAX.sum_so_far(starts_BxL.T).T - 1
-    no_claim = jnp.float32(-jnp.inf)
-    values = jnp.full((sentence_BxL.shape[0], length + 2), no_claim)
-    row = jnp.arange(sentence_BxL.shape[0])[:, None]
-    values = values.at[row, jnp.where(scored_BxM, step_BxM, length + 2)].max(value_BxM, mode="drop")
-    in_sentence = sentence_BxL >= 0
-    sentence_value = jnp.take_along_axis(values, jnp.clip(sentence_BxL, 0, length + 1), 1)
-    credit = jnp.where(in_sentence, sentence_value, no_claim)
-    return jnp.where(credit > no_claim, credit, 0.0), credit > no_claim
+    row, of_claim = jnp.arange(step_BxM.shape[0])[:, None], jnp.where(scored_BxM, step_BxM, length)
+    value = jnp.zeros((step_BxM.shape[0], length)).at[row, of_claim].add(value_BxM, mode="drop")
+    has_claim = jnp.zeros(value.shape, bool).at[row, of_claim].set(True, mode="drop")
+    sentence = jnp.clip(sentence_BxL, 0, length - 1)
+    credited = jnp.take_along_axis(has_claim, sentence, 1) & (sentence_BxL >= 0)
+    return jnp.where(credited, jnp.take_along_axis(value, sentence, 1), 0.0), credited

@@ -1,7 +1,8 @@
 """What all stages of a job share: mesh, programs, tokenizer, and the input pipelines that use them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from chestx_jax.data import pipeline
 from chestx_jax.data.mixture import SourceConfig, read_source
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
+from chestx_jax.findings import RewardTargets
 from chestx_jax.inference.loaded_model import LoadedModel, completion_vocabulary
 from chestx_jax.inference.places import find_checkpoint, load_params
 from chestx_jax.lexicon.token_tables import Tables
@@ -23,10 +25,12 @@ from chestx_jax.programs.job import programs
 from chestx_jax.programs.program import Program
 from chestx_jax.programs.state import init_params
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig, supervised_stages
+from chestx_jax.rewards import priors
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.sharding import make_mesh
 from chestx_jax.tokens.chat import chat_form
 from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
+from chestx_jax.training.reward_data import count_priors, targets_with_stakes
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,30 @@ class RunContext:
     def prompt_batches(self, stage: GrpoConfig) -> grain.DatasetIterator:
         """The stage's endless batches of prompts with their reward targets: this process's rows of them."""
         count, shard = self._local_batch(stage.prompts)
+        samples = read_source(stage.source, self.data_root).samples
         return pipeline.prompt_batches(
-            read_source(stage.source, self.data_root).samples,
+            samples,
             self._encoder(False),
             count,
             stage.rows,
             stage.seed,
             pipeline.BadRecords(self.job.max_bad),
-            self.lexicon,
-            stage.rewards.slots,
+            self._reward_targets(stage, samples),
             shard,
         )
+
+    def _reward_targets(
+        self, stage: GrpoConfig, samples: Sequence[Sample]
+    ) -> Callable[[Sequence[Sample]], RewardTargets]:
+        """What makes the reward targets of samples: priors come from the configured table, or are counted on the
+        stage's own records and left in its folder, from where a run that goes on takes them."""
+        config, folder = stage.rewards, self.workdir / stage.name
+        file = self.data_root / config.priors if config.priors else folder / "priors.json"
+        if not config.priors:
+            if multihost.is_primary() and not file.exists():
+                priors.save(file, count_priors(config.value, self.lexicon, samples), self.lexicon)
+            multihost.barrier("priors")
+        return partial(targets_with_stakes, self.lexicon, priors.load(file, self.lexicon), config)
 
     def loaded_model(self, params: Any, blind: bool = False) -> LoadedModel:
         """Parameters of the job's model, ready to answer."""

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 from dataclasses import replace
+from functools import partial
 
 import grain
 import jax
@@ -80,7 +81,9 @@ def supervised(samples, encoder, bad=None, seed=0, shard=(0, 1)):
 
 
 def prompting(samples, encoder, bad=None, seed=0, shard=(0, 1), count=4):
-    return prompt_batches(samples, encoder, count, ROWS, seed, bad or BadRecords(0.0), LEXICON, 4, shard)
+    return prompt_batches(
+        samples, encoder, count, ROWS, seed, bad or BadRecords(0.0), partial(reward_targets, LEXICON, slots=4), shard
+    )
 
 
 def same(one, other):

@@ -13,8 +13,10 @@ from chestx_jax.findings import RewardTargets, extract_batch, reward_targets
 from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.metrics import group_metrics
+from chestx_jax.rewards.priors import Priors, Row
 from chestx_jax.rewards.process import precision, recall
 from chestx_jax.rewards.reward import RewardConfig, score
+from chestx_jax.rewards.texts import Item, score_texts
 from chestx_jax.types import Completion, Scores
 from tests.helpers.reward_texts import BYTES, byte_completion
 
@@ -152,35 +154,35 @@ def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, targets):
     assert not sequence_scores.credited.any()
 
 
-STEPS = (
-    "The heart is enlarged.", "There is a small left pleural effusion.", "There is a right pleural effusion.",
-    "There is no pneumothorax.", "No edema or consolidation.", "There is a fracture of a rib.", "The heart is normal.",
-    "There may be a pneumothorax.", "Now the bones.", "The heart is large, and no pneumothorax is seen.",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("task", ["binary", "temporal"])
-def test_step_credit_is_what_the_text_loses_without_the_sentence(tables, task):
-    """Compared with the reward of the text without the sentence, with all guards on."""
-    steps = [["The heart is enlarged. No edema."]]
-    targets = reward_targets(LEXICON, [[REPORT]], steps, ["A"], [task], 16)
-    config = RewardConfig(slots=24, credit="step", completeness=1.5, effectiveness=0.5)
-    rng = np.random.default_rng(0)
-    chosen = [[STEPS[i] for i in rng.integers(len(STEPS), size=rng.integers(2, 8))] for _ in range(12)]
-    texts, cut_texts, positions = [], [], []
-    for steps in chosen:
-        cut = int(rng.integers(len(steps)))
-        texts.append(f"<think>{' '.join(steps)}</think><answer>A</answer>")
-        cut_texts.append(f"<think>{' '.join(steps[:cut] + steps[cut + 1 :])}</think><answer>A</answer>")
-        positions.append(len("<think>") + len(" ".join([*steps[:cut], "."])) + 1)
-    scores = jax.device_get(score(config, tables, completion((*texts, *cut_texts)), targets))
-    rows = np.arange(len(texts))
-    reward, credit = scores.terms["process"], scores.credit[rows, positions]
+def test_the_credit_of_a_text_is_its_gain(tables, targets):
+    """Each sentence's credit stands on all of its tokens, and the sentences' credits sum to the gain."""
+    config = RewardConfig(slots=16, credit="step")
+    scores = jax.device_get(score(config, tables, completion(), targets))
     weight = config.process / (config.format + config.accuracy + config.process)
-    loss = weight * (reward[rows] - reward[rows + len(texts)])
-    np.testing.assert_allclose(credit, np.where(scores.credited[rows, positions], loss, 0.0), atol=1e-6)
-    assert (credit > 0).any()
-    assert (credit < 0).any()
+    for row, text in enumerate(TEXTS):
+        think = text[len("<think>") : text.index("</think>")]
+        ends = [len("<think>") + i for i, sign in enumerate(think) if sign == "."]
+        gain = sum(scores.credit[row, end] for end in ends) / weight
+        np.testing.assert_allclose(gain, scores.terms["gain"][row], atol=1e-6)
+
+
+def test_the_value_in_jit_is_the_value_on_the_host(tables, targets):
+    in_jit = jax.device_get(score(RewardConfig(slots=16), tables, completion(), targets)).terms
+    on_host = score_texts(LEXICON, [Item(text, (REPORT,)) for text in TEXTS], table=Priors({}, no_priors()))
+    for name in ("process", "gain"):
+        np.testing.assert_allclose(in_jit[name], [getattr(text, name) for text in on_host], atol=1e-6)
+    for name in ("factuality", "false", "findings"):
+        np.testing.assert_allclose(in_jit[name], [text.terms[name] for text in on_host], atol=1e-6)
+
+
+def no_priors() -> Row:
+    nothing = np.zeros(len(LEXICON.concepts), np.float32)
+    return Row(nothing, nothing, 0, nothing)
+
+
+def test_the_papers_rule_is_the_mean_truth(tables, targets):
+    scores = jax.device_get(score(RewardConfig(slots=16, rule="paper"), tables, completion(), targets))
+    np.testing.assert_array_equal(scores.terms["process"], scores.terms["factuality"])
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,8 @@ def test_step_credit_is_what_the_text_loses_without_the_sentence(tables, task):
     [
         ({"credit": "token"}, "credit"),
         ({"format": -1.0}, "weights"),
-        ({"factuality": 0.0}, "mixes nothing"),
+        ({"rule": "paper", "credit": "step"}, "additive"),
+        ({"value": {"tau": 1.0}}, "tau"),
         ({"slots": 0}, "slots"),
     ],
 )

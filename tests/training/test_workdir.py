@@ -8,12 +8,10 @@ import pytest
 from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.recipes import GrpoConfig, JobConfig
-from chestx_jax.rewards.guarded import Guards
 from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.training.workdir import same_configuration
 
-REWARDS = RewardConfig(guards=Guards(repeats=float("inf")))  # an infinite bound stays one in JSON
-JOB = JobConfig(grpo=GrpoConfig(rewards=REWARDS))
+JOB = JobConfig(grpo=GrpoConfig(rewards=RewardConfig()))
 
 
 def test_the_configuration_is_kept_and_compared(tmp_path):

@@ -1,30 +1,27 @@
 """The offline judge: RadRScore from the lexicon's findings, no network, one verdict per finding.
 
-The terms rest on the reward's verdicts (`rewards.verify`, without the training guards), here over host-side readings,
+The terms rest on the reward's verdicts (`rewards.verify`), here over host-side readings,
 so that training and evaluation mean the same thing by a finding and by its truth. Factuality and completeness are
 averaged as the release's judge does it: `process.precision` goes by sentence and gives half credit for what only
 inference supports, `process.recall` also credits findings that the reasoning considers without stating them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from chestx_jax.data.schema import Drawn, parse_drawn
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.predictions.records import Prediction
-from chestx_jax.findings import Finding, Findings, Reading, RewardTargets, pad_findings, read_texts, reward_targets
+from chestx_jax.findings import Finding, Reading, pad_findings, read_texts, reward_targets
 from chestx_jax.labels import LABELS
-from chestx_jax.lexicon import Lexicon, Relations, relations
+from chestx_jax.lexicon import Lexicon, relations
 from chestx_jax.lexicon.lexicon import SIDES
-from chestx_jax.rewards import process, verify
-from chestx_jax.rewards.explain import CONTRADICTED, NOT_SCORED, SUPPORTED, UNSUPPORTED
-from chestx_jax.rewards.guarded import Guards
+from chestx_jax.rewards import priors, process, verify
+from chestx_jax.rewards.texts import CONTRADICTED, NOT_SCORED, SUPPORTED, UNSUPPORTED
+from chestx_jax.rewards.value import ValueConfig, values_of
 
 POLARITIES = ("absent", "present")
 CERTAINTIES = ("hypothetical", "hedged", "asserted")
@@ -56,12 +53,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Scores of one prediction in [0, 1], None without a report; `claims` counts its distinct scored findings."""
+    """Scores of one prediction, in [0, 1] but for `process`; None without a report. `claims`: distinct ones."""
 
     factuality: float | None
     completeness: float | None
     effectiveness: float | None
     radrscore: float | None
+    process: float | None  # the value that training pays, in [-1, 1] (`rewards.value`)
     ground_truth_factuality: float | None
     claims: float
     marks: tuple[Mark, ...]
@@ -71,64 +69,60 @@ def judge_all(predictions: Sequence[Prediction], lexicon: Lexicon) -> list[Judge
     """Judges each prediction's reasoning against its report(s), reference steps and, for phantoms, the drawn truth."""
     texts = [reasoning_text(prediction.pred) for prediction in predictions]
     readings = read_texts(lexicon, texts)
-    judged = partial(jax.jit(_terms), relations(lexicon))
-    most = max((len(reading.findings) for reading in readings), default=1)
-    slots = max(16, 1 << (most - 1).bit_length())  # a power of two, so that few shapes are ever compiled
     judgements: list[Judgement] = []
     for start in range(0, len(predictions), BLOCK):
-        block, block_readings = predictions[start : start + BLOCK], readings[start : start + BLOCK]
-        terms = _judge_block(judged, block, block_readings, lexicon, slots)
-        parts = zip(block, texts[start : start + BLOCK], block_readings, terms, strict=True)
+        block, of_block = predictions[start : start + BLOCK], slice(start, start + BLOCK)
+        terms = _judge_block(lexicon, block, readings[of_block])
+        parts = zip(block, texts[of_block], readings[of_block], terms, strict=True)
         judgements += [_judgement(*of_prediction, lexicon) for of_prediction in parts]
     return judgements
 
 
 class _Terms(NamedTuple):
-    """What the jitted function computes of each prediction: the three terms, and the verdicts on each slot."""
+    """Of each prediction: the three terms of RadRScore, the process value, and the verdicts on each slot."""
 
-    factuality: jax.Array | np.ndarray
-    completeness: jax.Array | np.ndarray
-    effectiveness: jax.Array | np.ndarray
-    scored: jax.Array | np.ndarray
-    right: jax.Array | np.ndarray
-    inferred: jax.Array | np.ndarray
-    opposed: jax.Array | np.ndarray
-
-
-def _terms(tables: Relations, claims: Findings, gold: RewardTargets, word_count: jax.Array, sentences: jax.Array):
-    every = jnp.arange(word_count.shape[0])
-    judged = process.process_terms(tables, claims, gold, every, word_count, sentences, (1.0, 0.0, 0.0), Guards())
-    turned = claims._replace(polarity=1 - claims.polarity)
-    opposed = verify.is_stated(tables, turned, gold.report)
-    verdicts = judged.verdicts
-    factual = process.precision(tables, claims, gold.report, verdicts)
-    complete = process.recall(tables, claims, process.target_findings(gold, every))
-    inferred = verify.is_inferred(tables, claims, gold.report, verdicts)
-    return _Terms(factual, complete, judged.effectiveness, verdicts.scored, verdicts.correct > 0, inferred, opposed)
+    factuality: np.ndarray
+    completeness: np.ndarray
+    effectiveness: np.ndarray
+    process: np.ndarray
+    scored: np.ndarray
+    right: np.ndarray
+    inferred: np.ndarray
+    opposed: np.ndarray
 
 
-def _judge_block(
-    judged: Callable, block: Sequence[Prediction], readings: Sequence[Reading], lexicon: Lexicon, slots: int
-) -> Iterator[_Terms]:
-    """Rows of one block; it is filled up to `BLOCK` so that one program serves all."""
-    short = BLOCK - len(block)
+def _judge_block(lexicon: Lexicon, block: Sequence[Prediction], readings: Sequence[Reading]) -> Iterator[_Terms]:
+    questions = priors.read_questions(lexicon, [p.question for p in block], [p.task for p in block])
+    tables, value = relations(lexicon), ValueConfig()
     gold = reward_targets(
         lexicon,
-        [p.reports for p in block] + [()] * short,
-        [p.steps for p in block] + [()] * short,
-        [""] * BLOCK,
-        [p.task for p in block] + ["binary"] * short,
+        [p.reports for p in block],
+        [p.steps for p in block],
+        [""] * len(block),
+        [p.task for p in block],
         GOLD_SLOTS,
+        priors.default(lexicon).stakes(lexicon, tables, questions, value.unasked),
     )
-    claims = pad_findings([reading.findings for reading in readings] + [[]] * short, slots)
-    counts = [np.array([getattr(r, name) for r in readings] + [0] * short, np.int32) for name in ("words", "sentences")]
-    terms = [np.asarray(part) for part in judged(claims, gold, *counts)]
-    return (_Terms(*(part[i] for part in terms)) for i in range(len(block)))
+    claims = pad_findings([reading.findings for reading in readings], max(1, *(len(r.findings) for r in readings)))
+    sentences = np.array([reading.sentences for reading in readings], np.int32)
+    stated = process.target_findings(gold)
+    verdicts = verify.verify(tables, claims, gold.report)
+    terms = _Terms(
+        factuality=process.precision(tables, claims, gold.report, verdicts),
+        completeness=process.recall(tables, claims, stated),
+        effectiveness=process.effectiveness(tables, claims, verdicts, stated, sentences),
+        process=values_of(value, tables, claims, gold).process,
+        scored=verdicts.scored,
+        right=verdicts.correct > 0,
+        inferred=verify.is_inferred(tables, claims, gold.report, verdicts),
+        opposed=verify.is_stated(tables, claims._replace(polarity=1 - claims.polarity), gold.report),
+    )
+    return map(_Terms._make, zip(*terms, strict=True))
 
 
 def _judgement(prediction: Prediction, text: str, reading: Reading, terms: _Terms, lexicon: Lexicon) -> Judgement:
     judged = any(report.strip() for report in prediction.reports)
-    values: Sequence[float | None] = [float(term) for term in terms[:3]] if judged else [None] * 3
+    values: Sequence[float | None] = [float(term) for term in terms[:4]] if judged else [None] * 4
     claims = [finding for slot, finding in enumerate(reading.findings) if terms.scored[slot]]
     distinct = {(finding.concept, finding.polarity) for finding in claims}
     offsets = _characters(text)
@@ -141,7 +135,8 @@ def _judgement(prediction: Prediction, text: str, reading: Reading, terms: _Term
         factuality=values[0],
         completeness=values[1],
         effectiveness=values[2],
-        radrscore=sum(value for value in values if value is not None) / 3 if judged else None,
+        radrscore=sum(value for value in values[:3] if value is not None) / 3 if judged else None,
+        process=values[3],
         ground_truth_factuality=_ground_truth_factuality(claims, prediction.drawn),
         claims=float(len(distinct)),
         marks=tuple(marks),

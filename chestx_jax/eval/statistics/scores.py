@@ -16,7 +16,7 @@ from chestx_jax.labels import TASKS
 from chestx_jax.lexicon import Lexicon
 
 RADRSCORE = ("factuality", "completeness", "effectiveness", "radrscore")
-SHARES = ("accuracy", "f1", "ratescore", *RADRSCORE, "ground_truth_factuality")  # in [0, 1]
+SHARES = ("accuracy", "f1", "ratescore", *RADRSCORE, "process", "ground_truth_factuality")  # in [0, 1]; process from -1
 COUNTS = ("claims", "words", "tokens")
 METRICS = (*SHARES, *COUNTS)
 CENTRES_APART = ("rsna", "siim")  # the cross-centre sets, which test whether a model travels
