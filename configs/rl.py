@@ -33,8 +33,7 @@ PHANTOM = {
         "prompts": 16,
         "rows": {"length": 128, "patches": 64},
         "sampling": {"length": 112},
-        # Chosen on films of another seed by how much of each reward's gradient is signal (tests/benchmarks/credit.py).
-        "rewards": {"process": 3.0, "completeness": 1.3, "guards": {"coverage": 0.2}, "credit": "step", "slots": 24},
+        "rewards": {"process": 3.0, "credit": "step", "slots": 24},
         "advantages": {"step_weight": 0.5},
         "policy": {"entropy_weight": 0.0},
         "reference": {"dtype": "float32", "offload": False},

@@ -155,16 +155,16 @@ def _single_claims(
     shape = stakes.asked.shape
     ways = [(ASSERTED, side) for side in range(len(SIDES))] + [(HEDGED, 0)]
     gain, false = np.zeros((len(ways), *shape), np.float32), np.zeros(shape, np.float32)
-    free = stakes._replace(price=np.zeros_like(stakes.price), unasked=np.zeros_like(stakes.unasked))
     for start in range(0, shape[0], _BLOCK):
         block = slice(start, start + _BLOCK)
-        report, stake = Findings(*(x[block] for x in reports)), Stakes(*(x[block] for x in free))
+        report, stake = Findings(*(x[block] for x in reports)), Stakes(*(x[block] for x in stakes))
         worth = report_worth(config, relations, report, stake)
         for concept in np.flatnonzero(relations.weight):
             for way, (certainty, side) in enumerate(ways):
                 claim = pad_findings([[Finding(int(concept), 1, certainty, side)]] * len(report.valid), 1)
                 values = claim_values(config, relations, claim, report, stake, worth)
-                gain[way, block, concept] = values.gain / (config.hedge if certainty == HEDGED else 1.0)
+                cost = config.hedge if certainty == HEDGED else 1.0
+                gain[way, block, concept] = np.where(values.false[:, 0], 0.0, values.gain / cost)
             false[block, concept] = values.false[:, 0] / worth.total
     return gain, false
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from chestx_jax.errors import UserError
+from chestx_jax.config import bounded
 from chestx_jax.findings.arrays import Array
 from chestx_jax.findings.pairs import expand, namespace, sides_overlap
 from chestx_jax.findings.slots import Findings
@@ -40,15 +40,11 @@ MILD, SEVERE = 0.8, 1.2  # factors of a concept's weight
 class ValueConfig:
     """Constants of the value of claims."""
 
-    tau: float = 0.2  # share of right claims at which claiming begins to pay, at the least
-    floor: float = 0.2  # the part of Z that does not depend on the film
-    hedge: float = 0.75  # what a hedged claim earns and costs of an asserted one
-    repeat: float = 0.01  # cost of an exact repeat
-    unasked: float = 0.1  # weight of denials of what is not asked for
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.tau < 1 and self.floor > 0 and 0 < self.hedge <= 1 and min(self.repeat, self.unasked) >= 0):
-            raise UserError(f"{self}: use 0 ≤ tau < 1, floor > 0, 0 < hedge ≤ 1, repeat and unasked of at least 0.")
+    tau: float = bounded(0.2, min=0.0, max=0.9)  # share of right claims at which claiming begins to pay, at the least
+    floor: float = bounded(0.2, above=0.0)  # the part of Z that does not depend on the film
+    hedge: float = bounded(0.75, above=0.0, max=1.0)  # what a hedged claim earns and costs of an asserted one
+    repeat: float = bounded(0.01, min=0.0)  # cost of an exact repeat
+    unasked: float = bounded(0.1, min=0.0)  # weight of denials of what is not asked for
 
 
 class Worth(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from chestx_jax import lexicon
+from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.findings import RewardTargets, extract_batch, reward_targets
 from chestx_jax.lexicon.tables import relations
@@ -189,7 +190,8 @@ def test_the_papers_rule_is_the_mean_truth(tables, targets):
     ("options", "message"),
     [
         ({"credit": "token"}, "credit"),
-        ({"format": -1.0}, "weights"),
+        ({"format": -1.0}, "format"),
+        ({"format": 0.0, "accuracy": 0.0, "process": 0.0}, "above 0"),
         ({"rule": "paper", "credit": "step"}, "additive"),
         ({"value": {"tau": 1.0}}, "tau"),
         ({"slots": 0}, "slots"),
@@ -197,7 +199,7 @@ def test_the_papers_rule_is_the_mean_truth(tables, targets):
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        RewardConfig(**options)
+        to_dataclass(RewardConfig, options)
 
 
 def test_group_metrics_show_spread_and_flat_groups():
