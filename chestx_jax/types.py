@@ -63,12 +63,20 @@ class Completion:
 
 
 @struct.dataclass
+class StepCredit:
+    """What the steps of B completions are worth, by token."""
+
+    value: Float[Array, "B L"]  # the step's credit on each of its tokens; 0 elsewhere
+    credited: Bool[Array, "B L"]  # the tokens of steps with credit
+    ends: Bool[Array, "B L"]  # the last token of each such step
+
+
+@struct.dataclass
 class Scores:
-    """What a reward returns: one number per completion, credit per token, and the terms it is a mean of."""
+    """What a reward returns: one number per completion, credit per step, and the terms it is a mean of."""
 
     sequence: Float[Array, " B"]
-    credit: Float[Array, "B L"]  # process credit of each step on its own tokens; 0 elsewhere
-    credited: Bool[Array, "B L"]  # the tokens of steps with credit
+    steps: StepCredit
     terms: dict[str, Float[Array, " B"]]
     masks: dict[str, Bool[Array, " B"]]  # False where a term does not apply (no report, other task)
 

@@ -20,7 +20,7 @@ from chestx_jax.rewards import outcome
 from chestx_jax.rewards.process import completeness, effectiveness, factuality, target_findings
 from chestx_jax.rewards.value import ValueConfig, claim_values, on_current_film, report_worth
 from chestx_jax.rewards.verify import verify
-from chestx_jax.types import Completion, Scores
+from chestx_jax.types import Completion, Scores, StepCredit
 
 _NEED_REPORT = ("factuality", "completeness", "effectiveness", "process", "gain", "false")
 
@@ -58,9 +58,8 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
     `sequence` is the weighted mean of the terms that apply: a sample without a report has no process term, whose weight
     the others share. `terms`: format, accuracy, process by `config.rule`, the value's gain over silence, factuality,
     completeness, effectiveness, findings (number of scored claims), false (those that the report does not support),
-    overflow; `masks` say where a term applies. With step credit, `credit` holds, for each step of the think block with
-    a scored claim, the weighted value of its claims on the step's own tokens; the process term stays in the sequence
-    reward.
+    overflow; `masks` say where a term applies. With step credit, `steps` holds, for each step of the think block with a
+    scored claim, the weighted value of its claims; the process term stays in the sequence reward.
     """
     words, matches, claims = tokens.read(tables, completion.ids, completion.length, config.slots, think_only=True)
     claims = _materialise(claims)
@@ -86,13 +85,17 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
     total_weight = jnp.maximum(jnp.stack([*weights.values()]).sum(0), 1e-6)
     sequence = jnp.stack([weights[name] * terms[name] for name in term_weights]).sum(0) / total_weight
     if config.credit == "step":
-        credit, has_claim = step_credit(words, claims.step, process.scored, process.value, completion.ids.shape[1])
-        written = jnp.arange(completion.ids.shape[1])[None] < completion.length[:, None]
-        credited = has_claim & written & (has_report_B & think_closed_B)[:, None]
-        credit = jnp.where(credited, credit * (config.process / total_weight)[:, None], 0.0)
+        share_B = jnp.where(has_report_B & think_closed_B, config.process / total_weight, 0.0)
+        steps = step_credit(words, claims.step, process.scored, process.value * share_B[:, None], completion)
     else:
-        credit, credited = jnp.zeros(completion.ids.shape, jnp.float32), jnp.zeros(completion.ids.shape, bool)
-    return Scores(sequence.astype(jnp.float32), credit, credited, terms, masks)
+        steps = no_credit(completion)
+    return Scores(sequence.astype(jnp.float32), steps, terms, masks)
+
+
+def no_credit(completion: Completion) -> StepCredit:
+    """Of completions that are paid by the sequence alone."""
+    nothing = jnp.zeros(completion.ids.shape, bool)
+    return StepCredit(nothing.astype(jnp.float32), nothing, nothing)
 
 
 class _Process(NamedTuple):
@@ -153,19 +156,19 @@ def step_credit(
     step_BxM: Int[Array, "B M"],
     scored_BxM: Bool[Array, "B M"],
     value_BxM: Float[Array, "B M"],
-    length: int,
-) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
-    """The sum of each sentence's claim values on all of its tokens, and the tokens of sentences with a scored claim.
-
-    L = `length` tokens.
-    """
-    row = jnp.broadcast_to(jnp.arange(words.word.shape[1])[None], words.word.shape)
-    starts_BxL = jnp.zeros((words.word.shape[1], length), jnp.int32)
+    completion: Completion,
+) -> StepCredit:
+    """The sum of each sentence's claim values on all of its tokens, for sentences with a scored claim."""
+    texts, length = completion.ids.shape
+    row = jnp.broadcast_to(jnp.arange(texts)[None], words.word.shape)
+    starts_BxL = jnp.zeros((texts, length), jnp.int32)
     starts_BxL = starts_BxL.at[row, jnp.where(words.boundary, words.first, length)].add(1, mode="drop")
     sentence_BxL = JAX.sum_so_far(starts_BxL.T).T - 1
-    row, of_claim = jnp.arange(step_BxM.shape[0])[:, None], jnp.where(scored_BxM, step_BxM, length)
-    value = jnp.zeros((step_BxM.shape[0], length)).at[row, of_claim].add(value_BxM, mode="drop")
-    has_claim = jnp.zeros(value.shape, bool).at[row, of_claim].set(True, mode="drop")
-    sentence = jnp.clip(sentence_BxL, 0, length - 1)
-    credited = jnp.take_along_axis(has_claim, sentence, 1) & (sentence_BxL >= 0)
-    return jnp.where(credited, jnp.take_along_axis(value, sentence, 1), 0.0), credited
+    row, of_claim = jnp.arange(texts)[:, None], jnp.where(scored_BxM, step_BxM, length)
+    value = jnp.zeros((texts, length)).at[row, of_claim].add(value_BxM, mode="drop")
+    has_claim = jnp.zeros((texts, length), bool).at[row, of_claim].set(True, mode="drop")
+    written = jnp.arange(length)[None] < completion.length[:, None]
+    credited = jnp.take_along_axis(has_claim, jnp.maximum(sentence_BxL, 0), 1) & (sentence_BxL >= 0) & written
+    goes_on = credited[:, 1:] & (sentence_BxL[:, 1:] == sentence_BxL[:, :-1])
+    value = jnp.where(credited, jnp.take_along_axis(value, jnp.maximum(sentence_BxL, 0), 1), 0.0)
+    return StepCredit(value, credited, credited & ~jnp.pad(goes_on, ((0, 0), (0, 1))))

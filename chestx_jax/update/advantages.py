@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from chestx_jax.config import bounded
+from chestx_jax.types import StepCredit
 
 EPSILON = 1e-6  # rewards closer than this count as equal; also keeps the division by their spread finite
 
@@ -18,6 +19,8 @@ class AdvantageConfig:
     baseline: Literal["group", "others"] = "group"  # "others": the mean of the other completions of the group
     scale: Literal["std", "none"] = "std"
     equal_groups: Literal["keep", "drop"] = "keep"  # drop: a group whose rewards are all equal leaves the loss (DAPO)
+    # "own": a step's credit on its own tokens; "to_go": on each token the credit of the steps from its own on
+    credit: Literal["own", "to_go"] = "own"
     step_weight: float = bounded(0.0, min=0.0)  # how much of the per-token credit, scaled in the group, is added
 
 
@@ -42,21 +45,40 @@ def group_advantages(
 
 def token_advantages(
     rewards_B: Float[Array, " B"],
-    credit_BxL: Float[Array, "B L"],
-    credited_BxL: Bool[Array, "B L"],
+    steps: StepCredit,
     group: int,
     config: AdvantageConfig,
 ) -> tuple[Float[Array, "B L"], Bool[Array, " B"]]:
-    """The sequence's advantage on every token, plus `step_weight` times the step credit over its root mean square on
-    the group's credited tokens; and which completions stay in the loss. The credit has no baseline subtracted: it
-    already is the difference from what the text earns without the step."""
+    """The sequence's advantage on every token, plus `step_weight` times the scaled step credit; and which completions
+    stay in the loss."""
     sequence_B, kept_B = group_advantages(rewards_B, group, config)
-    advantages = jnp.broadcast_to(sequence_B[:, None], credit_BxL.shape)
+    advantages = jnp.broadcast_to(sequence_B[:, None], steps.value.shape)
     if not config.step_weight:
         return advantages, kept_B
-    rows, length = credit_BxL.shape
-    credit = jnp.where(credited_BxL, credit_BxL, 0.0).reshape(-1, group * length)
-    count = jnp.maximum(jnp.sum(credited_BxL.reshape(credit.shape), axis=1, keepdims=True), 1).astype(jnp.float32)
-    rms = jnp.sqrt(jnp.sum(jnp.square(credit), axis=1, keepdims=True) / count)
-    steps = (credit / (rms + jnp.float32(EPSILON))).reshape(rows, length)
-    return advantages + jnp.float32(config.step_weight) * steps, kept_B
+    credit = _own_credit(steps, group) if config.credit == "own" else _credit_to_go(steps, group)
+    return advantages + jnp.float32(config.step_weight) * credit, kept_B
+
+
+def _own_credit(credit: StepCredit, group: int) -> Float[Array, "B L"]:
+    """The credit over its root mean square on the group's credited tokens. No baseline is subtracted: a step without a
+    claim is worth 0."""
+    value = _by_group(jnp.where(credit.credited, credit.value, 0.0), group)
+    count = jnp.maximum(jnp.sum(_by_group(credit.credited, group), 1, keepdims=True), 1).astype(jnp.float32)
+    rms = jnp.sqrt(jnp.sum(jnp.square(value), 1, keepdims=True) / count)
+    return (value / (rms + jnp.float32(EPSILON))).reshape(credit.value.shape)
+
+
+def _credit_to_go(credit: StepCredit, group: int) -> Float[Array, "B L"]:
+    """On each token the sum of the credits of its own and the later steps, each normalised by the mean and standard
+    deviation over the group's steps (DeepSeekMath, arXiv 2402.03300, section 4.1.3)."""
+    ends = _by_group(credit.ends, group)
+    count = jnp.maximum(jnp.sum(ends, 1, keepdims=True), 1).astype(jnp.float32)
+    value = _by_group(credit.value, group)
+    mean = jnp.sum(jnp.where(ends, value, 0.0), 1, keepdims=True) / count
+    spread = jnp.sqrt(jnp.sum(jnp.where(ends, jnp.square(value - mean), 0.0), 1, keepdims=True) / count)
+    normed = jnp.where(ends, (value - mean) / (spread + jnp.float32(EPSILON)), 0.0).reshape(credit.value.shape)
+    return jnp.flip(jnp.cumsum(jnp.flip(normed, 1), 1), 1)
+
+
+def _by_group(values_BxL: Array, group: int) -> Array:
+    return values_BxL.reshape(-1, group * values_BxL.shape[1])

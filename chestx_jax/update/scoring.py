@@ -49,7 +49,7 @@ def score_rollout(
     prompt_B = jnp.arange(rollout.ids.shape[0], dtype=jnp.int32) // jnp.int32(group)
     scores = reward.score(rewards, tables, Completion(rollout.ids, rollout.length, prompt_B), targets)
     rewards_B = scores.sequence - length_penalty(rollout.length, rollout.ids.shape[1], overlong)
-    advantages_BxL, loss_mask_B = token_advantages(rewards_B, scores.credit, scores.credited, group, advantages)
+    advantages_BxL, loss_mask_B = token_advantages(rewards_B, scores.steps, group, advantages)
     metrics = {
         **group_metrics(scores, group),
         "length": jnp.mean(rollout.length.astype(jnp.float32)),

@@ -37,18 +37,18 @@ PROCESS = KINDS.index("process, by sequence")
 
 def advantages_by_kind(stage, scores, job_advantages_BxL):
     """The advantages of each kind [W, B, L]: rewards less the group's mean, over its standard deviation."""
-    group, credit_BxL = stage.sampling.group, scores.credit
+    group, shape = stage.sampling.group, scores.steps.value.shape
 
     def by_sequence(reward_B):
         advantages_B = group_advantages(reward_B, group, AdvantageConfig())[0]
-        return jnp.broadcast_to(advantages_B[:, None], credit_BxL.shape)
+        return jnp.broadcast_to(advantages_B[:, None], shape)
 
     zeros_B, steps_only = jnp.zeros_like(scores.sequence), AdvantageConfig(step_weight=1.0)
     return jnp.stack(
         [
             by_sequence(scores.terms["accuracy"]),
             by_sequence(scores.terms["process"]),
-            token_advantages(zeros_B, credit_BxL, scores.credited, group, steps_only)[0],
+            token_advantages(zeros_B, scores.steps, group, steps_only)[0],
             by_sequence(scores.sequence),
             job_advantages_BxL,
         ]

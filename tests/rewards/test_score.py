@@ -16,7 +16,7 @@ from chestx_jax.rewards import verify
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.priors import Priors, Row
 from chestx_jax.rewards.process import precision, recall
-from chestx_jax.rewards.reward import RewardConfig, score
+from chestx_jax.rewards.reward import RewardConfig, no_credit, score
 from chestx_jax.rewards.texts import Item, score_texts
 from chestx_jax.types import Completion, Scores
 from tests.helpers.reward_texts import BYTES, byte_completion
@@ -147,12 +147,12 @@ def test_step_credit_lands_on_the_tokens_of_its_sentence(tables, targets):
     def text_of(tokens) -> bytes:
         return bytes(byte for byte, yes in zip(TEXTS[0].encode(), tokens, strict=False) if yes).strip()
 
-    assert text_of(step_scores.credited[0]) == b"The heart is enlarged. There is a fracture of a rib."
-    assert text_of(step_scores.credit[0] > 0) == b"The heart is enlarged."
-    assert text_of(step_scores.credit[0] < 0) == b"There is a fracture of a rib."
+    assert text_of(step_scores.steps.credited[0]) == b"The heart is enlarged. There is a fracture of a rib."
+    assert text_of(step_scores.steps.value[0] > 0) == b"The heart is enlarged."
+    assert text_of(step_scores.steps.value[0] < 0) == b"There is a fracture of a rib."
     sequence_scores = jax.device_get(score(RewardConfig(slots=16), tables, completion(), targets))
     np.testing.assert_array_equal(step_scores.sequence, sequence_scores.sequence)
-    assert not sequence_scores.credited.any()
+    assert not sequence_scores.steps.credited.any()
 
 
 def test_the_credit_of_a_text_is_its_gain(tables, targets):
@@ -163,7 +163,7 @@ def test_the_credit_of_a_text_is_its_gain(tables, targets):
     for row, text in enumerate(TEXTS):
         think = text[len("<think>") : text.index("</think>")]
         ends = [len("<think>") + i for i, sign in enumerate(think) if sign == "."]
-        gain = sum(scores.credit[row, end] for end in ends) / weight
+        gain = sum(scores.steps.value[row, end] for end in ends) / weight
         np.testing.assert_allclose(gain, scores.terms["gain"][row], atol=1e-6)
 
 
@@ -206,8 +206,7 @@ def test_group_metrics_show_spread_and_flat_groups():
     values = jnp.asarray([0.0, 1.0, 0.5, 0.5])
     scores = Scores(
         sequence=values,
-        credit=jnp.zeros((4, 2)),
-        credited=jnp.zeros((4, 2), bool),
+        steps=no_credit(Completion(jnp.zeros((4, 2), jnp.int32), jnp.zeros(4, jnp.int32), jnp.zeros(4, jnp.int32))),
         terms={"process": values},
         masks={"process": jnp.asarray([True, True, False, False])},
     )
@@ -225,8 +224,7 @@ def brevity(completion: Completion, targets: RewardTargets) -> Scores:
     """1 for completions of at most 90 tokens."""
     value = (jnp.asarray(completion.length) <= 90).astype(jnp.float32)
     always = jnp.ones_like(value, bool)
-    no_credit = jnp.zeros(completion.ids.shape, jnp.float32)
-    return Scores(value, no_credit, no_credit > 0, {"brevity": value}, {"brevity": always})
+    return Scores(value, no_credit(completion), {"brevity": value}, {"brevity": always})
 
 
 def on_host(function, name: str):
@@ -239,8 +237,7 @@ def on_host(function, name: str):
         shape = jax.ShapeDtypeStruct(completion.length.shape, jnp.float32)
         value = jax.pure_callback(function, shape, completion.ids, completion.length)
         always = jnp.ones_like(value, bool)
-        no_credit = jnp.zeros(completion.ids.shape, jnp.float32)
-        return Scores(value, no_credit, no_credit > 0, {name: value}, {name: always})
+        return Scores(value, no_credit(completion), {name: value}, {name: always})
 
     return reward
 

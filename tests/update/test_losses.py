@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax.types import StepCredit
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import TokenStats
 from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss, token_weights
@@ -196,7 +197,8 @@ def test_step_credit_is_scaled_within_its_group():
     credit = jnp.asarray(rng.normal(0.3, 2.0, (B, L)), jnp.float32)
     credited = np.arange(L)[None] < rng.integers(1, L, B)[:, None]
     plain, _ = group_advantages(rewards, G, AdvantageConfig())
-    advantages, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.5))
+    steps = StepCredit(credit, jnp.asarray(credited), jnp.asarray(credited))
+    advantages, _ = token_advantages(rewards, steps, G, AdvantageConfig(step_weight=0.5))
     added = np.asarray(advantages) - np.asarray(plain)[:, None]
     for start in (0, G):
         here = slice(start, start + G)
@@ -204,8 +206,23 @@ def test_step_credit_is_scaled_within_its_group():
         expected = raw / np.sqrt((raw**2).mean())
         np.testing.assert_allclose(added[here][credited[here]] / 0.5, expected, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(added[here][~credited[here]], 0.0, atol=1e-6)
-    alone, _ = token_advantages(rewards, credit, jnp.asarray(credited), G, AdvantageConfig(step_weight=0.0))
+    alone, _ = token_advantages(rewards, steps, G, AdvantageConfig(step_weight=0.0))
     np.testing.assert_array_equal(alone, np.broadcast_to(np.asarray(plain)[:, None], (B, L)))
+
+
+def test_credit_to_go_sums_the_normalised_steps_that_follow():
+    """Against DeepSeekMath's equation, one step after the other."""
+    value = np.asarray([[1, 1, 0, 3, 3], [2, 0, -4, -4, 0], [0, 0, 0, 0, 0]], np.float32)
+    ends = np.asarray([[0, 1, 0, 0, 1], [1, 0, 0, 1, 0], [0] * 5], bool)
+    steps = StepCredit(jnp.asarray(value), jnp.asarray(value != 0), jnp.asarray(ends))
+    config = AdvantageConfig(step_weight=1.0, credit="to_go")
+    advantages, _ = token_advantages(jnp.zeros(3), steps, 3, config)
+    of_steps = value[ends]
+    for row in range(3):
+        for token in range(5):
+            later = value[row, token:][ends[row, token:]]
+            expected = sum((step - of_steps.mean()) / of_steps.std() for step in later)
+            np.testing.assert_allclose(advantages[row, token], expected, rtol=1e-4, atol=1e-5)
 
 
 # Micro-batches and the schedule
