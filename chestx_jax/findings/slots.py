@@ -1,7 +1,7 @@
 """Findings in fixed slots, and as a list."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -104,3 +104,20 @@ def pad_findings(findings: Sequence[Sequence[Finding]], slots: int) -> Findings:
     fields = {name: columns[..., index] for index, name in enumerate(Finding._fields)}
     valid_BxM = np.arange(slots) < count_B[:, None]
     return Findings(**fields, valid=valid_BxM, overflow=np.maximum(count_B - slots, 0))
+
+
+def namespace(findings: Findings) -> Any:
+    """numpy or `jax.numpy`."""
+    return findings.concept.__array_namespace__()
+
+
+def expand(findings: Findings, axis: int) -> Findings:
+    """The fields [B, M] with an axis inserted: [B, M, 1] for axis 2, [B, 1, M] for axis 1."""
+    index = (slice(None),) * axis + (None,)
+    fields = {name: values[index] for name, values in findings._asdict().items() if name != "overflow"}
+    return findings._replace(**fields)
+
+
+def sides_overlap(one: Findings, other: Findings) -> Bool[Array, "..."]:
+    """Whether two findings may be on the same side; an unsaid side matches any."""
+    return (one.side == 0) | (other.side == 0) | ((one.side & other.side) != 0)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from chestx_jax.findings import Findings, RewardTargets
 from chestx_jax.findings.arrays import Array
-from chestx_jax.findings.pairs import namespace
+from chestx_jax.findings.slots import namespace
 from chestx_jax.lexicon.tables import Relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.verify import Verdicts

@@ -23,8 +23,7 @@ from jaxtyping import Bool, Float, Int
 
 from chestx_jax.config import bounded
 from chestx_jax.findings.arrays import Array
-from chestx_jax.findings.pairs import expand, namespace, sides_overlap
-from chestx_jax.findings.slots import Findings
+from chestx_jax.findings.slots import Findings, expand, namespace, sides_overlap
 from chestx_jax.findings.targets import RewardTargets, Stakes
 from chestx_jax.lexicon.lexicon import CURRENT
 from chestx_jax.lexicon.tables import Relations

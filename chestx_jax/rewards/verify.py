@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from chestx_jax.findings import Findings
 from chestx_jax.findings.arrays import Array
-from chestx_jax.findings.pairs import expand, namespace, sides_overlap
+from chestx_jax.findings.slots import expand, namespace, sides_overlap
 from chestx_jax.labels import LABELS
 from chestx_jax.lexicon.tables import Relations
 
