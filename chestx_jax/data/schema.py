@@ -83,7 +83,7 @@ def sample_from_record(record: Any, source: str, *, require_images: bool = True)
         id=id_of(record),
         task=task,
         question=question,
-        answer=_answer(record, question_of(record)),
+        answer=_answer(record, question_of(record), task),
         images=images,
         steps=steps_of(record),
         reports=reports_of(record, strict=True),
@@ -187,13 +187,15 @@ def gold_answer(text: str, question: str) -> str | None:
     return ", ".join(sorted(letters)) if letters and letters <= choices.keys() else None
 
 
-def _answer(record: Mapping[str, Any], question: str) -> str:
+def _answer(record: Mapping[str, Any], question: str, task: str) -> str:
     value = record.get("answer")
     text = value if isinstance(value, str) else ", ".join(strings(value))
     if not text.strip() or (isinstance(value, Sequence) and not all(isinstance(part, str) for part in value)):
         raise FieldError(
             "answer", "is missing or no text", "write the gold letter, or the label list of an open question"
         )
+    if task == "anomaly":  # open, whatever the question lists
+        return bare_answer(text)
     answer = gold_answer(text, question)
     if answer is None:
         raise FieldError(
