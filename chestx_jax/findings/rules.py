@@ -13,8 +13,7 @@ The rules are written once, over an array namespace: numpy runs them on the host
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
 * A hypothetical finding that is later denied without being named ("look for edema. None is seen.") is denied.
-* Headings, questions, listed options and clauses with foreign words assert nothing; the option that the text concludes
-  on does.
+* Headings, questions and listed options assert nothing; the option that the text concludes on does.
 """
 
 from typing import Any, NamedTuple
@@ -234,7 +233,7 @@ def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
 def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
     """Where mentions assert nothing: behind a muting word of the clause, in a question, in a heading, before one.
 
-    Foreign words mute, and so do the first words of listed options, unless a conclusion announces the option ("The
+    The first words of listed options mute, unless a conclusion announces the option ("The
     correct answer is: A) …"). A heading names the subject of what follows a colon ("Effusion: the angles are sharp.").
     """
     ops, words, last, following = text.ops, text.words, text.last, text.next
@@ -243,7 +242,7 @@ def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
     conclusion, boundary = before(ops, last.conclusion).step, before(ops, last.boundary).step
     announced = colon & (conclusion >= 0) & (conclusion >= boundary)
     letter = before(ops, nearest.up_to_here(ops, word=xp.where(words.word, 1 + announced.astype(np.int32), 0)).word)
-    mutes = words.foreign | (words.option & (letter.value != 2))
+    mutes = words.option & (letter.value != 2)
     ends_heading = words.boundary | text.matches.mention | (following.mention.step < following.boundary.step)
     coming = nearest.after(ops, mutes=mutes, colon=xp.where(colon, 1 + ends_heading.astype(np.int32), 0))
     last_mutes = nearest.up_to_here(ops, cue=mutes).cue.step

@@ -15,10 +15,9 @@ _WORD = re.compile(
     b"(?:[%s][\x80-\xbf]*)+" % b"".join(b"\\x%02x" % byte for byte in range(256) if not a.MARK_OF_BYTE[byte])
 )
 _TAG = re.compile(b"|".join(tags.TAGS), re.IGNORECASE)
-_FOLD = bytes(map(a.fold, range(256)))
 _TAG_NAMES = (b"think", b"answer")
 _gap_flags = cache(a.gap_flags)
-_COLUMNS = ("flags", "zone", "gap", "state", "content", "first", "last")  # of a word; `flags` are the first five masks
+_COLUMNS = ("flags", "zone", "gap", "state", "content", "first", "last")  # of a word; `flags` are the first four masks
 
 
 def read_words(lexicon: Lexicon, texts: Sequence[bytes]) -> Words:
@@ -29,16 +28,15 @@ def read_words(lexicon: Lexicon, texts: Sequence[bytes]) -> Words:
     for b, row in enumerate(rows):
         words[: len(row), b] = row
     columns = np.ascontiguousarray(np.moveaxis(words, -1, 0))
-    masks = [(columns[0] >> bit & 1).astype(bool) for bit in range(5)]
+    masks = [(columns[0] >> bit & 1).astype(bool) for bit in range(4)]
     return Words(*masks, *columns[1:])
 
 
 def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
     """The words of one text, each as its `_COLUMNS`."""
     machine = automaton.build(lexicon)
-    (lexemes, abbreviations), width = _spellings(lexicon), machine.next.shape[1]
+    (lexemes, abbreviations, open_words), width = _spellings(lexicon), machine.next.shape[1]
     next_state, hit, loops = (table.reshape(-1).data for table in (machine.next, machine.hit, machine.loops))
-    folded = data.translate(_FOLD)
     zones = _zones(data)
     zone_end, zone = next(zones)
     words: list[tuple[int, ...]] = []
@@ -47,7 +45,7 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
     spans = [match.span() for match in _WORD.finditer(data)]
     for first, last in [*spans, (len(data), len(data))]:
         closing = last == first
-        word = b"\xff" if closing else folded[first:last]
+        word = b"\xff" if closing else a.fold_word(data[first:last])
         if first > end:
             gap = a.join_gap(gap, _gap_flags(data[end:first]))
         if closing:
@@ -58,7 +56,7 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
         while first >= zone_end:
             zone_end, zone = next(zones)
         boundary = zone != previous_zone or _begins_sentence(
-            gap, previous, previous_boundary, word, b"A" <= data[first : first + 1] <= b"Z", abbreviations
+            gap, previous, previous_boundary, word, b"A" <= data[first : first + 1] <= b"Z", abbreviations, open_words
         )
         if boundary or gap & PHRASE_BREAKS:
             state, content = 0, content + 1  # skipping a number keeps words across punctuation from being adjacent
@@ -66,8 +64,7 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
         passed = loops[cell]
         content += not passed
         option = gap & a.CLOSES_FIRST and len(previous) == 1 and previous.isalpha() and previous_boundary
-        foreign = a.FOREIGN in word and not closing
-        flags = 1 | boundary << 1 | foreign << 2 | (bool(option) and not closing) << 3 | passed << 4
+        flags = 1 | boundary << 1 | (bool(option) and not closing) << 2 | passed << 3
         words.append((flags, zone, gap, hit[cell], content, first, last - (not closing)))
         state = next_state[cell]
         gap, previous, previous_boundary, previous_zone = 0, word, boundary, zone
@@ -75,10 +72,13 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
 
 
 @cache
-def _spellings(lexicon: Lexicon) -> tuple[dict[bytes, int], frozenset[bytes]]:
-    """The lexeme of each spelling, and the abbreviations, as bytes."""
+def _spellings(lexicon: Lexicon) -> tuple[dict[bytes, int], frozenset[bytes], frozenset[bytes]]:
+    """The lexeme of each spelling, the abbreviations, and the words that end no line's sentence, as bytes."""
     lexemes = {word.encode("latin1"): lexeme for word, lexeme in lexicon.lexemes.items()}
-    return lexemes, frozenset(word.encode("latin1") for word in lexicon.abbreviations)
+    abbreviations, open_words = (
+        frozenset(word.encode("latin1") for word in words) for words in (lexicon.abbreviations, lexicon.open_words)
+    )
+    return lexemes, abbreviations, open_words
 
 
 def _zones(data: bytes) -> Iterator[tuple[int, int]]:
@@ -91,17 +91,22 @@ def _zones(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _begins_sentence(
-    gap: int, previous: bytes, previous_boundary: bool, word: bytes, upper: bool, abbreviations: frozenset[bytes]
-) -> bool:
+    gap: int, previous: bytes, previous_boundary: bool, word: bytes, upper: bool,
+    abbreviations: frozenset[bytes], open_words: frozenset[bytes],
+) -> bool:  # fmt: skip
     """Whether a sentence begins with `word`, which follows `previous` behind a gap with these flags.
 
     A full stop ends no sentence after an abbreviation or a single letter ("e.g.", "Dr."), inside of a number ("5.2"),
-    nor after a list number ("1. The"). A line end divides sentences only before a capital, a list mark or a blank line,
-    because reports are often wrapped.
+    nor after a list number ("1. The"). Reports are often wrapped, so a line end divides sentences only before a list
+    mark, a blank line, or a capital that follows no open word ("no evidence of"). A number in the middle of a sentence
+    begins the next item of a list ("No effusion 2) Mild edema", "Step 2: …").
     """
-    if gap & (a.QUESTION | a.BLANK_LINE):
+    if gap & (a.QUESTION | a.BLANK_LINE | a.BULLET):
         return True
-    if gap & a.NEWLINE and (upper or gap & (a.HYPHEN | a.OTHER)):
+    if gap & a.NEWLINE and upper and (gap > a.SPACE | a.NEWLINE or previous not in open_words):
+        return True
+    numbers = gap & (a.CLOSES_FIRST | a.COLON) or (gap & a.HYPHEN and upper)
+    if numbers and gap & (a.SPACE | a.NEWLINE) and a.is_number(previous) and not previous_boundary:
         return True
     if not gap & a.STOP or (len(previous) == 1 and previous.isalpha()) or previous in abbreviations:
         return False

@@ -61,7 +61,7 @@ def read_words(tables: Tables, ids_BxL: Int[Array, "B L"], length_B: Int[Array, 
         tag_class = jnp.concatenate([tag_class[:, None], no_tag], 1).reshape(length * parts, texts)
     token = jnp.concatenate([token, jnp.full((2, texts), width, jnp.int32)])
     newline = a.NEWLINE << t.TRIE_BITS
-    closing = jnp.broadcast_to(jnp.asarray([newline | t.FOREIGN, newline], jnp.int32)[:, None, None], (2, texts, 2))
+    closing = jnp.broadcast_to(jnp.asarray([newline | t.DEAD, newline], jnp.int32)[:, None, None], (2, texts, 2))
     head = jnp.concatenate([head, jnp.zeros((2, texts, 2), jnp.int32)])
     rest = jnp.concatenate([rest, closing])
     tag_class = jnp.concatenate([tag_class, jnp.full((2, texts), tables.tag_class[empty])])
@@ -73,9 +73,8 @@ def read_words(tables: Tables, ids_BxL: Int[Array, "B L"], length_B: Int[Array, 
     flag = lambda bit: ((one >> bit) & 1).astype(bool)  # noqa: E731
     closing_word = jnp.arange(one.shape[0])[:, None] == one.shape[0] - 1  # not part of the text
     return Words(
-        word=flag(14), foreign=flag(15) & ~closing_word, boundary=flag(16), passed=flag(17), upper=flag(18),
-        option=flag(22) & ~closing_word,
-        zone=(one >> 19) & 7, option_letter=(one >> 23) & 0x3F, state=one & 0x3FFF, led=flag(29),
+        word=flag(14), boundary=flag(15), passed=flag(16), upper=flag(17), option=flag(18) & ~closing_word,
+        zone=(one >> 19) & 7, option_letter=(one >> 22) & 0x3F, state=one & 0x3FFF, led=flag(28),
         gap=two & 0x7FFF, number=two >> 15, content=three, first=four & 0xFFFF, last=four >> 16, end=carry.tag,
     )  # fmt: skip
 
@@ -116,7 +115,7 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
     source = jnp.where(inside, carry.trie, t.ROOT)
     cell = tables.trie[tables.trie_base[source] + column]
     target = jnp.where(cell >> t.TRIE_BITS == source, cell & ((1 << t.TRIE_BITS) - 1), t.DEAD)
-    target = jnp.where((column == t.FOREIGN_HEAD) | (source == t.FOREIGN), t.FOREIGN, target)
+    target = jnp.where(column == t.ACCENT_HEAD, source, target)
     trie = jnp.where(has_head, target, carry.trie)
     before = jnp.where(begins, carry.gap, carry.before)
     led = jnp.where(begins, carry.lead & a.SIGNS, carry.led)
@@ -135,7 +134,9 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
     word = ends & ~tag_name
     gap = jnp.where(ends & tag_name, before, gap)
     joined = gap | jnp.where(gap != 0, marks & ~a.CLOSES_FIRST, marks)
-    joined = joined | jnp.where((gap & marks & a.NEWLINE) != 0, a.BLANK_LINE, 0)
+    behind_line = (gap & a.NEWLINE) != 0
+    joined = joined | jnp.where(behind_line & ((marks & a.NEWLINE) != 0), a.BLANK_LINE, 0)
+    joined = joined | jnp.where(behind_line & ((marks & (a.HYPHEN | a.OTHER)) != 0), a.BULLET, 0)
 
     boundary = ((carry.previous & _ANY) == 0) | (word_zone != carry.previous_zone)
     boundary = boundary | _begins_sentence(before, carry.previous, kind, upper)
@@ -153,11 +154,10 @@ def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag
     closes = (before & a.CLOSES_FIRST) != 0
     option = closes & (letter != 0) & ((carry.previous & _BEGAN_SENTENCE) != 0)
     option_letter = jnp.where(closes & ((carry.previous & _CAPITAL) != 0), letter, 0)
-    flags = (trie == t.FOREIGN, boundary, passed == 1, upper == 1)
+    flags = (boundary, passed == 1, upper == 1, option)
     one = hit | 1 << 14 | sum(flag.astype(jnp.int32) << 15 + bit for bit, flag in enumerate(flags))
-    one = one | word_zone << 19 | option.astype(jnp.int32) << 22 | option_letter << 23
-    one = one | (led != 0).astype(jnp.int32) << 29
-    previous = (kind & (t.SHORT | t.NUMBER)) | _ANY | (kind >> t.LETTER_SHIFT) << 16
+    one = one | word_zone << 19 | option_letter << 22 | (led != 0).astype(jnp.int32) << 28
+    previous = (kind & (t.SHORT | t.NUMBER | t.OPEN)) | _ANY | (kind >> t.LETTER_SHIFT) << 16
     previous = previous | jnp.where(boundary, _BEGAN_SENTENCE, 0) | jnp.where(upper == 1, _CAPITAL, 0)
     out = (jnp.where(word, one, 0), jnp.where(word, before | number << 15, 0), content, first | last << 16)
 
@@ -192,8 +192,11 @@ def _begins_sentence(gap: Array, previous: Array, kind: Array, upper: Array) -> 
 
     capital = upper == 1
     was_number, was_short = (previous & t.NUMBER) != 0, (previous & t.SHORT) != 0
-    wrapped = has(a.NEWLINE) & (capital | has(a.HYPHEN, a.OTHER))
+    wrapped = has(a.NEWLINE) & capital & (((previous & t.OPEN) == 0) | (gap > a.SPACE | a.NEWLINE))
+    first = (previous & _BEGAN_SENTENCE) != 0
+    numbered = was_number & ~first & has(a.SPACE, a.NEWLINE)
+    numbered = numbered & (has(a.CLOSES_FIRST, a.COLON) | (has(a.HYPHEN) & capital))
     bare = capital & ~was_number & ((kind & t.NUMBER) == 0)
-    spaced = ~(was_number & ((previous & _BEGAN_SENTENCE) != 0))
+    spaced = ~(was_number & first)
     stopped = has(a.STOP) & ~was_short & jnp.where(gap == a.STOP, bare, spaced)
-    return has(a.QUESTION, a.BLANK_LINE) | wrapped | stopped
+    return has(a.QUESTION, a.BLANK_LINE, a.BULLET) | wrapped | numbered | stopped

@@ -1,31 +1,36 @@
 """Classes of bytes: letters fold to lower case, digits to one sign, all others separate words and set gap flags.
 
 The same rules serve text and sampled tokens, because a token is a string of bytes; a character that the tokenizer
-splits is read byte by byte. A word with a letter beyond ASCII is foreign: it matches no lexicon word, and its clause
-asserts nothing (so look-alike letters cannot hide a negation).
+splits is read byte by byte. Letters with an accent fold to those without ("é", "Ö"); a word with another letter beyond
+ASCII matches no lexicon word.
 """
+
+import unicodedata
 
 # Flags of the separators between two words; a gap holds their bitwise or.
 SPACE, NEWLINE, BLANK_LINE, STOP, QUESTION, COMMA, SEMICOLON = 1, 2, 4, 8, 16, 32, 64
 BRACKET, SLASH, LESS, HYPHEN, OTHER, CLOSES_FIRST, COLON = 128, 256, 512, 1024, 2048, 4096, 8192
+BULLET = 16384  # a sign behind a line end
 SIGNS = STOP | QUESTION | BRACKET | COLON | HYPHEN  # signs that a plain list of label names does not hold
 
 _MARKS = {
     " ": SPACE, "\t": SPACE, "\v": SPACE, "\f": SPACE, "\r": SPACE, "\n": NEWLINE,
     ".": STOP, "!": STOP, "?": QUESTION, ",": COMMA, ";": SEMICOLON, ":": COLON,
-    "(": BRACKET, ")": BRACKET, "[": BRACKET, "]": BRACKET, "/": SLASH, "<": LESS, "-": HYPHEN,
+    "_": SPACE, "(": BRACKET, ")": BRACKET, "[": BRACKET, "]": BRACKET, "/": SLASH, "<": LESS, "-": HYPHEN,
 }  # fmt: skip
 DIGIT = ord("0")
-FOREIGN = 0xFF  # the folded form of every letter byte beyond ASCII
+ACCENTED, FOREIGN = 0xFE, 0xFF  # folded: first byte of a letter with an accent; byte of another letter beyond ASCII
+_ACCENTED_LEAD = 0xC3
+_FULL_WIDTH = {0x81: COMMA, 0x8C: COMMA, 0x82: STOP, 0x9A: COLON, 0x9B: SEMICOLON}  # last bytes of "、，。：；"
 
 
 def _mark(byte: int) -> int:
     if chr(byte) in _MARKS:
         return _MARKS[chr(byte)]
     letter = byte < 0x80 and chr(byte).isalnum()
-    # Lead bytes C2 and E2 begin spaces, dashes, quotes, bullets and signs; all other lead bytes begin letters.
-    symbol = 0x80 <= byte <= 0xBF or byte in (0xC2, 0xE2)
-    return OTHER if symbol or (byte < 0x80 and not letter) else 0
+    # These lead bytes begin spaces, dashes, quotes, bullets, signs, marks of full width and emoji; all others letters.
+    symbol = 0x80 <= byte <= 0xBF or byte in (0xC2, 0xE2, 0xE3, 0xEF, 0xF0)
+    return OTHER | _FULL_WIDTH.get(byte, 0) if symbol or (byte < 0x80 and not letter) else 0
 
 
 MARK_OF_BYTE: tuple[int, ...] = tuple(_mark(byte) for byte in range(256))  # 0 for bytes of words
@@ -37,10 +42,21 @@ def in_word(byte: int, previous: bool) -> bool:
 
 
 def fold(byte: int) -> int:
-    """Folded form of a word's byte: lower-case letter, `DIGIT` for digits, `FOREIGN` beyond ASCII."""
+    """Folded form of a word's byte: lower-case letter, `DIGIT` for digits, `ACCENTED` or `FOREIGN` beyond ASCII."""
+    if byte == _ACCENTED_LEAD:
+        return ACCENTED
     if byte >= 0x80:
-        return FOREIGN
+        base = unicodedata.normalize("NFD", chr(byte + 0x40))[0].lower() if byte <= 0xBF else ""
+        return ord(base) if base.isascii() and base.isalpha() else FOREIGN
     return DIGIT if chr(byte).isdigit() else ord(chr(byte).lower())
+
+
+_FOLD = bytes(map(fold, range(256)))
+
+
+def fold_word(data: bytes) -> bytes:
+    """The folded form of a word; what is left of a letter cut in two is `ACCENTED` alone."""
+    return data.translate(_FOLD, bytes([_ACCENTED_LEAD])) or bytes([ACCENTED])
 
 
 def is_number(word: bytes) -> bool:
@@ -49,17 +65,19 @@ def is_number(word: bytes) -> bool:
 
 
 def join_gap(gap: int, marks: int) -> int:
-    """Flags of a gap followed by further separators; a second line end makes a blank line."""
+    """Flags of a gap followed by further separators: a second line end makes a blank line, a sign a bullet."""
     if gap:
         marks &= ~CLOSES_FIRST
-    return gap | marks | (BLANK_LINE if gap & marks & NEWLINE else 0)
+    if gap & NEWLINE:
+        marks |= (BLANK_LINE if marks & NEWLINE else 0) | (BULLET if marks & (HYPHEN | OTHER) else 0)
+    return gap | marks
 
 
 def gap_flags(separators: bytes) -> int:
     """Gap flags of a run of separator bytes; `CLOSES_FIRST` if it begins with a closing bracket."""
     gap = 0
     for byte in separators:
-        gap = join_gap(gap, MARK_OF_BYTE[byte] | (CLOSES_FIRST if byte == ord(")") else 0))
+        gap = join_gap(gap, MARK_OF_BYTE[byte] | (CLOSES_FIRST if byte in b")]" else 0))
     return gap
 
 
@@ -79,6 +97,6 @@ def split(data: bytes, inside: bool = False) -> list[tuple[bytes, int, int]]:
         while end < len(data) and word_bytes[end] == word_bytes[start]:
             end += 1
         run = data[start:end]
-        runs.append((bytes(map(fold, run)), 0, start) if word_bytes[start] else (b"", gap_flags(run), start))
+        runs.append((fold_word(run), 0, start) if word_bytes[start] else (b"", gap_flags(run), start))
         start = end
     return runs

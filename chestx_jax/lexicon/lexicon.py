@@ -41,6 +41,11 @@ ROLES = (
     "relative",  # a terminator after which a predicate tells of an entity before it ("the heart, which is enlarged")
 )
 ROLE = {name: 1 << index for index, name in enumerate(ROLES)}
+# American parts of words, and the British ones.
+_BRITISH = (
+    ("yz", "ys"), ("iza", "isa"), ("ize", "ise"), ("edem", "oedem"), ("hemo", "haemo"), ("hemat", "haemat"),
+    ("esoph", "oesoph"), ("mor", "mour"), ("center", "centr"),
+)  # fmt: skip
 SIDES = ("", "left", "right", "both")
 SIGN_CREDIT, KIND_CREDIT = 0.4, 0.5  # what a sign earns of its disease, and a broader or narrower concept of another
 CHANGES = ("", "stable", "worsening", "improving")
@@ -89,6 +94,7 @@ class Lexicon:
     lexemes: dict[str, int] = field(repr=False)  # spelling → lexeme number
     fillers: frozenset[int] = field(repr=False)  # lexemes that phrases may be interrupted by
     abbreviations: frozenset[str] = field(repr=False)  # spellings after which a full stop ends no sentence
+    open_words: frozenset[str] = field(repr=False)  # spellings that end no sentence at a line's end
     phrases: dict[tuple[int, ...], Record] = field(repr=False)
     pairs: dict[tuple[int, int], tuple[int, bool]] = field(repr=False)  # (entity, predicate) → (concept, present)
     credits: dict[tuple[int, int], float] = field(repr=False, default_factory=dict)  # see `tables.Relations.credit`
@@ -110,6 +116,25 @@ def expand(phrase: str) -> list[str]:
     parts = re.findall(r"\([^)]*\)|[^()]+", phrase)
     alternatives = [part[1:-1].split("|") if part.startswith("(") else [part] for part in parts]
     return [" ".join("".join(choice).split()) for choice in itertools.product(*alternatives)]
+
+
+def british(word: str) -> list[str]:
+    """A word and its British spellings ("visualized", "edema", "tumor")."""
+    variants = [word]
+    for american, other in _BRITISH:
+        variants += [variant.replace(american, other) for variant in variants if american in variant]
+    return variants
+
+
+def slips(word: str) -> set[str]:
+    """A word with one slip: a letter left out, doubled, swapped with its neighbour, or another vowel."""
+    cuts = [(word[:i], word[i], word[i + 1 :]) for i in range(1, len(word))]  # the first letter is seldom wrong
+    return (
+        {left + right for left, _, right in cuts if right}  # a word cut off at its end is none
+        | {left + 2 * letter + right for left, letter, right in cuts}
+        | {left + right[:1] + letter + right[1:] for left, letter, right in cuts}
+        | {left + vowel + right for left, letter, right in cuts if letter in "aeiou" for vowel in "aeiou"}
+    )
 
 
 def spellings(word: str) -> list[str]:
@@ -177,8 +202,8 @@ def parse(text: str) -> Lexicon:
     words = data["words"]
     return Lexicon(
         concepts, tuple(entities), tuple(predicates), sites, lexemes,
-        frozenset(lexemes[word] for word in words["fillers"]), frozenset(words["abbreviations"]), phrases, pairs,
-        _credits(data, names), hashlib.sha256(text.encode()).hexdigest(),
+        frozenset(lexemes[word] for word in words["fillers"]), frozenset(words["abbreviations"]),
+        frozenset(words["open"]), phrases, pairs, _credits(data, names), hashlib.sha256(text.encode()).hexdigest(),
     )  # fmt: skip
 
 
@@ -249,6 +274,12 @@ def _lexemes(data: dict[str, Any]) -> dict[str, int]:
             raise UserError(f"The lexicon's alias {word!r} is in no phrase.")
         for form in forms:
             lexemes[form] = lexemes[word]
+    for word, lexeme in list(lexemes.items()):
+        for form in british(word):
+            lexemes.setdefault(form, lexeme)
+    for word in data["words"]["slips"]:
+        for form in sorted(slips(word)):
+            lexemes.setdefault(form, lexemes[word])
     return lexemes
 
 

@@ -23,12 +23,13 @@ from chestx_jax.lexicon.lexicon import Lexicon
 from chestx_jax.lexicon.tables import Meanings, Relations, meanings, relations
 
 # Bits of a word class, below the number (from 1) of a single letter.
-SHORT, NUMBER, GLUE, EXACT, TAG_NAME, HEDGE, LETTER_SHIFT = 1, 2, 4, 8, 16, 32, 6
-OUT, DEAD, FOREIGN, ROOT, _NUMBER = range(5)  # trie states: between words, unknown word, foreign word
-NO_HEAD, FOREIGN_HEAD, DEAD_HEAD = range(3)  # columns of the trie; the others follow
+SHORT, NUMBER, GLUE, EXACT, TAG_NAME, HEDGE, OPEN, LETTER_SHIFT = 1, 2, 4, 8, 16, 32, 64, 7
+OUT, DEAD, ROOT, _NUMBER = range(4)  # trie states: between words, unknown word, a word's beginning, a number
+NO_HEAD, ACCENT_HEAD, DEAD_HEAD = range(3)  # columns of the trie; the others follow
 TRIE_BITS = 15
 HEAD_BITS = 16
 LOOP = 1 << 14  # in `phrase_next`: the word is passed over
+_ACCENT = bytes([alphabet.ACCENTED])  # the letters of a token that ends in the middle of an accented one
 _Part = tuple[bytes, int, bytes, int]  # letters of the head, separator flags, letters of the tail, capital bits
 
 
@@ -93,9 +94,9 @@ class _WordTrie:
         lexeme_of = {word.encode(): lexeme for word, lexeme in lexicon.lexemes.items()}
         glue = {b"and", b"option", b"options"}
         extra = {bytes([97 + letter]) for letter in range(26)} | {b"think", b"answer", b"or"} | glue
-        for word in extra | {word.encode() for word in lexicon.abbreviations}:
+        for word in extra | {word.encode() for word in lexicon.abbreviations | lexicon.open_words}:
             lexeme_of.setdefault(word, 0)
-        self.children: list[dict[int, int]] = [{}, {}, {}, {alphabet.DIGIT: _NUMBER}, {alphabet.DIGIT: _NUMBER}]
+        self.children: list[dict[int, int]] = [{}, {}, {alphabet.DIGIT: _NUMBER}, {alphabet.DIGIT: _NUMBER}]
         exact = {word.encode() for label in LABELS for word in label.lower().split()}
         lexemes, classes, accepts = [0, 0], [0, NUMBER], {_NUMBER: 1}
         for word, lexeme in sorted(lexeme_of.items()):
@@ -114,6 +115,7 @@ class _WordTrie:
                 | EXACT * (word in exact)
                 | TAG_NAME * (word in (b"think", b"answer"))
                 | HEDGE * (word == b"or")
+                | OPEN * (word.decode() in lexicon.open_words)
                 | (word[0] - 96 if single else 0) << LETTER_SHIFT
             )
         self.word_of = np.zeros(len(self.children), np.int32)
@@ -124,9 +126,9 @@ class _WordTrie:
     def walk(self, letters: bytes) -> int:
         """The state that folded letters lead to from the root."""
         state = ROOT
-        for byte in letters:
+        for byte in letters if letters != _ACCENT else b"":
             state = self.children[state].get(byte, DEAD)
-        return FOREIGN if alphabet.FOREIGN in letters else state
+        return state
 
 
 def _parts(data: bytes, inside: bool) -> list[_Part]:
@@ -159,8 +161,8 @@ def _token_parts(trie: _WordTrie, token_bytes: list[bytes]) -> tuple[np.ndarray,
         readings.append((between, _parts(data, True) if data and 0x80 <= data[0] <= 0xBF else between))
     readings, split = _without_rare_parts(trie, readings)
     width = max(len(part) for pair in readings for part in pair)
-    heads = {part[0] for pair in readings for parts in pair for part in parts} - {b""}
-    steps = _compose(trie, {letters for letters in heads if alphabet.FOREIGN not in letters})
+    heads = {part[0] for pair in readings for parts in pair for part in parts} - {b"", _ACCENT}
+    steps = _compose(trie, heads)
     useful = {letters: None for row in steps for letters in row}
     column = {letters: DEAD_HEAD + 1 + index for index, letters in enumerate(useful)}
     if len(column) + DEAD_HEAD >= 1 << HEAD_BITS or len(trie.children) >= 1 << TRIE_BITS:
@@ -169,10 +171,8 @@ def _token_parts(trie: _WordTrie, token_bytes: list[bytes]) -> tuple[np.ndarray,
     for token, pair in enumerate(readings):
         for reading, parts in enumerate(pair):
             for k, (letters, flags, tail, capitals) in enumerate(parts):
-                if letters:
-                    head_column = FOREIGN_HEAD if alphabet.FOREIGN in letters else column.get(letters, DEAD_HEAD)
-                else:
-                    head_column = NO_HEAD
+                head_column = column.get(letters, DEAD_HEAD) if letters else NO_HEAD
+                head_column = ACCENT_HEAD if letters == _ACCENT else head_column
                 head[token, k, reading] = head_column | capitals << HEAD_BITS
                 rest[token, k, reading] = (trie.walk(tail) if tail else OUT) | flags << TRIE_BITS
     return head, rest, *_pack(steps, column), split

@@ -53,7 +53,7 @@ def test_every_label_is_read_by_its_own_name(label):
         ),
         ("Does this show edema?", [("Edema", "+", 0, "", "", 0)]),
         ("A) Edema\nB) Fracture", [("Edema", "+", 0, "", "", 0), ("Fracture", "+", 0, "", "", 1)]),
-        ("There is nо edema.", [("Edema", "+", 0, "", "", 0)]),  # Cyrillic letter
+        ("There is nо edema.", [("Edema", "+", 2, "", "", 0)]),  # a Cyrillic letter hides no claim
         (
             "Edema measuring 5.2 cm seen by Dr. Roe. No mass.",
             [("Edema", "+", 2, "", "", 0), ("Mass", "-", 2, "", "", 1)],

@@ -14,14 +14,13 @@ the same with running maxima.
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
 * A hypothetical finding that is later denied without being named ("look for edema. None is seen.") is denied.
-* Headings, questions, listed options and clauses with foreign words assert nothing; the option that the text concludes
+* Headings, questions, listed options assert nothing; the option that the text concludes
   on does.
 """
 
 from dataclasses import dataclass
 
 from chestx_jax.findings.slots import ASSERTED, HEDGED, HYPOTHETICAL, Finding
-from chestx_jax.lexicon import alphabet
 from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, QUESTION, SEMICOLON
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import ROLE, Lexicon, Record
@@ -349,12 +348,10 @@ def _is_heading(text: _Text, i: int) -> bool:
 
 
 def _mutes(text: _Text, j: int) -> bool:
-    """Whether word j is foreign or begins a listed option ("A) …" at the start of a sentence) that was not chosen."""
+    """Whether word j begins a listed option ("A) …" at the start of a sentence) that was not chosen."""
     word = text.words[j]
     if j + 1 == len(text.words):
         return False
-    if alphabet.FOREIGN in word.text:
-        return True
     letter = text.words[j - 1] if j else word
     single = len(letter.text) == 1 and letter.text.isalpha()
     listed = bool(j) and single and letter.boundary and bool(word.gap & CLOSES_FIRST)

@@ -6,14 +6,16 @@ from chestx_jax.lexicon import alphabet, tags
 from chestx_jax.lexicon.alphabet import (
     BLANK_LINE,
     BRACKET,
+    BULLET,
+    CLOSES_FIRST,
     COLON,
     COMMA,
     HYPHEN,
     LESS,
     NEWLINE,
-    OTHER,
     QUESTION,
     SEMICOLON,
+    SPACE,
     STOP,
 )
 from chestx_jax.lexicon.automaton import Automaton
@@ -45,18 +47,22 @@ def is_number(word: bytes) -> bool:
 
 
 def begins_sentence(
-    gap: int, previous: bytes, previous_first: bool, previous_short: bool, word: bytes, upper: bool
-) -> bool:
+    gap: int, previous: bytes, previous_first: bool, previous_short: bool, previous_open: bool, word: bytes,
+    upper: bool,
+) -> bool:  # fmt: skip
     """Whether a sentence begins with `word`, which follows `previous` behind a gap.
 
     `gap` holds the flags of the separators; `upper`: the word begins with a capital; `previous_first`: the word before
     the gap began its sentence (a list number, "1. The"); `previous_short`: it is an abbreviation or a single letter
-    ("e.g.", "Dr."). A line end divides sentences only before a capital, a list mark or a blank line, because reports
-    are often wrapped.
+    ("e.g.", "Dr."); `previous_open`: it ends no sentence ("of"). A line end divides sentences only before a capital, a
+    list mark or a blank line, because reports are often wrapped; a number within a sentence numbers a list.
     """
-    if gap & (QUESTION | BLANK_LINE):
+    if gap & (QUESTION | BLANK_LINE | BULLET):
         return True
-    if gap & NEWLINE and (upper or gap & (HYPHEN | OTHER)):
+    if gap & NEWLINE and upper and not (previous_open and gap in (NEWLINE, NEWLINE | SPACE)):
+        return True
+    numbers = gap & (CLOSES_FIRST | COLON) or (gap & HYPHEN and upper)
+    if is_number(previous) and not previous_first and numbers and gap & (SPACE | NEWLINE):
         return True
     if not gap & STOP or previous_short:
         return False
@@ -82,7 +88,8 @@ def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word
     gap, state, content = 0, 0, 0
     previous, previous_first, zone = b"", False, tags.BEFORE
     runs = [*alphabet.split(data), (b"", alphabet.NEWLINE, len(data)), (END, 0, len(data))]
-    for run, marks, offset in runs:
+    ends = [*(offset for _, _, offset in runs[1:]), len(data) + 1]
+    for (run, marks, offset), end in zip(runs, ends, strict=True):
         if not run:
             gap = alphabet.join_gap(gap, marks)
             continue
@@ -91,13 +98,15 @@ def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word
         word_zone = zones[min(offset + 1, len(data))]
         upper = offset < len(data) and 65 <= data[offset] <= 90
         short = (len(previous) == 1 and previous.isalpha()) or previous.decode("latin1") in lexicon.abbreviations
-        boundary = not words or word_zone != zone or begins_sentence(gap, previous, previous_first, short, run, upper)
+        is_open = previous.decode("latin1") in lexicon.open_words
+        boundary = begins_sentence(gap, previous, previous_first, short, is_open, run, upper)
+        boundary = boundary or not words or word_zone != zone
         if boundary or gap & PHRASE_BREAKS:
             state, content = 0, content + 1  # skipping a number keeps words across punctuation from being adjacent
-        lexeme = 0 if alphabet.FOREIGN in run else lexicon.lexemes.get(run.decode("latin1"), 0)
+        lexeme = lexicon.lexemes.get(run.decode("latin1"), 0)
         passed = bool(automaton.loops[state, lexeme])
         content += not passed
         hit, state = int(automaton.hit[state, lexeme]), int(automaton.next[state, lexeme])
-        words.append(Word(run, gap, upper, offset, offset + len(run) - 1, word_zone, boundary, hit, passed, content))
+        words.append(Word(run, gap, upper, offset, end - 1, word_zone, boundary, hit, passed, content))
         gap, previous, previous_first, zone = 0, run, boundary, word_zone
     return words
