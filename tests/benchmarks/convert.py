@@ -18,7 +18,7 @@ import numpy as np
 
 from chestx_jax.model.hf import safetensors
 from chestx_jax.model.hf.config import to_hf
-from chestx_jax.model.hf.names import weights
+from chestx_jax.model.hf.names import stored, weights
 from tests.model.hf.test_shapes import MODELS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -33,7 +33,7 @@ def random_checkpoint(folder: pathlib.Path, name: str, tokenizer: pathlib.Path) 
     config, rng = MODELS[name], np.random.default_rng(0)
     dtype = np.dtype(ml_dtypes.bfloat16)
     folder.mkdir(parents=True)
-    specs = [(tensor, dtype, weight.shape) for weight in weights(config) for tensor in weight.names]
+    specs = [(stored(config, tensor), dtype, weight.shape) for weight in weights(config) for tensor in weight.names]
     shards = [specs[i :: len(specs) // 60 + 1] for i in range(len(specs) // 60 + 1)]
     weight_map = {}
     for number, shard in enumerate(shards):
