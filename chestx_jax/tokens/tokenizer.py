@@ -83,6 +83,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer("A film.", add_special_tokens=False, split_special_tokens=True)  # some settings fail at first use
     except Exception as error:  # the readers below raise bare Exception on malformed files
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"The tokenizer files in {folder} cannot be read ({reason}): fetch them again.") from error

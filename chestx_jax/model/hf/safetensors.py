@@ -60,7 +60,7 @@ def find(folder: str | Path, skip: Callable[[str], bool] = lambda name: False) -
     weight_map = files.read_json_object(index, "fetch it again").get("weight_map")
     if not isinstance(weight_map, dict) or not all(_is_file_name(file) for file in weight_map.values()):
         raise UserError(f"{index} is no index of tensors (weight_map): fetch it again.")
-    missing = sorted({file for file in weight_map.values() if not (folder / file).is_file()})
+    missing = sorted({file for file in weight_map.values() if not os.path.isfile(folder / file)})
     if missing:
         raise UserError(f"{index} names files that are missing: {', '.join(missing)}: fetch them.")
     headers = {file: _header(folder / file, skip) for file in sorted(set(weight_map.values()))}
@@ -72,7 +72,7 @@ def find(folder: str | Path, skip: Callable[[str], bool] = lambda name: False) -
 
 
 def _is_file_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and value == Path(value).name and "\0" not in value
+    return isinstance(value, str) and bool(value) and value == Path(value).name
 
 
 def write(path: Path, specs: Iterable[tuple[str, np.dtype, tuple[int, ...]]], arrays: Iterator[np.ndarray]) -> None:
