@@ -11,6 +11,7 @@ from functools import partial
 from absl import flags, logging
 
 from chestx_jax import cli
+from chestx_jax.config import SEED_LIMIT, to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.inference.generate import Question, answer_file, answer_question, read_questions
 from chestx_jax.inference.loaded_model import load_model
@@ -25,13 +26,15 @@ QUESTIONS = flags.DEFINE_string("questions", None, "file of questions: JSON line
 IMAGE_ROOT = flags.DEFINE_string("image-root", None, "folder of the file's image paths; default: the file's own")
 OUT = flags.DEFINE_string("out", None, "where answers to a file of questions go")
 REASONING = flags.DEFINE_bool("reasoning", True, "ask for the reasoning before the answer")
-LENGTH = flags.DEFINE_integer("length", 512, "most tokens of an answer", lower_bound=1)
-TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy", lower_bound=0.0)
-TOP_P = flags.DEFINE_float("top-p", 1.0, "share of the probability sampled from", lower_bound=0.0, upper_bound=1.0)
-TOP_K = flags.DEFINE_integer("top-k", 0, "most likely tokens sampled from; 0: all", lower_bound=0)
-SEED = flags.DEFINE_integer("seed", 0, "of the sampling")
+LENGTH = flags.DEFINE_integer("length", 512, "most tokens of an answer")
+TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy")
+TOP_P = flags.DEFINE_float("top-p", 1.0, "share of the probability sampled from")
+TOP_K = flags.DEFINE_integer("top-k", 0, "most likely tokens sampled from; 0: all")
+SEED = flags.DEFINE_integer("seed", 0, "of the sampling", lower_bound=0, upper_bound=SEED_LIMIT)
 BATCH = flags.DEFINE_integer("batch", 8, "questions of a file answered at a time", lower_bound=1)
-IMAGE_SIZE = flags.DEFINE_integer("image-size", 0, "pixels a side to resize films to; 0: as the model's settings say")
+IMAGE_SIZE = flags.DEFINE_integer(
+    "image-size", 0, "pixels a side to resize films to; 0: as the model's settings say", lower_bound=0
+)
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "default: bfloat16, on a CPU float32")
 JSON = flags.DEFINE_bool("json", False, "print the answer as one JSON object")
 
@@ -43,7 +46,8 @@ def main(arguments: list[str]) -> int:
         raise UserError("Give either --question (with --image) or --questions with --out.")
     if QUESTIONS.value and not OUT.value:
         raise UserError("--questions needs --out, the file the answers go to.")
-    sampling = SamplingConfig(TEMPERATURE.value, TOP_P.value, TOP_K.value, LENGTH.value, group=1)
+    chosen = {"temperature": TEMPERATURE.value, "top_p": TOP_P.value, "top_k": TOP_K.value, "length": LENGTH.value}
+    sampling = to_dataclass(SamplingConfig, {**chosen, "group": 1}, "sampling")
     questions = read_questions(QUESTIONS.value, IMAGE_ROOT.value) if QUESTIONS.value else []
     mesh = make_mesh(MeshConfig(data=1, fsdp=1, tensor=-1))
     model = load_model(MODEL.value or "", mesh, DTYPE.value, TOKENIZER.value, IMAGE_SIZE.value)

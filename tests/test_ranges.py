@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -11,7 +13,7 @@ from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
 from chestx_jax.recipes import JobConfig
-from tests.helpers.paths import CONFIGS
+from tests.helpers.paths import CONFIGS, ROOT
 
 
 def arms(hint):
@@ -71,6 +73,18 @@ def test_a_value_outside_of_its_range_is_one_sentence(cls, field):
             to_dataclass(cls, required | {field.name: values})
         assert str(error.value).startswith(f"config.{field.name}")
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [("--top-p=0", "sampling.top_p is 0.0 but must be above 0.0."), ("--seed=-1", "--seed=-1")],
+)
+def test_flags_have_the_same_ranges(flag, complaint):
+    command = [sys.executable, "-m", "chestx_jax.generate", "--model=hf:x", "--question=?", flag]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert complaint in done.stderr
 
 
 @pytest.mark.parametrize(

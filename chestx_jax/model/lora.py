@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, path_aware_map, unflatten_dict
 
+from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, TuningConfig
 
 
@@ -22,6 +23,18 @@ def has_adapter(config: ModelConfig, path: Sequence[Any]) -> bool:
     """Whether the linear layer at `path` has an adapter."""
     matches = any(re.fullmatch(target, path[-1]) for target in config.tuning.targets)
     return matches and _mode(config, path) == "lora"
+
+
+def check_targets(config: ModelConfig, shapes: Any) -> None:
+    """Raise UserError where a part set to "lora" has no adapter, since no target names a linear layer of it. `shapes`
+    is the parameter tree with adapters."""
+    adapted = {_part(path) for path in flatten_dict(shapes) if path[-1] == "lora_a"}
+    for part in ("vision", "merger", "decoder"):
+        if getattr(config.tuning, part) == "lora" and part not in adapted:
+            raise UserError(
+                f"config.model.tuning.{part} is lora and targets {config.tuning.targets} names no linear layer of the "
+                f"{part}, so that nothing of it would learn: name some, such as q, v or up."
+            )
 
 
 def is_trainable(config: ModelConfig, path: Sequence[Any]) -> bool:
@@ -85,7 +98,12 @@ def add_adapters(config: ModelConfig, params: Any, shapes: Any, key: jax.Array) 
 
 
 def _mode(config: ModelConfig, path: Sequence[Any]) -> str:
-    """How the part that `path` belongs to is trained; embedding and head belong to the decoder."""
+    """How the part that `path` belongs to is trained."""
+    return getattr(config.tuning, _part(path))
+
+
+def _part(path: Sequence[Any]) -> str:
+    """The part of the model that a parameter belongs to; embedding and head belong to the decoder."""
     if path[0] != "vision":
-        return config.tuning.decoder
-    return config.tuning.merger if path[1].startswith("merger") else config.tuning.vision
+        return "decoder"
+    return "merger" if path[1].startswith("merger") else "vision"

@@ -7,6 +7,7 @@ python -m chestx_jax.phantom contact_sheet --out sheet.png [--seed 0] [--label E
 import argparse
 import sys
 
+from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.phantom.dataset import PhantomSpec, write_phantom
 from chestx_jax.phantom.drawing.contact_sheet import ROWS, contact_sheet
@@ -27,8 +28,9 @@ def main(arguments: list[str]) -> int:
     sheet.add_argument("--label", action="append", choices=ROWS, help="only this row (may be given again)")
     options = parser.parse_args(arguments)
     try:
+        spec = to_dataclass(PhantomSpec, {"seed": options.seed, "size": options.size}, "phantom")
         if options.command == "write":
-            write_phantom(options.out, PhantomSpec(options.seed, options.size), options.processes, _print_progress)
+            write_phantom(options.out, spec, options.processes, _print_progress)
         else:
             contact_sheet(options.label or ROWS, options.columns, options.seed, options.size).save(options.out)
     except (UserError, OSError) as problem:

@@ -6,6 +6,7 @@ called with, so that it can be compiled for devices that are not there. The loop
 
 from dataclasses import replace
 
+from chestx_jax.model import lora, qwen_vl
 from chestx_jax.programs.batches import check_batches
 from chestx_jax.programs.generation import generation
 from chestx_jax.programs.grpo import grpo_programs
@@ -18,9 +19,10 @@ from chestx_jax.rollout.sampling import SamplingConfig
 def programs(job: JobConfig, mesh) -> dict[str, Program]:
     """All programs of a job: `NAME/step` and `NAME/validate` of each supervised stage, `grpo/…` and `test/generate`.
 
-    Raises UserError where a batch does not divide over the mesh.
+    Raises UserError where a batch does not divide over the mesh, and where adapters are asked for and have no place.
     """
     check_batches(job, mesh.shape)
+    lora.check_targets(job.model, qwen_vl.shapes(job.model))
     job = replace(job, model=resolve_attention(job.model, mesh))
     by_name: dict[str, Program] = {}
     for supervised in supervised_stages(job):

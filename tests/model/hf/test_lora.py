@@ -16,7 +16,7 @@ from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.model import hf, lora
 from chestx_jax.model.config import TuningConfig
-from chestx_jax.model.qwen_vl import forward, init, logits
+from chestx_jax.model.qwen_vl import forward, init, logits, shapes
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig, pack
@@ -50,6 +50,26 @@ def trained(batch):
         losses.append(float(metrics["loss"]))
     assert losses[1] < losses[0]
     return config, params, state.params
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"targets": ("query",)}, "decoder"),
+        ({"vision": "lora"}, "vision"),  # its queries, keys and values are one kernel
+        ({"merger": "lora"}, "merger"),
+        ({"vision": "lora", "targets": ("q", "proj")}, None),
+        ({"merger": "lora", "targets": ("merger_.*", "v")}, None),
+    ],
+)
+def test_a_part_whose_adapters_have_no_place_is_refused(changes, part):
+    """It would not learn, without a word."""
+    config = replace(tiny(), tuning=replace(TUNING, **{"targets": ("q", "v"), **changes}))
+    if part is None:
+        lora.check_targets(config, shapes(config))
+    else:
+        with pytest.raises(UserError, match=rf"tuning\.{part} is lora and targets .* names no linear layer"):
+            lora.check_targets(config, shapes(config))
 
 
 def test_only_trainable_weights_change(trained):
