@@ -34,6 +34,7 @@ from chestx_jax.lexicon.tables import Meanings
 
 # Modes of a text at a word: neutral, observing, or hypothetical in one of three ways.
 NEUTRAL, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
+_DENIED, _HEDGED, _AFFIRMED = 1, 2, 3  # answers to a supposition or question
 
 
 class _Cues(NamedTuple):
@@ -43,6 +44,10 @@ class _Cues(NamedTuple):
     predicate_negated: Bool[Array, "T B"]  # with no mention or entity in between
     negated_after: Bool[Array, "T B"]
     hedged: Bool[Array, "T B"]
+    denies_ahead: Bool[Array, "T B"]  # a negation of what follows stands here
+    denies_behind: Bool[Array, "T B"]
+    hedges_behind: Bool[Array, "T B"]
+    negation: Nearest  # the next one of what precedes it
 
 
 class _Mentions(NamedTuple):
@@ -66,21 +71,22 @@ def read_claims(ops: ArrayOps, meanings: Meanings, words: Words, matches: Matche
     supposed = (text.mode == SUPPOSES) | (text.mode == DEFINES) | ((text.mode == INTRODUCES) & ~text.behind_comma)
     # A denial asserts whatever follows it ("no opacity that would suggest"): only what precedes the negation counts.
     denial = nearest.up_to_here(
-        ops, cue=xp.where(matches.has("negation_before"), 1 + (supposed | mutes_before).astype(np.int32), 0)
+        ops, cue=xp.where(cues.denies_ahead, 1 + (supposed | mutes_before).astype(np.int32), 0)
     ).cue
     non_assertive = xp.where(
-        cues.negated & ~mentions.shared, (denial.value == 2) | asks | heading, _hypothetical(text) | muted
+        cues.negated & ~mentions.shared, (denial.value == 2) | asks | heading, _hypothetical(text, cues) | muted
     )
     certainty = xp.where(non_assertive, 0, xp.where(mentions.hedged, 1, 2)).astype(np.int32)
     polarity = (mentions.present != mentions.negated).astype(np.int32)
     sentence = ops.sum_so_far(words.boundary.astype(np.int32)) - 1
     asserted = (mentions.number > 0) & (certainty > 0)
-    denied = non_assertive & ~muted & _denied_later(text, sentence, asserted, asserted & (polarity == 1))
+    answer = _answer(text, cues, sentence, asserted, asserted & (polarity == 1), asks)
+    answer = xp.where(non_assertive & ~(mutes_before | mutes_after | heading), answer, 0)
     attributes = read_attributes(text)
     return Claims(
         number=mentions.number,
-        polarity=xp.where(denied, 0, polarity),
-        certainty=xp.where(denied, 2, certainty),
+        polarity=xp.where(answer > 0, mentions.present ^ (answer == _DENIED), polarity == 1).astype(np.int32),
+        certainty=xp.where(answer > 0, xp.where(answer == _HEDGED, 1, 2), certainty),
         **attributes._asdict(),
         sentence=sentence,
         start=matches.start,
@@ -95,6 +101,7 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     comma = gap(words, a.COMMA)
     clause = words.boundary | gap(words, a.SEMICOLON) | has("terminator")
     link = comma | has("conjunction")
+    ends = words.boundary | gap(words, a.COMMA | a.SEMICOLON)
     hypothesis = xp.where(
         has("definition", "lasting"), DEFINES, xp.where(has("introduction"), INTRODUCES, SUPPOSES)
     ).astype(np.int32)
@@ -110,8 +117,6 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         link=link,
         stop=clause | has("verb") | (has("list_break") & comma),
         turn=clause | has("verb"),
-        negation=has("negation_before"),
-        hedge=has("hedge_before"),
         asserted_cue=barrier | has("assertion"),
         conclusion=has("conclusion"),
         begun=begun,
@@ -129,11 +134,10 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         link=link,
         barrier=barrier,
         verb=has("verb"),
-        negation=has("negation_after"),
-        hedge=has("hedge_after"),
+        word=xp.where(words.word, 1 + (link | ends).astype(np.int32) + ends, 0),
         asserted_cue=barrier | has("assertion"),
         hypothetical=has("hypothetical"),
-        resolution=has("conclusion", "negation_after"),
+        conclusion=has("conclusion"),
         assertion=has("assertion"),
         definition=has("definition"),
     )
@@ -156,7 +160,21 @@ def _modes(ops: ArrayOps, last: Any, asserts: Bool[Array, "T B"]) -> tuple[Array
 
 
 def _cues(text: MarkedText) -> _Cues:
-    last, following = text.last, text.next
+    """What reaches a mention, from before or after it.
+
+    A cue that may stand on either side belongs to the mention ahead of it in its clause ("possible edema"), unless a
+    verb, a negation or, right behind it, a conjunction or comma stands between; else to the one before.
+    """
+    last, following, has = text.last, text.next, text.matches.has
+    ahead = (following.mention.step < following.clause.step) & (following.mention.step <= following.barrier.step)
+    ahead = ahead & (following.word.value == 1)
+    replies = has("reply") & (following.word.value == 3)
+    denies_ahead = has("negation_before") & (ahead | ~has("negation_after")) & ~replies
+    denies_behind = (has("negation_after") & ~(has("negation_before") & ahead)) | replies
+    hedges_ahead = has("hedge_before") & (ahead | ~has("hedge_after"))
+    hedges_behind = has("hedge_after") & ~(has("hedge_before") & ahead)
+    behind = nearest.up_to_here(text.ops, negation=denies_ahead, hedge=hedges_ahead)
+    coming = nearest.after(text.ops, negation=denies_behind, hedge=hedges_behind)
 
     def follows(cue: Nearest) -> Array:
         """Whether a cue after a mention reaches back to it."""
@@ -167,13 +185,17 @@ def _cues(text: MarkedText) -> _Cues:
         """Whether a cue at or before a mention reaches it."""
         return (cue.step >= 0) & (cue.step >= last.stop.step)
 
-    negated = reaches(last.negation)
-    negation_behind, between = before(text.ops, last.negation).step, before(text.ops, last.mention_or_entity).step
+    negated = reaches(behind.negation)
+    negation_behind, between = before(text.ops, behind.negation).step, before(text.ops, last.mention_or_entity).step
     return _Cues(
         negated=negated,
         predicate_negated=negated & (negation_behind >= 0) & (negation_behind >= between),
-        negated_after=follows(following.negation),
-        hedged=reaches(last.hedge) | follows(following.hedge),
+        negated_after=follows(coming.negation),
+        hedged=reaches(behind.hedge) | follows(coming.hedge),
+        denies_ahead=denies_ahead,
+        denies_behind=denies_behind,
+        hedges_behind=hedges_behind,
+        negation=coming.negation,
     )
 
 
@@ -257,29 +279,34 @@ def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
     return mutes_before, asks, heading, coming.mutes.step < following.clause.step
 
 
-def _hypothetical(text: MarkedText) -> Bool[Array, "T B"]:
+def _hypothetical(text: MarkedText, cues: _Cues) -> Bool[Array, "T B"]:
     """Where the mode, or a definition further on in the clause, lets mentions assert nothing."""
     xp, following = text.ops.xp, text.next
     scope_end = xp.minimum(following.clause.step, following.hypothetical.step)
-    resolved = following.resolution.step < scope_end
+    resolved = xp.minimum(following.conclusion.step, cues.negation.step) < scope_end
     resolved = resolved | (text.behind_comma & (following.assertion.step < scope_end))
     defined = following.definition.step < xp.minimum(following.clause.step, following.assertion.step)
     supposes = (text.mode == SUPPOSES) | (text.mode == INTRODUCES)
     return (supposes & ~resolved) | (text.mode == DEFINES) | ((text.mode == NEUTRAL) & defined)
 
 
-def _denied_later(text: MarkedText, sentence: Array, asserted: Array, present: Array) -> Bool[Array, "T B"]:
-    """Where a hypothetical finding is denied later without being named.
+def _answer(
+    text: MarkedText, cues: _Cues, sentence: Array, asserted: Array, present: Array, asks: Array
+) -> Int[Array, "T B"]:
+    """What a hypothetical finding is answered later without being named; 0: nothing.
 
-    "Not seen" denies what the sentence before or the same one supposes, if no finding is asserted in between; "this
-    rules out the option" also that of two sentences before, if no present finding is.
+    "Not seen" denies what the sentence before or the same one supposes or asks, if no finding is asserted in between;
+    so do "yes" and, of a question, "possibly" affirm and hedge it. "This rules out the option" also denies what is two
+    sentences before, if no present finding is in between.
     """
-    xp, steps = text.ops.xp, text.steps
+    xp, steps, has = text.ops.xp, text.steps, text.matches.has
     assertive = (text.mode == NEUTRAL) | (text.mode == OBSERVES) | (text.behind_comma & (text.mode != DEFINES))
+    answer = xp.where(cues.denies_behind, _DENIED, xp.where(has("affirms"), _AFFIRMED, 0))
+    answer = xp.where((answer == 0) & cues.hedges_behind, _HEDGED, answer)
     ahead = nearest.after(
         text.ops,
-        unnamed=text.matches.has("unnamed") & assertive,
-        negation=text.matches.has("negation_after") & assertive,
+        unnamed=has("unnamed") & assertive,
+        answer=xp.where(assertive, answer, 0).astype(np.int32),
         present=present,
         asserted=asserted,
     )
@@ -289,4 +316,6 @@ def _denied_later(text: MarkedText, sentence: Array, asserted: Array, present: A
         return (cue.step < steps) & (there - sentence <= sentences)
 
     unnamed = (ahead.unnamed.step < ahead.present.step) & within(ahead.unnamed, 2)
-    return unnamed | ((ahead.negation.step < ahead.asserted.step) & within(ahead.negation, 1))
+    counts = (ahead.answer.value != _HEDGED) | asks
+    named = (ahead.answer.step < ahead.asserted.step) & within(ahead.answer, 1) & counts
+    return xp.where(named, ahead.answer.value, xp.where(unnamed, _DENIED, 0))

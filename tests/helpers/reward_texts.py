@@ -39,6 +39,8 @@ FRAMES = (
     "Options: {}, which suggests {}, is the best answer.",
     "{} {} on the prior film. It {}.", "The first image shows {}; now {} and {}.",
     "Small {} and large {}, slightly {}.", "{}, which is {}. This is {}.",
+    "Is there {}? {}.", "{}? No, {}.", "{}: no. Possible {} and {}.", "{} is likely {}, unlikely {}.",
+    "Look for {}. Yes.",
 )  # fmt: skip
 
 

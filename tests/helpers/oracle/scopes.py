@@ -18,6 +18,7 @@ the same with running maxima.
   on does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chestx_jax.findings.slots import ASSERTED, HEDGED, HYPOTHETICAL, Finding
@@ -55,12 +56,48 @@ class _Text:
     def comma(self, i: int) -> bool:
         return bool(self.words[i].gap & COMMA)
 
+    def ends_before(self, i: int) -> bool:
+        """Whether a phrase ends before word i."""
+        return self.words[i].boundary or bool(self.words[i].gap & (COMMA | SEMICOLON))
+
+    def ahead(self, i: int) -> bool:
+        """Whether a cue at word i that may stand on either side belongs to a mention ahead of it."""
+        if i + 1 == len(self.words) or self.ends_before(i + 1) or self.has(i + 1, "conjunction"):
+            return False
+        for j in range(i + 1, len(self.words)):
+            if self.breaks[j]:
+                return False
+            if self.mention(j):
+                return True
+            if self.has(j, "verb", "negation_before"):
+                return False
+        return False
+
+    def replies(self, i: int) -> bool:
+        return self.has(i, "reply") and i + 1 < len(self.words) and self.ends_before(i + 1)
+
+    def denies_ahead(self, i: int) -> bool:
+        if self.replies(i) or not self.has(i, "negation_before"):
+            return False
+        return not self.has(i, "negation_after") or self.ahead(i)
+
+    def denies_behind(self, i: int) -> bool:
+        if self.replies(i):
+            return True
+        return self.has(i, "negation_after") and not (self.has(i, "negation_before") and self.ahead(i))
+
+    def hedges_ahead(self, i: int) -> bool:
+        return self.has(i, "hedge_before") and (not self.has(i, "hedge_after") or self.ahead(i))
+
+    def hedges_behind(self, i: int) -> bool:
+        return self.has(i, "hedge_after") and not (self.has(i, "hedge_before") and self.ahead(i))
+
 
 def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[Finding]:
     """The findings of a text's words (from `words.read_words`), in order, hypothetical ones included."""
     text = _select_matches(automaton, words)
     findings: dict[int, Finding] = {}  # by the last word of the mention
-    deniable: set[int] = set()  # hypothetical ones that may be denied later in the text
+    open_ones: set[int] = set()  # hypothetical ones that may be answered later in the text
     step = -1
     for i, word in enumerate(words):
         step += word.boundary
@@ -68,11 +105,11 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
         if claim is None:
             continue
         concept, present, cue_word, negated = claim
-        negated = negated or _follows(text, cue_word, "negation_after")
-        hedged = _before(text, cue_word, "hedge_before") or _follows(text, cue_word, "hedge_after")
+        negated = negated or _follows(text, cue_word, text.denies_behind)
+        hedged = _before(text, cue_word, text.hedges_ahead) or _follows(text, cue_word, text.hedges_behind)
         non_assertive = _non_assertive(text, i, _negation_of(text, i) if cue_word == i else -1)
         if non_assertive and not _muted(text, i):
-            deniable.add(i)
+            open_ones.add(i)
         begin = next(k for k in range(i + 1) if words[k].content >= text.starts[i])
         findings[i] = Finding(
             concept - 1, int(present != negated), HYPOTHETICAL if non_assertive else HEDGED if hedged else ASSERTED,
@@ -80,11 +117,16 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
         )  # fmt: skip
     asserted = {i: bool(finding.polarity) for i, finding in findings.items() if finding.certainty}
     return [
-        finding._replace(polarity=0, certainty=ASSERTED)
-        if i in deniable and _denied_later(text, i, asserted)
-        else finding
+        _answered(finding, _answer(text, i, asserted), _claim(lexicon, text, i)[1]) if i in open_ones else finding
         for i, finding in findings.items()
     ]
+
+
+def _answered(finding: Finding, answer: str, present: bool) -> Finding:
+    if not answer:
+        return finding
+    certainty = HEDGED if answer == "hedged" else ASSERTED
+    return finding._replace(polarity=int(present != (answer == "denied")), certainty=certainty)
 
 
 def _claim(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool] | None:
@@ -95,7 +137,7 @@ def _claim(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool]
     claim = _named(lexicon, text, i)
     if claim is None and text.has(i, "repeats"):
         named = next((claim for j in range(i - 1, -1, -1) if (claim := _named(lexicon, text, j))), None)
-        return named and (*named[:2], i, _before(text, i, "negation_before"))
+        return named and (*named[:2], i, _before(text, i, text.denies_ahead))
     return claim
 
 
@@ -103,7 +145,7 @@ def _named(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool]
     """`_claim` of a mention with a name of its own."""
     record = text.records[i]
     if record.concept:
-        return record.concept, not record.inverse, i, _before(text, i, "negation_before")
+        return record.concept, not record.inverse, i, _before(text, i, text.denies_ahead)
     if record.predicate:
         predicate_word, entity = i, _entity_of(text, i)
     elif record.entity:
@@ -161,10 +203,10 @@ def _stops_before(text: _Text, j: int) -> bool:
     return text.breaks[j] or text.has(j, "verb") or list_ends
 
 
-def _before(text: _Text, i: int, role: str) -> bool:
+def _before(text: _Text, i: int, is_cue: Callable[[int], bool]) -> bool:
     """Whether a cue at or before word i reaches it: no stop follows the cue."""
     for j in range(i, -1, -1):
-        if text.has(j, role):
+        if is_cue(j):
             return True
         if _stops_before(text, j):
             return False
@@ -173,22 +215,22 @@ def _before(text: _Text, i: int, role: str) -> bool:
 
 def _predicate_negated(text: _Text, i: int) -> bool:
     """Whether a negation reaches the predicate with no mention or entity in between ("is not enlarged")."""
-    if not _before(text, i, "negation_before"):
+    if not _before(text, i, text.denies_ahead):
         return False
     for j in range(i - 1, -1, -1):
-        if text.has(j, "negation_before"):
+        if text.denies_ahead(j):
             return True
         if text.entity_or_finding(j):
             return False
     return False
 
 
-def _follows(text: _Text, i: int, role: str) -> bool:
+def _follows(text: _Text, i: int, is_cue: Callable[[int], bool]) -> bool:
     """Whether a cue after word i reaches back to it."""
     for j in range(i + 1, len(text.words)):
         if text.breaks[j]:
             return False
-        if text.has(j, role):
+        if is_cue(j):
             return True
         if text.has(j, "verb", "negation_before"):
             return False
@@ -250,9 +292,9 @@ def _carried_predicate(text: _Text, i: int) -> int:
 
 def _negation_of(text: _Text, i: int) -> int:
     """The word of the negation that reaches word i from the left; -1 if none does."""
-    if not _before(text, i, "negation_before"):
+    if not _before(text, i, text.denies_ahead):
         return -1
-    return next(j for j in range(i, -1, -1) if text.has(j, "negation_before"))
+    return next(j for j in range(i, -1, -1) if text.denies_ahead(j))
 
 
 def _non_assertive(text: _Text, i: int, negation: int) -> bool:
@@ -261,7 +303,7 @@ def _non_assertive(text: _Text, i: int, negation: int) -> bool:
     A denial asserts whatever follows it ("no opacity that would suggest"); only the mode before the negation counts
     ("there should be no opacity").
     """
-    if _muted(text, i, negation):
+    if _muted(text, i, negation) or _asks(text, i):
         return True
     mode, comma = text.modes[i if negation < 0 else negation]
     if negation >= 0:
@@ -278,7 +320,7 @@ def _observed_ahead(text: _Text, i: int, comma: bool) -> bool:
     for j in range(i + 1, len(text.words)):
         if text.breaks[j] or text.has(j, "hypothetical"):
             return False
-        if text.has(j, "conclusion", "negation_after") or (comma and text.has(j, "assertion")):
+        if text.has(j, "conclusion") or text.denies_behind(j) or (comma and text.has(j, "assertion")):
             return True
     return False
 
@@ -293,39 +335,55 @@ def _defined_ahead(text: _Text, i: int) -> bool:
     return False
 
 
-def _denied_later(text: _Text, i: int, asserted: dict[int, bool]) -> bool:
-    """Whether the hypothetical finding at word i is denied later without being named.
+def _answer(text: _Text, i: int, asserted: dict[int, bool]) -> str:
+    """What the hypothetical finding at word i is answered later without being named.
 
     `asserted`: polarity of the asserted findings by their last word. "Not seen" denies what the sentence before or the
-    same one supposes, if no finding is asserted in between; "this rules out the option" also that of two sentences
-    before, if no present finding is.
+    same one supposes or asks, if no finding is asserted in between; so do "yes" and, of a question, "possibly" affirm
+    and hedge it. "This rules out the option" also denies what is two sentences before, if no present finding is.
     """
-    sentences, near = 0, True
+    sentences, near, unnamed = 0, True, False
     for j in range(i + 1, len(text.words)):
         sentences += text.words[j].boundary
         near = near and j not in asserted and sentences < 2
         if asserted.get(j) or sentences > 2:
-            return False
-        mode, comma = text.modes[j]
-        assertive = mode in (NEUTRAL, OBSERVES) or (comma and mode != DEFINES)
-        if assertive and (text.has(j, "unnamed") or (near and text.has(j, "negation_after"))):
-            return True
-    return False
+            break
+        unnamed = unnamed or (text.has(j, "unnamed") and _assertive(text, j))
+        if near and _assertive(text, j) and (answer := _answer_at(text, j)):
+            if answer != "hedged" or _asks(text, i):
+                return answer
+            near = False
+    return "denied" if unnamed else ""
+
+
+def _assertive(text: _Text, j: int) -> bool:
+    mode, comma = text.modes[j]
+    return mode in (NEUTRAL, OBSERVES) or (comma and mode != DEFINES)
+
+
+def _answer_at(text: _Text, j: int) -> str:
+    if text.denies_behind(j):
+        return "denied"
+    if text.has(j, "affirms"):
+        return "affirmed"
+    return "hedged" if text.hedges_behind(j) else ""
 
 
 def _muted(text: _Text, i: int, negation: int = -1) -> bool:
-    """Whether word i is in a heading, a question, or a clause with a muting word (before the negation, where given)."""
+    """Whether word i is in a heading, or a clause with a muting word (before the negation, where given)."""
     start = i
     while not text.breaks[start] and start > 0:
         start -= 1
     end = i + 1
     while end < len(text.words) and not text.breaks[end]:
         end += 1
-    if any(_mutes(text, j) for j in range(start, end if negation < 0 else negation + 1)):
-        return True
-    while end < len(text.words) and not text.words[end].boundary:
-        end += 1
-    return _is_heading(text, i) or (end < len(text.words) and bool(text.words[end].gap & QUESTION))
+    return any(_mutes(text, j) for j in range(start, end if negation < 0 else negation + 1)) or _is_heading(text, i)
+
+
+def _asks(text: _Text, i: int) -> bool:
+    """Whether word i is in a question."""
+    end = next((j for j in range(i + 1, len(text.words)) if text.words[j].boundary), None)
+    return end is not None and bool(text.words[end].gap & QUESTION)
 
 
 def _is_heading(text: _Text, i: int) -> bool:
