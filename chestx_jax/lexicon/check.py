@@ -11,7 +11,7 @@ def find_problems(lexicon: Lexicon) -> list[str]:
     without_region = [
         f"the concept {concept.name!r} is in no region"
         for concept in lexicon.concepts
-        if not (concept.region or concept.general or concept.name == "No Finding")
+        if not (concept.region or concept.general or concept.name in ("No Finding", "Acute Process"))
     ]
     return [
         *_unreachable(lexicon),

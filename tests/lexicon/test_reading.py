@@ -77,7 +77,7 @@ def test_every_label_is_read_by_its_own_name(label):
         ("There is an interval increase in heart size.", [("Cardiomegaly", "+", 2, "", "", 0)]),
         ("The cardiac silhouette is larger than normal.", [("Cardiomegaly", "+", 2, "", "", 0)]),
         ("Minimal cardiomediastinal shift.", [("Mediastinal Shift", "+", 2, "", "", 0)]),
-        ("No acute disease.", [("No Finding", "+", 2, "", "", 0)]),
+        ("No acute disease.", [("Acute Process", "-", 2, "", "", 0)]),
         ("There are no significant findings.", [("No Finding", "+", 2, "", "", 0)]),
         ("The images appear to be within normal limits.", [("No Finding", "+", 2, "", "", 0)]),
         ("No abnormalities are seen, no abnormality on the image.", [("No Finding", "+", 2, "", "", 0)]),
