@@ -5,7 +5,8 @@ The rules are written once, over an array namespace: numpy runs them on the host
 
 * Clauses end at sentence bounds, semicolons and terminators ("but").
 * A negation before a mention reaches it unless the clause ends, a finite verb lies between, or a list breaks ("no
-  effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound.
+  effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound;
+  a mention behind a verb of its own ("the heart is enlarged and edema is absent") only with no mention in between.
 * A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
   the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
 * What repeats a finding ("none on the left") is a mention of the last concept before it.
@@ -134,7 +135,7 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         link=link,
         barrier=barrier,
         verb=has("verb"),
-        word=xp.where(words.word, 1 + (link | ends).astype(np.int32) + ends, 0),
+        word=xp.where(words.word, xp.where(ends, 3, xp.where(link, 2, 1)), 0),
         asserted_cue=barrier | has("assertion"),
         hypothetical=has("hypothetical"),
         conclusion=has("conclusion"),
@@ -179,7 +180,8 @@ def _cues(text: MarkedText) -> _Cues:
     def follows(cue: Nearest) -> Array:
         """Whether a cue after a mention reaches back to it."""
         reaches = (following.clause.step > cue.step) & (following.barrier.step >= cue.step)
-        return (cue.step < text.steps) & reaches
+        own_verb = last.turn.step > last.clause.step
+        return (cue.step < text.steps) & reaches & (~own_verb | (following.mention.step >= cue.step))
 
     def reaches(cue: Nearest) -> Array:
         """Whether a cue at or before a mention reaches it."""

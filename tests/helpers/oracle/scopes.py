@@ -6,7 +6,8 @@ the same with running maxima.
 * A match is dropped if one that ends later overlaps it ("pleural" in "pleural effusion").
 * Clauses end at sentence bounds, semicolons and terminators ("but").
 * A negation before a mention reaches it unless the clause ends, a finite verb lies between, or a list breaks ("no
-  effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound.
+  effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound;
+  a mention behind a verb of its own ("the heart is enlarged and edema is absent") only with no mention in between.
 * A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
   the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
 * What repeats a finding ("none on the left") is a mention of the last concept before it.
@@ -226,12 +227,17 @@ def _predicate_negated(text: _Text, i: int) -> bool:
 
 
 def _follows(text: _Text, i: int, is_cue: Callable[[int], bool]) -> bool:
-    """Whether a cue after word i reaches back to it."""
+    """Whether a cue after word i reaches back to it; past other mentions only if word i has no verb of its own."""
+    own_verb, j = False, i
+    while not text.breaks[j] and not own_verb:
+        own_verb, j = text.has(j, "verb"), j - 1
     for j in range(i + 1, len(text.words)):
         if text.breaks[j]:
             return False
         if is_cue(j):
             return True
+        if own_verb and text.mention(j):
+            return False
         if text.has(j, "verb", "negation_before"):
             return False
     return False
