@@ -91,7 +91,7 @@ def test_a_tube_of_any_kind_is_a_tube():
 
 
 def test_precision_doubts_normality_beside_a_finding():
-    reports = ["The heart is normal.", "There is a granuloma.", "There is a granuloma. No acute findings."]
+    reports = ["The heart is normal.", "There is a granuloma.", "There is a granuloma. Normal chest."]
     claims, evidence = findings(["Normal chest."] * 3, 2), findings(reports, 4)
     verdicts = verify.verify(RELATIONS, claims, evidence)
     np.testing.assert_allclose(precision(RELATIONS, claims, evidence, verdicts), [1.0, 0.5, 1.0])
