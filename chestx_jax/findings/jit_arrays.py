@@ -1,35 +1,92 @@
-"""The array namespace of the rules in jit.
+"""The array namespace of the rules in jit, and automata over the first axis.
 
-Running operations are loops on CPUs, ten times faster there than trees, and trees of logarithmic depth on accelerators,
-where each turn of a loop costs a launch.
+On CPUs these are loops over the steps, ten times faster there than trees. On accelerators, where each turn of a loop
+costs a launch, they are trees of logarithmic depth, or fixpoints with as many turns as the longest chain of states.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Bool, Int, UInt
 
 from chestx_jax.findings.arrays import ArrayOps
+from chestx_jax.findings.nearest import before, up_to_here
 
 
-def _running(combine: Callable[[Array, Array], Array], tree: Callable, start: int, reverse: bool) -> Callable:
+def combine_so_far(
+    combine: Callable[[Array, Array], Array], values: Array, tree: Callable | None = None, reverse: bool = False
+) -> Array:
+    """An associative combination of the values up to each step (from each on, if `reverse`).
+
+    `tree` is the operation of `jax.lax` that does the same, where there is one: fewer kernels than a general tree.
+    """
+
     def loop(values: Array) -> Array:
-        first = jnp.full(values.shape[1:], start, jnp.int32)
-        return jax.lax.scan(lambda best, value: (combine(best, value),) * 2, first, values, reverse=reverse)[1]
+        def turn(total: Array, value: Array) -> tuple[Array, Array]:
+            total = combine(total, value)
+            return total, total
 
-    def running(values: Int[Array, "T ..."]) -> Int[Array, "T ..."]:
-        return jax.lax.platform_dependent(
-            values, cpu=loop, default=lambda values: tree(values, axis=0, reverse=reverse)
-        )
+        edge = slice(-1, None) if reverse else slice(0, 1)
+        rest = values[:-1] if reverse else values[1:]
+        out = jax.lax.scan(turn, values[edge][0], rest, reverse=reverse)[1]
+        return jnp.concatenate([out, values[edge]] if reverse else [values[edge], out])
 
-    return running
+    def of_accelerators(values: Array) -> Array:
+        if tree is None:
+            return jax.lax.associative_scan(combine, values, reverse=reverse)
+        return tree(values, axis=0, reverse=reverse)
+
+    return jax.lax.platform_dependent(values, cpu=loop, default=of_accelerators)
 
 
-_LIMITS = jnp.iinfo(jnp.int32)
 JAX = ArrayOps(
     xp=jnp,
-    max_so_far=_running(jnp.maximum, jax.lax.cummax, _LIMITS.min, False),
-    min_from_here=_running(jnp.minimum, jax.lax.cummin, _LIMITS.max, True),
-    sum_so_far=_running(jnp.add, jax.lax.cumsum, 0, False),
+    max_so_far=lambda values: combine_so_far(jnp.maximum, values, jax.lax.cummax),
+    min_from_here=lambda values: combine_so_far(jnp.minimum, values, jax.lax.cummin, reverse=True),
+    sum_so_far=lambda values: combine_so_far(jnp.add, values, jax.lax.cumsum),
 )
+
+
+def states_before(
+    step: Callable[..., Array], symbols: tuple[Int[Array, "T B"], ...], active: Bool[Array, "T B"], start: int | Array
+) -> Int[Array, "T B"]:
+    """The state of an automaton before each step: `step(state, *symbols)` of the last active step before it.
+
+    As a fixpoint, all steps take the state of the last active one before until nothing changes: exact, and fast where
+    a few symbols decide a state.
+    """
+
+    def loop(active: Array, *symbols: Array) -> Array:
+        def turn(state: Array, symbols: tuple[Array, ...]) -> tuple[Array, Array]:
+            active, *others = symbols
+            return jnp.where(active, step(state, *others), state), state
+
+        return jax.lax.scan(turn, jnp.full(active.shape[1:], start, jnp.int32), (active, *symbols))[1]
+
+    def fixpoint(active: Array, *symbols: Array) -> Array:
+        previous = before(JAX, up_to_here(JAX, cue=active).cue).step
+
+        def take(after: Array) -> Array:
+            return jnp.where(previous < 0, start, jnp.take_along_axis(after, jnp.maximum(previous, 0), 0))
+
+        def turn(states: tuple[Array, Array]) -> tuple[Array, Array]:
+            _, state = states
+            return state, take(step(state, *symbols))
+
+        first = jnp.full(active.shape, start, jnp.int32)
+        return jax.lax.while_loop(lambda states: (states[0] != states[1]).any(), turn, (first - 1, first))[1]
+
+    return jax.lax.platform_dependent(active, *symbols, cpu=loop, default=fixpoint)
+
+
+def compose_maps(one: UInt[Array, "..."], two: UInt[Array, "..."]) -> UInt[Array, "..."]:
+    """The map `one` and then `two`. A map of eight states is eight times four bits: a state, and a bit that stays 1
+    only as long as it is 1 on the way."""
+    result = jnp.zeros_like(one)
+    for state in range(8):
+        middle = (one >> np.uint32(4 * state)) & 15
+        last = (two >> ((middle & 7) * 4)) & 15
+        result = result | ((last & (middle | 7)) << np.uint32(4 * state))
+    return result

@@ -1,15 +1,16 @@
-"""Sampled token ids as words: the three automata of `lexicon/token_tables.py` in one scan over tokens.
+"""Sampled token ids as words, by the automata of `lexicon/token_tables.py`. Bytes are scanned in `text_words`.
 
-Bytes are scanned in `text_words`. Arrays are time-major, [T, B]: B texts, T scan steps (the parts of all tokens and
-two closing steps).
+Arrays are time-major, [T, B]: B texts, T steps (the parts of all tokens and two closing steps). A step reads the
+letters of a token before its first separator (its head), its separators, and the letters behind (its tail).
 """
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
+from chestx_jax.findings.jit_arrays import JAX, combine_so_far, compose_maps, states_before
+from chestx_jax.findings.nearest import before, up_to_here
 from chestx_jax.findings.words import PHRASE_BREAKS, Words
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags
@@ -17,32 +18,113 @@ from chestx_jax.lexicon import token_tables as t
 from chestx_jax.lexicon.token_tables import Tables
 
 _HALVED = 8  # tokens of a text that are read in halves at most; a vocabulary has few such tokens
+_BEGINS = 1 << 15  # flag of a gap that begins here
+_BOUNDARY, _PASSED = 1 << 14, 1 << 15  # flags of a phrase state
+_CAPITAL, _ZONE = t.LETTER_SHIFT + 5, t.LETTER_SHIFT + 6  # bits above the class of a word
 
 
-class _Carry(NamedTuple):
-    """The scan's state for B texts, int32[B] each."""
+class _Steps(NamedTuple):
+    """What each step holds, [T, B], before it is known in which words: pairs for outside and inside of a word."""
 
-    trie: Array
-    tag: Array
-    phrase: Array
-    content: Array
-    gap: Array  # flags of the separators since the last word
-    before: Array  # gap before the word being read
-    lead: Array  # flags of the separators since the answer block was opened; 0 outside of one
-    led: Array  # the signs among them where the word being read began
-    first: Array
-    last: Array
-    zone: Array
-    upper: Array
-    previous: Array  # the word before: its class (SHORT, NUMBER), the bits below, its letter from bit 16
-    previous_zone: Array
+    head: tuple[Array, Array]  # column of the leading letters in the trie, and capital bits
+    rest: tuple[Array, Array]  # trie state after the trailing letters, and flags of the separators
+    tag_class: Array
+    token: Array
 
 
-_BEGAN_SENTENCE, _ANY, _CAPITAL = 1 << 12, 1 << 13, 1 << 14  # bits of `previous`
+class _Letters(NamedTuple):
+    """What each step does to the word being read, [T, B]."""
+
+    has_head: Bool[Array, "T B"]
+    begins: Bool[Array, "T B"]  # its head begins a word
+    ends: Bool[Array, "T B"]  # its separators end a word
+    has_tail: Bool[Array, "T B"]
+    capitals: Int[Array, "T B"]  # bits of the head and the tail
+    marks: Int[Array, "T B"]  # flags of the separators
+    trie: Int[Array, "T B"]  # state after the head
 
 
 def read_words(tables: Tables, ids_BxL: Int[Array, "B L"], length_B: Int[Array, " B"]) -> Words:
     """The words of the first `length` tokens of each row. Ids beyond the vocabulary read as empty tokens."""
+    steps = _steps(tables, ids_BxL, length_B)
+    letters = _letters(tables, steps)
+    zone, end = _zones(tables, steps)
+    number = tables.word_of[letters.trie]
+    kind = tables.word_class[number]
+
+    # A tag's name behind "<" is no word: the gap goes on past it.
+    named = letters.ends & ((kind & t.TAG_NAME) != 0)
+    cues = up_to_here(JAX, less=(letters.marks & a.LESS) != 0, solid=letters.ends & ~named)
+    less, solid = before(JAX, cues.less).step, before(JAX, cues.solid).step
+    word = letters.ends & ~(named & (less >= 0) & (less >= solid))
+    gap = _before(combine_so_far(_join_gaps, jnp.where(word, _BEGINS | letters.marks, letters.marks)), 0) & ~_BEGINS
+
+    # Where the word began, and the last of its letters.
+    answering = (zone == tags.ANSWER) | (zone == tags.ANSWER_ALONE)
+    capital_head, capital_tail = letters.capitals & 1, letters.capitals >> 1
+    began = 16 | zone << 1 | jnp.where(letters.has_tail, capital_tail, capital_head)
+    cues = up_to_here(
+        JAX,
+        began=jnp.where(letters.begins | letters.has_tail, began, 0),
+        letters=letters.has_head | letters.has_tail,
+        word=word,
+        signs=answering & ((letters.marks & a.SIGNS) != 0),
+        outside=~answering,
+    )
+    step = jnp.broadcast_to(jnp.arange(word.shape[0], dtype=jnp.int32)[:, None], word.shape)
+    earlier = before(JAX, cues.began)
+    first = jnp.where(letters.begins, step, earlier.step)
+    upper = jnp.where(letters.begins, capital_head, earlier.value & 1)
+    zone = jnp.where(letters.begins, zone, (earlier.value >> 1) & 7)
+    last = jnp.where(letters.has_head, step, before(JAX, cues.letters).step)
+    led = before(JAX, cues.signs).step > before(JAX, cues.outside).step
+
+    # What is known of the word before.
+    previous = before(JAX, cues.word).step
+    packed = kind | upper << _CAPITAL | zone << _ZONE
+    packed = jnp.where(previous < 0, 0, jnp.take_along_axis(packed, jnp.maximum(previous, 0), 0))
+    forced, unless_begun = _sentence_rules(gap, kind, upper == 1, packed)
+    forced = forced | (previous < 0) | (zone != packed >> _ZONE)
+    breaks = (gap & PHRASE_BREAKS) != 0
+    flags = enumerate((forced, unless_begun, breaks))
+    symbols = tables.lexeme[number] | sum(flag.astype(jnp.int32) << 16 + bit for bit, flag in flags)
+    state = states_before(lambda *state: _phrase_step(tables, *state), (symbols,), word, 0)
+    after = _phrase_step(tables, state, symbols)
+    boundary, passed = (after & _BOUNDARY) != 0, (after & _PASSED) != 0
+    from_root = tables.phrase_next[tables.phrase_row[0], tables.lexeme[number]].astype(jnp.int32) & (t.LOOP - 1)
+    advances = (word & ~passed).astype(jnp.int32) + (word & (boundary | breaks)).astype(jnp.int32)
+
+    letter = (packed >> t.LETTER_SHIFT) & 31
+    closes = (gap & a.CLOSES_FIRST) != 0
+    in_text = step < word.shape[0] - 1  # the closing word is not part of the text
+
+    def of_words(values: Array) -> Array:
+        return jnp.where(word, values, 0)
+
+    def token_at(where: Array) -> Array:
+        return jnp.take_along_axis(steps.token, jnp.maximum(where, 0), 0)
+
+    return Words(
+        word=word,
+        boundary=word & boundary,
+        option=word & in_text & closes & (letter != 0) & ((state & _BOUNDARY) != 0),
+        passed=word & passed,
+        zone=of_words(zone),
+        gap=of_words(gap),
+        state=of_words(jnp.where(passed, from_root, after & (t.LOOP - 1))),
+        content=JAX.sum_so_far(advances),
+        first=token_at(first),
+        last=token_at(last),
+        upper=word & (upper == 1),
+        option_letter=of_words(jnp.where(closes & ((packed >> _CAPITAL & 1) == 1), letter, 0)),
+        led=word & led,
+        number=of_words(number),
+        end=end,
+    )
+
+
+def _steps(tables: Tables, ids_BxL: Array, length_B: Array) -> _Steps:
+    """The tables' rows of each token, part by part, and two steps that close the text."""
     texts, width = ids_BxL.shape
     empty = tables.split.shape[0] - 1
     parts = tables.head.shape[1]
@@ -52,31 +134,21 @@ def read_words(tables: Tables, ids_BxL: Int[Array, "B L"], length_B: Int[Array, 
         ids, token = _halved(tables, ids)
     length = ids.shape[1]
     ids_LxB = ids.T
-    head, rest = (
-        jnp.moveaxis(table[ids_LxB], 2, 1).reshape(length * parts, texts, 2) for table in (tables.head, tables.rest)
-    )
-    tag_class = tables.tag_class[ids_LxB]
-    if parts > 1:
-        no_tag = jnp.full((length, parts - 1, texts), tables.tag_class[empty])
-        tag_class = jnp.concatenate([tag_class[:, None], no_tag], 1).reshape(length * parts, texts)
-    token = jnp.concatenate([token, jnp.full((2, texts), width, jnp.int32)])
     newline = a.NEWLINE << t.TRIE_BITS
-    closing = jnp.broadcast_to(jnp.asarray([newline | t.DEAD, newline], jnp.int32)[:, None, None], (2, texts, 2))
-    head = jnp.concatenate([head, jnp.zeros((2, texts, 2), jnp.int32)])
-    rest = jnp.concatenate([rest, closing])
-    tag_class = jnp.concatenate([tag_class, jnp.full((2, texts), tables.tag_class[empty])])
+    closing = jnp.broadcast_to(jnp.asarray([newline | t.DEAD, newline], jnp.int32)[:, None], (2, texts))
 
-    carry = _Carry(*[jnp.zeros(texts, jnp.int32)] * 14)
-    carry, (one, two, three, four) = jax.lax.scan(
-        lambda carry, step: _step(tables, carry, *step), carry, (head, rest, tag_class, token)
+    def pair(table: Array, closing: Array) -> tuple[Array, Array]:
+        rows = jnp.moveaxis(table[ids_LxB], 2, 1).reshape(length * parts, texts, 2)
+        return tuple(jnp.concatenate([rows[..., inside], closing]) for inside in range(2))  # type: ignore[return-value]
+
+    tag_class = jnp.full((length, parts, texts), tables.tag_class[empty]).at[:, 0].set(tables.tag_class[ids_LxB])
+    no_tag = jnp.full((2, texts), tables.tag_class[empty])
+    return _Steps(
+        head=pair(jnp.asarray(tables.head), jnp.zeros_like(closing)),
+        rest=pair(jnp.asarray(tables.rest), closing),
+        tag_class=jnp.concatenate([tag_class.reshape(length * parts, texts), no_tag]),
+        token=jnp.concatenate([token, jnp.full((2, texts), width, jnp.int32)]),
     )
-    flag = lambda bit: ((one >> bit) & 1).astype(bool)  # noqa: E731
-    closing_word = jnp.arange(one.shape[0])[:, None] == one.shape[0] - 1  # not part of the text
-    return Words(
-        word=flag(14), boundary=flag(15), passed=flag(16), upper=flag(17), option=flag(18) & ~closing_word,
-        zone=(one >> 19) & 7, option_letter=(one >> 22) & 0x3F, state=one & 0x3FFF, led=flag(28),
-        gap=two & 0x7FFF, number=two >> 15, content=three, first=four & 0xFFFF, last=four >> 16, end=carry.tag,
-    )  # fmt: skip
 
 
 def _halved(tables: Tables, ids: Array) -> tuple[Array, Array]:
@@ -99,104 +171,93 @@ def _halved(tables: Tables, ids: Array) -> tuple[Array, Array]:
     return rows.astype(jnp.int32), token.T.astype(jnp.int32)
 
 
-def _step(tables: Tables, carry: _Carry, head_pair: Array, rest_pair: Array, tag_class: Array, token: Array):
-    """One part of a token: the next carry, and the word that ends in it packed in four int32[B] (see `read_words`)."""
-    inside = carry.trie != t.OUT
-    head = jnp.where(inside, head_pair[:, 1], head_pair[:, 0])
-    rest = jnp.where(inside, rest_pair[:, 1], rest_pair[:, 0])
-    column, capitals = head & ((1 << t.HEAD_BITS) - 1), head >> t.HEAD_BITS
-    tail, marks = rest & ((1 << t.TRIE_BITS) - 1), rest >> t.TRIE_BITS
-    tag = tables.tag_next[tag_class, carry.tag].astype(jnp.int32)
-    zone = tables.tag_zone[tag]
+def _letters(tables: Tables, steps: _Steps) -> _Letters:
+    """The letters and separators of each step, by the trie of words."""
 
-    # The letters before the first separator continue the word, or begin one.
-    has_head = column != t.NO_HEAD
-    begins = has_head & ~inside
-    source = jnp.where(inside, carry.trie, t.ROOT)
-    cell = tables.trie[tables.trie_base[source] + column]
-    target = jnp.where(cell >> t.TRIE_BITS == source, cell & ((1 << t.TRIE_BITS) - 1), t.DEAD)
-    target = jnp.where(column == t.ACCENT_HEAD, source, target)
-    trie = jnp.where(has_head, target, carry.trie)
-    before = jnp.where(begins, carry.gap, carry.before)
-    led = jnp.where(begins, carry.lead & a.SIGNS, carry.led)
-    first = jnp.where(begins, token, carry.first)
-    word_zone = jnp.where(begins, zone, carry.zone)
-    upper = jnp.where(begins, capitals & 1, carry.upper)
-    gap = jnp.where(begins, 0, carry.gap)
-    last = jnp.where(has_head, token, carry.last)
+    def read(state: Array, *pairs: Array) -> _Letters:
+        outside, inside, rest_outside, rest_inside = pairs
+        is_inside = state != t.OUT
+        head, rest = jnp.where(is_inside, inside, outside), jnp.where(is_inside, rest_inside, rest_outside)
+        column, marks = head & ((1 << t.HEAD_BITS) - 1), rest >> t.TRIE_BITS
+        source = jnp.where(is_inside, state, t.ROOT)
+        cell = tables.trie[tables.trie_base[source] + column]
+        target = jnp.where(cell >> t.TRIE_BITS == source, cell & ((1 << t.TRIE_BITS) - 1), t.DEAD)
+        target = jnp.where(column == t.ACCENT_HEAD, source, target)
+        has_head = column != t.NO_HEAD
+        trie = jnp.where(has_head, target, state)
+        return _Letters(
+            has_head=has_head,
+            begins=has_head & ~is_inside,
+            ends=(marks != 0) & (trie != t.OUT),
+            has_tail=(rest & ((1 << t.TRIE_BITS) - 1)) != t.OUT,
+            capitals=head >> t.HEAD_BITS,
+            marks=marks,
+            trie=trie,
+        )
 
-    # A separator ends the word being read.
-    number = tables.word_of[trie]
-    kind = tables.word_class[number]
-    separated = marks != 0
-    ends = separated & (trie != t.OUT)
-    tag_name = ((kind & t.TAG_NAME) != 0) & ((before & a.LESS) != 0)
-    word = ends & ~tag_name
-    gap = jnp.where(ends & tag_name, before, gap)
-    joined = gap | jnp.where(gap != 0, marks & ~a.CLOSES_FIRST, marks)
-    behind_line = (gap & a.NEWLINE) != 0
-    joined = joined | jnp.where(behind_line & ((marks & a.NEWLINE) != 0), a.BLANK_LINE, 0)
-    joined = joined | jnp.where(behind_line & ((marks & (a.HYPHEN | a.OTHER)) != 0), a.BULLET, 0)
+    def step(state: Array, *pairs: Array) -> Array:
+        letters = read(state, *pairs)
+        rest = jnp.where(state != t.OUT, pairs[3], pairs[2])
+        return jnp.where(letters.marks != 0, rest & ((1 << t.TRIE_BITS) - 1), letters.trie)
 
-    boundary = ((carry.previous & _ANY) == 0) | (word_zone != carry.previous_zone)
-    boundary = boundary | _begins_sentence(before, carry.previous, kind, upper)
-    broken = boundary | ((before & PHRASE_BREAKS) != 0)
-    phrase = jnp.where(broken, 0, carry.phrase)
-    lexeme = tables.lexeme[number]
-    follows = tables.phrase_next[tables.phrase_row[phrase], lexeme].astype(jnp.int32)
-    passed = follows >> 14
-    follows = follows & (t.LOOP - 1)
-    from_root = tables.phrase_next[tables.phrase_row[0], lexeme].astype(jnp.int32) & (t.LOOP - 1)
-    hit = jnp.where(passed == 1, from_root, follows)
-    content = carry.content + (word & (passed == 0)).astype(jnp.int32) + (word & broken).astype(jnp.int32)
-
-    letter = carry.previous >> 16
-    closes = (before & a.CLOSES_FIRST) != 0
-    option = closes & (letter != 0) & ((carry.previous & _BEGAN_SENTENCE) != 0)
-    option_letter = jnp.where(closes & ((carry.previous & _CAPITAL) != 0), letter, 0)
-    flags = (boundary, passed == 1, upper == 1, option)
-    one = hit | 1 << 14 | sum(flag.astype(jnp.int32) << 15 + bit for bit, flag in enumerate(flags))
-    one = one | word_zone << 19 | option_letter << 22 | (led != 0).astype(jnp.int32) << 28
-    previous = (kind & (t.SHORT | t.NUMBER | t.OPEN)) | _ANY | (kind >> t.LETTER_SHIFT) << 16
-    previous = previous | jnp.where(boundary, _BEGAN_SENTENCE, 0) | jnp.where(upper == 1, _CAPITAL, 0)
-    out = (jnp.where(word, one, 0), jnp.where(word, before | number << 15, 0), content, first | last << 16)
-
-    # The letters after the last separator begin the next word.
-    has_tail = tail != t.OUT
-    answering = (zone == tags.ANSWER) | (zone == tags.ANSWER_ALONE)
-    lead = jnp.where(answering, carry.lead | marks, 0)
-    carry = _Carry(
-        trie=jnp.where(separated, tail, trie),
-        tag=tag,
-        phrase=jnp.where(word, follows, carry.phrase),
-        content=content,
-        gap=jnp.where(has_tail, 0, jnp.where(separated, joined, gap)),
-        before=jnp.where(has_tail, joined, before),
-        lead=lead,
-        led=jnp.where(has_tail, lead & a.SIGNS, led),
-        first=jnp.where(has_tail, token, first),
-        last=jnp.where(has_tail, token, last),
-        zone=jnp.where(has_tail, zone, word_zone),
-        upper=jnp.where(has_tail, capitals >> 1, upper),
-        previous=jnp.where(word, previous, carry.previous),
-        previous_zone=jnp.where(word, word_zone, carry.previous_zone),
-    )
-    return carry, out
+    pairs = (*steps.head, *steps.rest)
+    active = (steps.head[1] != t.NO_HEAD) | (steps.rest[1] != t.OUT)
+    return read(states_before(step, pairs, active, t.OUT), *pairs)
 
 
-def _begins_sentence(gap: Array, previous: Array, kind: Array, upper: Array) -> Array:
-    """`text_words._begins_sentence` in jit; `previous` as in `_Carry`, `kind` the word's class."""
+def _zones(tables: Tables, steps: _Steps) -> tuple[Int[Array, "T B"], Int[Array, " B"]]:
+    """The zone after each step, and the state of the tag automaton after the text.
+
+    Which letters of a tag were read is a matter of the last few tokens; what a whole tag does to the zone is a map.
+    """
+    prefixes, maps = jnp.asarray(tables.tag_prefix).astype(jnp.int32), jnp.asarray(tables.tag_map)
+
+    def step(prefix: Array, tag_class: Array) -> Array:
+        return prefixes[tag_class, prefix]
+
+    first_zone, first_prefix, first_clean = tags.parts_of(jnp.asarray(tables.tag_start))
+    prefix = states_before(step, (steps.tag_class,), steps.tag_class != tables.tag_class[-1], first_prefix)
+    so_far = combine_so_far(compose_maps, maps[steps.tag_class, prefix])
+    zone_clean = (so_far >> (4 * first_zone).astype(jnp.uint32)).astype(jnp.int32) & 15
+    last_prefix, clean = step(prefix[-1], steps.tag_class[-1]), first_clean & (zone_clean[-1] >> 3)
+    return zone_clean & 7, tags.number_of(zone_clean[-1] & 7, last_prefix, clean)
+
+
+def _sentence_rules(gap: Array, kind: Array, capital: Array, previous: Array) -> tuple[Array, Array]:
+    """`text_words._begins_sentence` as two masks: a sentence begins here; it does unless the word before began one.
+
+    `previous` packs the class of the word before.
+    """
 
     def has(*flags: int) -> Array:
         return (gap & sum(flags)) != 0
 
-    capital = upper == 1
     was_number, was_short = (previous & t.NUMBER) != 0, (previous & t.SHORT) != 0
     wrapped = has(a.NEWLINE) & capital & (((previous & t.OPEN) == 0) | (gap > a.SPACE | a.NEWLINE))
-    first = (previous & _BEGAN_SENTENCE) != 0
-    numbered = was_number & ~first & has(a.SPACE, a.NEWLINE)
-    numbered = numbered & (has(a.CLOSES_FIRST, a.COLON) | (has(a.HYPHEN) & capital))
+    numbered = was_number & has(a.SPACE, a.NEWLINE) & (has(a.CLOSES_FIRST, a.COLON) | (has(a.HYPHEN) & capital))
     bare = capital & ~was_number & ((kind & t.NUMBER) == 0)
-    spaced = ~(was_number & first)
-    stopped = has(a.STOP) & ~was_short & jnp.where(gap == a.STOP, bare, spaced)
-    return has(a.QUESTION, a.BLANK_LINE, a.BULLET) | wrapped | numbered | stopped
+    stopped = has(a.STOP) & ~was_short & ((gap != a.STOP) | bare)
+    after_number = stopped & was_number & (gap != a.STOP)
+    return has(a.QUESTION, a.BLANK_LINE, a.BULLET) | wrapped | (stopped & ~after_number), numbered | after_number
+
+
+def _phrase_step(tables: Tables, previous: Array, symbols: Array) -> Array:
+    """The phrase state after a word, with `_BOUNDARY` if it begins a sentence and `_PASSED` if it is passed over."""
+    forced, unless_begun, breaks = (((symbols >> 16 + bit) & 1) == 1 for bit in range(3))
+    boundary = forced | (unless_begun & ((previous & _BOUNDARY) == 0))
+    state = jnp.where(boundary | breaks, 0, previous & (_BOUNDARY - 1))
+    follows = tables.phrase_next[tables.phrase_row[state], symbols & 0xFFFF].astype(jnp.int32)
+    return (follows & (t.LOOP - 1)) | jnp.where(boundary, _BOUNDARY, 0) | (follows >> 14) * _PASSED
+
+
+def _join_gaps(one: Array, two: Array) -> Array:
+    """`alphabet.join_gap` of two gaps; one that begins anew replaces the other."""
+    joined = one | jnp.where((one & ~_BEGINS) != 0, two & ~a.CLOSES_FIRST, two)
+    behind_line = (one & a.NEWLINE) != 0
+    joined = joined | jnp.where(behind_line & ((two & a.NEWLINE) != 0), a.BLANK_LINE, 0)
+    joined = joined | jnp.where(behind_line & ((two & (a.HYPHEN | a.OTHER)) != 0), a.BULLET, 0)
+    return jnp.where((two & _BEGINS) != 0, two, joined)
+
+
+def _before(values: Array, start: int) -> Array:
+    return jnp.concatenate([jnp.full_like(values[:1], start), values[:-1]])

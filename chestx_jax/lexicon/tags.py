@@ -65,7 +65,18 @@ def _allowed(zone: int) -> frozenset[int]:
 def number(state: State) -> int:
     """Index of a state in `states()`."""
     zone, prefix, clean = state
-    return ((0 if clean else 1) * 8 + zone) * len(_PREFIXES) + _PREFIXES.index(prefix)
+    return number_of(zone, _PREFIXES.index(prefix), int(clean))
+
+
+def parts_of(number):
+    """Zone, number of the prefix, and cleanness of a state in `states()`; of arrays of them too."""
+    zone, prefix = number // len(_PREFIXES), number % len(_PREFIXES)
+    return zone % 8, prefix, 1 - zone // 8
+
+
+def number_of(zone, prefix, clean):
+    """Index of a state in `states()`, given the number of its prefix; of arrays of them too."""
+    return ((1 - clean) * 8 + zone) * len(_PREFIXES) + prefix
 
 
 def shortened(data: bytes) -> bytes:

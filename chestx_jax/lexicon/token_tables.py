@@ -14,7 +14,7 @@ from functools import cache, reduce
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt
 
 from chestx_jax.errors import UserError
 from chestx_jax.labels import LABELS
@@ -47,7 +47,9 @@ class Tables(NamedTuple):
     head: Int[np.ndarray, "V+R K 2"]  # column of the part's leading letters in `trie`, capital bits of head and tail
     rest: Int[np.ndarray, "V+R K 2"]  # trie state after the trailing letters (OUT: none), flags of the separators
     tag_class: Int[np.ndarray, " V+R"]
-    tag_next: Int[np.ndarray, "classes states"]
+    tag_prefix: Int[np.ndarray, "classes prefixes"]  # letters of a tag read so far, after a token: their number
+    tag_map: UInt[np.ndarray, "classes prefixes"]  # for each zone four bits: the zone after a token, and whether clean
+    tag_start: Int[np.ndarray, ""]  # state before the text
     tag_zone: Int[np.ndarray, " states"]
     tag_clean: Bool[np.ndarray, " states"]
     trie_base: Int[np.ndarray, " trie"]
@@ -71,15 +73,14 @@ def compile_tables(lexicon: Lexicon, token_bytes: list[bytes], opening: str = ""
     trie = _WordTrie(lexicon)
     head, rest, base, cells, split = _token_parts(trie, [*token_bytes, b""])
     halves = [data for token in np.flatnonzero(split) for data in (token_bytes[token], b"")]
-    tag_class, tag_next = _tag_classes([*token_bytes, b"", *halves])
-    start = tags.number(reduce(tags.step, opening.encode(), tags.states()[0]))
-    tag_next[:, 0] = tag_next[:, start]  # state 0, the start of a text, is not come back to from within a tag's block
+    tag_class, tag_prefix, tag_map = _tag_classes([*token_bytes, b"", *halves])
     machine = automaton.build(lexicon)
     row, phrase_next = _compact(machine)
     states = tags.states()
     return Tables(
         relations=relations(lexicon), meanings=meanings(lexicon),
-        split=split, head=head, rest=rest, tag_class=tag_class, tag_next=tag_next,
+        split=split, head=head, rest=rest, tag_class=tag_class, tag_prefix=tag_prefix, tag_map=tag_map,
+        tag_start=np.asarray(tags.number(reduce(tags.step, opening.encode(), tags.states()[0])), np.int32),
         tag_zone=np.asarray([zone for zone, _, _ in states], np.int32),
         tag_clean=np.asarray([tags.is_clean(state) for state in range(len(states))]),
         trie_base=base, trie=cells, word_of=trie.word_of, lexeme=trie.lexeme, word_class=trie.word_class,
@@ -256,8 +257,8 @@ def _first_fit(used: np.ndarray, columns: np.ndarray, start: int) -> int:
         start += block
 
 
-def _tag_classes(token_bytes: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """`tag_class` and `tag_next` of `Tables`: tokens with the same effect on the tag automaton share a class."""
+def _tag_classes(token_bytes: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`tag_class`, `tag_prefix` and `tag_map`: tokens with the same effect on the tag automaton share a class."""
     states = tags.states()
     inner = {tag[start:end] for tag in tags.TAGS for start in range(len(tag)) for end in range(start + 1, len(tag) + 1)}
     step = cache(tags.step)
@@ -276,7 +277,12 @@ def _tag_classes(token_bytes: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         if key not in class_of_bytes:
             class_of_bytes[key] = class_of_row.setdefault(row(key), len(class_of_row))
         tag_class[token] = class_of_bytes[key]
-    return tag_class, np.stack([np.frombuffer(row, np.int16) for row in class_of_row])
+    after = np.stack([np.frombuffer(row, np.int16) for row in class_of_row]).reshape(len(class_of_row), 2, 8, -1)
+    zone_and_prefix = after[:, 0] % (len(states) // 2)  # of clean states, before each zone and prefix
+    prefixes = after.shape[-1]
+    four_bits = zone_and_prefix // prefixes | (after[:, 0] < len(states) // 2) << 3
+    tag_map = (four_bits.astype(np.uint32) << np.arange(0, 32, 4, dtype=np.uint32)[:, None]).sum(1, dtype=np.uint32)
+    return tag_class, zone_and_prefix[:, 0] % prefixes, tag_map
 
 
 def _compact(machine: automaton.Automaton) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from chestx_jax.findings import RewardTargets
+from chestx_jax.findings.jit_arrays import JAX
 from chestx_jax.findings.matches import Matches
+from chestx_jax.findings.nearest import before, up_to_here
 from chestx_jax.findings.words import Words
 from chestx_jax.labels import LABELS, TASKS
 from chestx_jax.lexicon import alphabet as a
@@ -49,8 +51,8 @@ def read_answer(tables: Tables, words: Words, matches: Matches) -> Answer:
     final = steps - 1 - jnp.argmax(inside[::-1], 0)
     letters_at_ends = (jnp.take_along_axis(letter, jnp.stack([first, final]), 0) > 0).all(0)
     letters_alone = (~inside | (letter > 0) | glue).all(0) & letters_at_ends & (count > 0)
-    previous_inside = jnp.concatenate([jnp.zeros_like(inside[:1]), _carry_forward(inside, words.word)[:-1]])
-    bracketed = jnp.where(previous_inside & words.word, words.option_letter, 0)
+    last_word = up_to_here(JAX, cue=jnp.where(words.word, 1 + inside.astype(jnp.int32), 0)).cue
+    bracketed = jnp.where((before(JAX, last_word).value == 2) & words.word, words.option_letter, 0)
     all_bracketed = (letter > 0).sum(0) == (bracketed > 0).sum(0)
     letters = jnp.where(letters_alone | all_bracketed, _letter_bits(jnp.where(letters_alone, letter, bracketed)), 0)
     slash = (step != first[None]) & ((words.gap & a.SLASH) != 0)
@@ -112,17 +114,6 @@ def _letter_bits(letter: Int[Array, "T B"]) -> UInt[Array, " B"]:
     """Bit set of the letters (numbers from 1; 0: none) of each text."""
     bits = jnp.where(letter > 0, jnp.uint32(1) << jnp.maximum(letter - 1, 0).astype(jnp.uint32), jnp.uint32(0))
     return jax.lax.reduce(bits, jnp.uint32(0), jax.lax.bitwise_or, (0,))
-
-
-def _carry_forward(value: Array, where: Array) -> Array:
-    """At each step the value of the last step, up to it, at which `where` holds."""
-
-    def step(last: Array, value_and_where: tuple[Array, Array]) -> tuple[Array, Array]:
-        value, where = value_and_where
-        last = jnp.where(where, value, last)
-        return last, last
-
-    return jax.lax.scan(step, jnp.zeros_like(value[0]), (value, where))[1]
 
 
 def _closing_gap_is_plain(words: Words) -> Bool[Array, " B"]:

@@ -2,6 +2,7 @@
 
 import random
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from chestx_jax import lexicon
 from chestx_jax.errors import UserError
 from chestx_jax.findings.text import read_bytes
 from chestx_jax.findings.tokens import extract
+from tests.helpers import reward_texts
 from tests.helpers.reward_texts import BYTES, differences, text, tokens, vocabulary
 
 WIDTH = 192
@@ -30,6 +32,18 @@ def test_generated_texts_read_alike(compiled):
     for _ in range(3):
         different = differences([text(rng) for _ in range(256)], rng, tables, token_bytes, WIDTH)
         assert not different, "\n".join(different[:3])
+
+
+def test_accelerators_read_alike(compiled, monkeypatch):
+    """Trees and fixpoints, which only accelerators run, find what the loops of CPUs find."""
+    token_bytes, tables = compiled
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
+    quickly = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiled, not run
+    trees = jax.jit(extract.__wrapped__, static_argnames=("slots", "think_only"), compiler_options=quickly)
+    monkeypatch.setattr(reward_texts, "extract", trees)
+    rng = random.Random(11)
+    different = differences([text(rng) for _ in range(256)], rng, tables, token_bytes, 64, modes=(False,))
+    assert not different, "\n".join(different[:3])
 
 
 @settings(deadline=None, max_examples=40)

@@ -117,9 +117,14 @@ def byte_completion(texts: list[str], prompt: list[int], width: int = 0) -> Comp
 
 
 def differences(
-    texts: list[str], rng: random.Random, tables: lexicon.Tables, token_bytes: list[bytes], width: int
+    texts: list[str],
+    rng: random.Random,
+    tables: lexicon.Tables,
+    token_bytes: list[bytes],
+    width: int,
+    modes: tuple[bool, ...] = (True, False),
 ) -> list[str]:
-    """Texts whose findings differ between jit, host and oracle, in either mode, with the three results."""
+    """Texts whose findings differ between jit, host and oracle, in `modes` of `think_only`, with the three results."""
     id_of = {data: token for token, data in enumerate(token_bytes) if data}
     rows = [tokens(rng, item.encode(), id_of)[:width] for item in texts]
     cut_texts = [b"".join(token_bytes[token] for token in row) for row in rows]  # in the middle of a character too
@@ -128,7 +133,7 @@ def differences(
         ids[row, : len(row_ids)] = row_ids
     length = np.asarray([len(row) for row in rows], np.int32)
     different = []
-    for think_only in (True, False):
+    for think_only in modes:
         jitted = jax.device_get(extract(tables, ids, length, slots=32, think_only=think_only))
         on_host = read_bytes(lexicon.load(), cut_texts, think_only=think_only)
         for row, (data, in_jit, reading) in enumerate(zip(cut_texts, in_lists(jitted), on_host, strict=True)):
