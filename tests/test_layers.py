@@ -18,7 +18,7 @@ LAYERS = (
     GROUND,
     ("lexicon", "tokens", "model", "endpoint"),
     ("findings",),
-    ("data", "rollout", "rewards"),
+    ("data", "rollout", "rewards", "sources"),
     ("phantom", "update"),
     ("recipes",),
     ("programs",),
@@ -34,7 +34,7 @@ NEVER = ("torch", "tensorflow", "pickle", "cloudpickle", "dill", "joblib", "shel
 FLAGS = ("absl.flags", "absl.app", "argparse", "getopt", "ml_collections.config_flags", f"{PACKAGE}.cli")
 WEIGHTS = ("orbax", "safetensors")
 DEVICE = ("jax", "flax", "optax", "orbax")
-HOST_ROOMS = ("lexicon", "tokens", "findings")
+HOST_ROOMS = ("lexicon", "tokens", "findings", "sources")
 IN_JIT = ("findings/tokens.py", "findings/token_words.py", "findings/jit_arrays.py")
 
 

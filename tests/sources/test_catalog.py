@@ -1,0 +1,59 @@
+"""A folder that is not the set's, and the labels of all sets under common names."""
+
+import pytest
+
+from chestx_jax.errors import UserError
+from chestx_jax.sources.catalog import SOURCES
+from chestx_jax.sources.labels import radr_labels
+from chestx_jax.sources.study import study_from_json, study_to_json
+from tests.helpers import raw_sets
+from tests.helpers.studies import read_all
+
+WRITERS = {name: getattr(raw_sets, f"write_{name}") for name in SOURCES}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_folder_of_another_set_is_one_sentence(tmp_path, name):
+    other = "nih" if name != "nih" else "openi"
+    WRITERS[other](tmp_path / "raw")
+    with pytest.raises(UserError, match=rf"holds no .* the set {name} has \(it looks like {other}\)"):
+        read_all(name, tmp_path / "raw")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="half of a download may be missing"):
+        read_all(name, tmp_path / "empty")
+    with pytest.raises(UserError, match="is not a folder"):
+        read_all(name, tmp_path / "none")
+
+
+def test_an_unknown_set_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'nih'"):
+        read_all("nhi", tmp_path)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_studies_there_and_back(tmp_path, name):
+    studies, _ = read_all(name, WRITERS[name](tmp_path / "raw"))
+    assert studies
+    assert len({study.id for study in studies}) == len(studies)
+    assert [study_from_json(study_to_json(study)) for study in studies] == studies
+    for study in studies:
+        for film in study.films:
+            assert (tmp_path / "raw" / film.path).is_file()
+        films = {film.id for film in study.films}
+        assert {box.film for box in study.boxes} <= films
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ({"Effusion": 1, "Edema": 0}, {"Pleural Effusion": 1, "Edema": 0}),
+        ({"Nodule": 0, "Mass": 1}, {"Lung Lesion": 1}),
+        ({"Nodule": 0, "Mass": None}, {"Lung Lesion": None}),
+        ({"Infiltration": 0, "Edema": 1}, {"Lung Opacity": 1, "Edema": 1}),
+        ({"Lung Opacity": 0, "Edema": 1}, {"Lung Opacity": None, "Edema": 1}),
+        ({"Lung Opacity": None, "Edema": 1}, {"Lung Opacity": None, "Edema": 1}),
+        ({"Hernia": 1}, {}),
+    ],
+)
+def test_labels_under_common_names(values, labels):
+    assert radr_labels(values) == labels
