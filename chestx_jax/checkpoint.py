@@ -1,5 +1,4 @@
-"""Orbax checkpoints: the train state and the position of each process's data iterator, saved together, asynchronously
-and atomically.
+"""Orbax checkpoints: the train state and the position in the data, saved together, asynchronously and atomically.
 
 To resume, the newest complete checkpoint is restored into sharded arrays and the iterator set to its position; the
 caller then drops metrics of later steps. A checkpoint that a kill left half-written is never restored: Orbax renames
@@ -12,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -21,6 +20,7 @@ from chestx_jax import files, multihost
 from chestx_jax.errors import UserError
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
+from chestx_jax.update import state as states
 from chestx_jax.update.state import TrainState
 
 
@@ -32,26 +32,30 @@ def manager(folder: str | Path, keep: int) -> Iterator[ocp.CheckpointManager]:
         preservation_policy.BestN(get_metric_fn=_negative_loss, n=1, keep_checkpoints_without_metrics=False),
     ]
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=preservation_policy.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+        best_fn=_negative_loss,  # without it Orbax writes no metrics, and a restart forgets the best
+        preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+        cleanup_tmp_directories=True,
     )
-    handlers = {"state": ocp.StandardCheckpointHandler(), "data": grain.checkpoint.CheckpointHandler()}
+    handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_handlers=handlers) as checkpoints:
         yield checkpoints
 
 
-def _negative_loss(metrics: Mapping[str, float]) -> float:
-    return -float(metrics["validation_loss"])
+def _negative_loss(metrics: Mapping[str, float | None]) -> float:
+    loss = metrics["validation_loss"]
+    return -math.inf if loss is None else -loss
 
 
 def save(
-    checkpoints: ocp.CheckpointManager, state: TrainState, data: Any, step: int, metrics: Mapping[str, float] | None
+    checkpoints: ocp.CheckpointManager, state: TrainState, position: dict, step: int, validation_loss: float | None
 ) -> None:
-    """Saves each process's position in `data` at once, and `state` in the background; does nothing where `step` is
-    saved already."""
+    """Saves `position`, the state of the data's iterator, which is that of every process, at once and `state` in the
+    background; does nothing where `step` is saved already."""
     if step in checkpoints.all_steps():
         return
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(data))
-    checkpoints.save(step, args=items, metrics=dict(metrics) if metrics else None)
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
+    finite = validation_loss is not None and math.isfinite(validation_loss)
+    checkpoints.save(step, args=items, metrics={"validation_loss": validation_loss if finite else None})
 
 
 def restore(
@@ -64,14 +68,62 @@ def restore(
     step = checkpoints.latest_step()
     if step is None:
         return None
-    target = _with_shardings(shapes, shardings)
+    target = vars(_with_shardings(shapes, shardings))
     # Checked before Orbax starts reading: reads that it has begun go on failing in the background.
-    _check_shapes(checkpoints.item_metadata(step).state, target, checkpoints.directory)
-    items = {"state": ocp.args.StandardRestore(target)}
+    saved = _tree(checkpoints.item_metadata(step).state)
+    counters = {name: target.pop(name) for name in states.COUNTERS if name not in saved}  # newer than the checkpoint
+    _check_shapes(saved, target, checkpoints.directory)
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+    restored = _user_errors(lambda: checkpoints.restore(step, args=items), checkpoints.directory)
     if data is not None:
-        items["data"] = grain.checkpoint.CheckpointRestore(data)
-    restored = _user_errors(lambda: checkpoints.restore(step, args=ocp.args.Composite(**items)), checkpoints.directory)
-    return restored.state
+        data.set_state(_position(Path(checkpoints.directory, str(step))))
+        data.start_prefetch()
+    zero = lambda counter: jax.device_put(np.zeros(counter.shape, counter.dtype), counter.sharding)  # noqa: E731
+    return TrainState(**restored.state, **jax.tree.map(zero, counters))
+
+
+def _position(folder: Path) -> dict:
+    """The saved state of the data's iterator. Earlier versions wrote one of its own for each process."""
+    earlier = sorted((folder / "data").glob("process_*.json"))
+    if len(earlier) > 1:
+        raise UserError(
+            f"{folder} was saved by an earlier version on {len(earlier)} processes, which read the data in another "
+            "order: finish the run with that version, or start one in another workdir."
+        )
+    return files.read_json(earlier[0] if earlier else folder / "position" / "metadata", "remove this checkpoint")
+
+
+def steps(folder: str | Path) -> list[int]:
+    """The steps of the complete checkpoints in `folder`, ascending."""
+    return sorted(int(path.name) for path in Path(folder).glob("*") if path.name.isdigit())
+
+
+def validation_losses(folder: str | Path) -> dict[int, float]:
+    """The validation losses by step of the checkpoints in `folder` that have one."""
+    files_by_step = {step: Path(folder, str(step), "metrics", "metrics") for step in steps(folder)}
+    losses = {
+        step: files.read_json(path, "remove this checkpoint")["validation_loss"]
+        for step, path in files_by_step.items()
+        if path.is_file()
+    }
+    return {step: loss for step, loss in losses.items() if loss is not None}
+
+
+def step_folder(stage: str | Path, which: str) -> Path:
+    """The folder of a stage's checkpoint for `load_params`, `which` being a step or "best", the one with the lowest
+    validation loss.
+
+    Raises UserError where there is no such checkpoint, naming those that there are.
+    """
+    folder = Path(stage) / "checkpoints"
+    saved, losses = steps(folder), validation_losses(folder)
+    best = min(losses, key=losses.__getitem__) if losses else None
+    step = best if which == "best" else int(which) if which.isdecimal() else None
+    if step not in saved:
+        known = ", ".join(f"@{step}" for step in saved) or "none"
+        validated = f"; @best is @{best}" if losses else "; none was validated, so there is no @best"
+        raise UserError(f"{stage} has no checkpoint @{which}: it has {known}{validated}.")
+    return folder / str(step)
 
 
 def save_params(folder: str | Path, params, model: dict) -> None:
@@ -91,36 +143,59 @@ def save_params(folder: str | Path, params, model: dict) -> None:
 
 
 def load_params(folder: str | Path, model: ModelConfig, mesh):
-    """Parameters saved by `save_params`, in the mesh's shardings. Where the model has adapters and the checkpoint none,
-    new ones are added.
+    """Parameters saved by `save_params`, or those of a training checkpoint (`step_folder`), in the mesh's shardings.
+    Where the model has adapters and the checkpoint none, new ones are added.
 
     Raises UserError for a folder without parameters or with parameters of another shape, naming the first that differ.
     """
     folder = Path(folder).absolute()
-    if not (folder / "params").is_dir():
-        raise UserError(f"{folder} holds no params folder: give the folder that training wrote (it ends in /params).")
+    in_state = (folder / "state").is_dir()
+    item = folder / ("state" if in_state else "params")
+    if not item.is_dir():
+        raise UserError(
+            f"{folder} holds no params folder: give the folder that training wrote (it ends in /params), or the "
+            "stage's with @best or @STEP."
+        )
     shapes, shardings = qwen_vl.shapes(model), qwen_vl.shardings(model, mesh)
     with ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(folder / "params")
+        metadata = _tree(checkpointer.metadata(item))
+    metadata = metadata["params"] if in_state else metadata
     no_adapters = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
     saved = lora.without_adapters(model) if no_adapters else model
     target = _with_shardings(qwen_vl.shapes(saved), qwen_vl.shardings(saved, mesh))
     _check_shapes(metadata, target, folder)
     stored = {_name(path): leaf for path, leaf in _leaves(metadata)}
     sizes = [_bytes(leaf, _chunk_span(leaf, stored[_name(path)])) for path, leaf in _leaves(target)]
-    with _checkpointer(max(sizes)) as checkpointer:
-        params = _user_errors(lambda: checkpointer.restore(folder / "params", target), folder)
+    if in_state:
+        params = _user_errors(lambda: _restore_part(item, {"params": target}, max(sizes))["params"], folder)
+    else:
+        with _checkpointer(max(sizes)) as checkpointer:
+            params = _user_errors(lambda: checkpointer.restore(item, target), folder)
     if not no_adapters:
         return params
     return jax.device_put(lora.add_adapters(model, params, shapes, jax.random.key(model.tuning.seed)), shardings)
+
+
+def _restore_part(folder: Path, target, largest: int):
+    """What `target` names of a saved tree, nothing else being read."""
+    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=_concurrent_gb(largest))  # type: ignore[arg-type]
+    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+    with ocp.Checkpointer(handler) as checkpointer:
+        return checkpointer.restore(
+            folder, args=ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
+        )
 
 
 def _checkpointer(largest: int) -> ocp.StandardCheckpointer:
     """A checkpointer that copies little more than one shard at a time, so that host memory does not hold the parameters
     twice. The limit exceeds the largest shard, of `largest` bytes: Orbax waits forever for one of exactly the limit.
     """
-    limit = max(1.0, 1.1 * largest / 1e9)
+    limit = _concurrent_gb(largest)
     return ocp.StandardCheckpointer(save_concurrent_gb=limit, restore_concurrent_gb=limit)
+
+
+def _concurrent_gb(largest: int) -> float:
+    return max(1.0, 1.1 * largest / 1e9)
 
 
 def _bytes(leaf, shape) -> int:
@@ -153,9 +228,13 @@ def _name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def _tree(metadata) -> Any:
+    """The tree that Orbax's metadata of a saved tree describe."""
+    metadata = getattr(metadata, "item_metadata", metadata)
+    return getattr(metadata, "tree", metadata)
+
+
 def _leaves(tree):
-    tree = getattr(tree, "item_metadata", tree)
-    tree = getattr(tree, "tree", tree)
     return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
 
 

@@ -22,23 +22,12 @@ def barrier(name: str) -> None:
 
 def local_row_indices(sharding: jax.sharding.Sharding, count: int) -> list[int]:
     """The rows of a batch of `count` on this process's devices, ascending: those that it passes to `sharding.put`."""
-    return list(_rows_by_process(sharding, count)[jax.process_index()])
-
-
-def data_shard(sharding: jax.sharding.Sharding, count: int) -> tuple[int, int]:
-    """Which shard of the data this process reads, and of how many. Processes whose devices hold the same rows of a
-    batch of `count` (because a tensor axis spans them) read the same shard."""
-    rows = _rows_by_process(sharding, count)
-    shards = sorted(set(rows.values()))
-    return shards.index(rows[jax.process_index()]), len(shards)
-
-
-def _rows_by_process(sharding: jax.sharding.Sharding, count: int) -> dict[int, tuple[int, ...]]:
-    rows: dict[int, set[int]] = {}
+    rows: set[int] = set()
     index_by_device: Mapping[Any, Any] = sharding.devices_indices_map((count,))
     for device, index in index_by_device.items():
-        rows.setdefault(device.process_index, set()).update(range(*index[0].indices(count)))
-    return {process: tuple(sorted(numbers)) for process, numbers in rows.items()}
+        if device.process_index == jax.process_index():
+            rows.update(range(*index[0].indices(count)))
+    return sorted(rows)
 
 
 def local_rows(tree: Any) -> Any:

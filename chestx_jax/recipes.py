@@ -31,7 +31,7 @@ class CadenceConfig:
     log: int = bounded(10, min=1)
     save: int = bounded(100, min=1)
     samples: int = bounded(50, min=1)  # GRPO: sample tables
-    validate: int = bounded(100, min=1)
+    validate: int = bounded(100, min=1)  # SFT: also saves where the loss is the lowest so far
     keep: int = bounded(2, min=1)  # newest checkpoints kept, beside the best
 
 
@@ -53,8 +53,11 @@ class SftConfig:
     z_weight: float = bounded(0.0, min=0.0)
     seed: int = bounded(0, min=0, max=SEED_LIMIT)
     cadence: CadenceConfig = field(default_factory=lambda: CadenceConfig(save=200, validate=200))
+    result: Literal["last", "best"] = "last"  # what the job goes on with: the last step, or the best validation loss
 
     def __post_init__(self) -> None:
+        if self.result == "best" and self.validation is None:
+            raise UserError('result="best" needs a validation source: set validation, or result="last"')
         _check_divides("batch", self.batch, "micro_batches", self.micro_batches)
 
 
@@ -150,7 +153,7 @@ class JobConfig:
     data_root: str = ""  # empty: WORKDIR/data
     phantom: PhantomSpec | None = None  # drawn into the data root if it is not there yet
     vocabulary: int = bounded(0, min=0)  # with a phantom: size of the tokenizer trained on its text
-    max_bad: float = bounded(0.01, min=0.0, max=1.0)
+    max_bad: float = bounded(0.01, min=0.0, max=1.0)  # share of a source's records that may be bad and are left out
     wandb: Literal["disabled", "offline", "online"] = "disabled"
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from chestx_jax import checkpoint, sharding
@@ -64,8 +65,8 @@ def restored(folder, mesh, data=None, config=CONFIG):
 def written(folder, state, steps, losses=None, keep=2):
     with checkpoint.manager(folder, keep) as checkpoints:
         for step in steps:
-            metrics = {"validation_loss": losses[step]} if losses else None
-            checkpoint.save(checkpoints, at_step(state, step), Stream(10 * step), step, metrics)
+            loss = losses[step] if losses else None
+            checkpoint.save(checkpoints, at_step(state, step), Stream(10 * step).get_state(), step, loss)
     return folder
 
 
@@ -109,18 +110,53 @@ def test_another_shape_is_one_clear_sentence(saved, mesh):
 def test_the_newest_and_the_best_are_kept(tmp_path, initial):
     losses = {1: 0.9, 2: 0.1, 3: 0.7, 4: 0.6, 5: 0.5}
     folder = written(tmp_path / "checkpoints", initial, losses, losses)
-    assert steps_in(folder) == [2, 4, 5]
+    assert checkpoint.steps(folder) == [2, 4, 5]
 
 
-def steps_in(folder):
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+def test_the_best_is_remembered_over_a_restart(tmp_path, initial, mesh):
+    """Steps that were not validated, or to nothing finite, are never the best."""
+    written(tmp_path / "checkpoints", initial, (1, 2), {1: 0.2, 2: 0.9})
+    folder = written(tmp_path / "checkpoints", initial, (3, 4, 5), {3: float("nan"), 4: 0.8, 5: None})
+    assert checkpoint.steps(folder) == [1, 4, 5]
+    assert checkpoint.validation_losses(folder) == {1: 0.2, 4: 0.8}
+    assert checkpoint.step_folder(tmp_path, "best") == folder / "1"
+    assert checkpoint.step_folder(tmp_path, "4") == folder / "4"
+    for which, sentence in (("3", r"no checkpoint @3: it has @1, @4, @5; @best is @1"), ("", "no checkpoint @:")):
+        with pytest.raises(UserError, match=sentence):
+            checkpoint.step_folder(tmp_path, which)
+    with pytest.raises(UserError, match="has no checkpoint @best: it has none; none was validated"):
+        checkpoint.step_folder(tmp_path / "elsewhere", "best")
+    alone = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    for which, step in (("best", 1), ("5", 5)):
+        same(
+            checkpoint.load_params(checkpoint.step_folder(tmp_path, which), CONFIG, alone),
+            at_step(initial, step).params,
+        )
+    with pytest.raises(UserError, match="parameters differ"):
+        checkpoint.load_params(folder / "1", replace(CONFIG, hidden=128), mesh)
+
+
+def test_a_checkpoint_of_an_earlier_version_restores(tmp_path, initial, mesh):
+    """It has no counters of skipped steps, and the position as Grain writes it: that of one process is that of all."""
+    folder = tmp_path / "checkpoints"
+    state = {name: value for name, value in vars(at_step(initial, 5)).items() if name not in states.COUNTERS}
+    handlers = {"state": ocp.StandardCheckpointHandler(), "data": grain.checkpoint.CheckpointHandler()}
+    with ocp.CheckpointManager(folder, item_handlers=handlers) as checkpoints:
+        items = {"state": ocp.args.StandardSave(state), "data": grain.checkpoint.CheckpointSave(Stream(50))}
+        checkpoints.save(5, args=ocp.args.Composite(**items))
+    data = Stream()
+    same(restored(folder, mesh, data), at_step(initial, 5).replace(**dict.fromkeys(states.COUNTERS, jnp.int32(0))))
+    assert data.position == 50
+    (folder / "5" / "data" / "process_1-of-2.json").write_text("{}")
+    with pytest.raises(UserError, match="earlier version on 2 processes"):
+        restored(folder, mesh, Stream())
 
 
 def test_a_step_saved_before_is_left_alone(tmp_path, initial, mesh):
     """A run resumed at its last step saves nothing twice."""
     folder = written(tmp_path / "checkpoints", initial, (3,))
     with checkpoint.manager(folder, 2) as checkpoints:
-        checkpoint.save(checkpoints, initial, Stream(1), 3, None)
+        checkpoint.save(checkpoints, initial, Stream(1).get_state(), 3, None)
     data = Stream()
     same(restored(folder, mesh, data), at_step(initial, 3))
     assert data.position == 30

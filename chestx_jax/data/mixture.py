@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from chestx_jax.config import bounded
-from chestx_jax.data.reader import read_samples
+from chestx_jax.data.reader import Problem, read_most
 from chestx_jax.data.schema import Sample
-from chestx_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,28 +26,33 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class Source:
-    """A source read into memory: its records (small: images stay on disk)."""
+    """A source read into memory: its records (small: images stay on disk). A bad record keeps its place, so that the
+    draws do not change when it is fixed."""
 
-    samples: tuple[Sample, ...]
-    weight: float
-    reasoning: bool
-    seen: bool
+    records: tuple[Sample | Problem, ...]
+    weight: float = 1.0
+    reasoning: bool = True
+    seen: bool = False
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The records that can be used."""
+        return tuple(record for record in self.records if isinstance(record, Sample))
 
 
-def read_source(config: SourceConfig, root: str | Path) -> Source:
-    """The samples of a source; raises UserError for an unreadable or empty file."""
+def read_source(config: SourceConfig, root: str | Path, max_bad: float = 0.0) -> Source:
+    """The records of a source; those that are bad are logged. Raises UserError for an unreadable or empty file, and
+    where more than the share `max_bad` of its records are bad."""
     path = Path(root, config.path)
     image_root = Path(root, config.image_root) if config.image_root else None
-    samples = tuple(read_samples(path, image_root))
-    if not samples:
-        raise UserError(f"{path} holds no records: check the path or write the data set again.")
-    return Source(samples, config.weight, config.reasoning, config.seen)
+    return Source(tuple(read_most(path, image_root, max_bad)), config.weight, config.reasoning, config.seen)
 
 
-def draw(sources: Sequence[Source], seed: int, number: int) -> tuple[Source, Sample]:
-    """The `number`-th training sample: a source by weight, then one of its samples uniformly, with replacement (the
-    release's SFT sampling). Depends on nothing but its arguments, so that any place in the stream can be resumed."""
+def draw(sources: Sequence[Source], seed: int, number: int) -> tuple[int, int]:
+    """The `number`-th training record, as the numbers of its source and of the record in it: a source by weight, then
+    one of its records uniformly, with replacement (the release's SFT sampling). Depends on nothing but its arguments,
+    so that any place in the stream can be resumed."""
     random = np.random.default_rng((seed, number))
     weights = np.array([source.weight for source in sources])
-    source = sources[random.choice(len(sources), p=weights / weights.sum())]
-    return source, source.samples[random.integers(len(source.samples))]
+    source_number = int(random.choice(len(sources), p=weights / weights.sum()))
+    return source_number, int(random.integers(len(sources[source_number].records)))

@@ -1,19 +1,22 @@
 """The input pipelines: packed batches for SFT, prompts with their reward targets for GRPO.
 
-Each is a Grain dataset whose iterator can be checkpointed; films are decoded in threads while the device works.
+Each is a Grain dataset whose iterator can be checkpointed; films are decoded in threads while the device works. A batch
+depends on the seed and the place in the stream alone: each of several processes walks the whole stream and lays out its
+own rows of every batch, so that one place is that of all and any number of processes goes on from it. The price is that
+each decodes every film.
 """
 
-import logging
-import threading
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
+from chestx_jax.data.bad_records import Attempt, BadRecords, GoodRecords, attempt
 from chestx_jax.data.mixture import Source, draw
 from chestx_jax.data.packing import PackedBatches
+from chestx_jax.data.reader import Problem
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.findings import RewardTargets
@@ -26,7 +29,7 @@ from chestx_jax.tokens.tokenizer import SpecialIds
 from chestx_jax.types import Batch, Prompts
 
 STREAM_LENGTH = 1 << 40  # of the training stream: endless
-LOG = logging.getLogger(__name__)
+READING = grain.ReadOptions(num_threads=min(16, max(2, os.cpu_count() or 2)), prefetch_buffer_size=64)
 
 
 class Encoder(NamedTuple):
@@ -38,41 +41,17 @@ class Encoder(NamedTuple):
     blind: bool = False  # every film replaced by zeros: the text-only baseline
 
 
-@dataclass
-class BadRecords:
-    """Counts records that had to be skipped, and stops the run when they are more than `share` of those read."""
-
-    share: float
-    log: Callable[[str], None] = LOG.warning
-    read: int = 0
-    ids: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def attempt(self, encode: Callable[[Sample], Any], sample: Sample) -> Any:
-        """`encode(sample)`, or None for a bad record, which is logged with its id, file and number."""
-        try:
-            encoded, problem = encode(sample), None
-        except UserError as error:
-            encoded, problem = None, error
-        with self.lock:
-            self.read += 1
-            if problem is not None:
-                self.ids.append(sample.id)
-                self.log(f"record {sample.name} skipped ({len(self.ids)} of {self.read} so far): {problem}")
-            if len(self.ids) > max(self.share * self.read, self.share * 100):
-                raise UserError(
-                    f"{len(self.ids)} of {self.read} records are bad, more than the allowed share of {self.share:g}; "
-                    f"the last is {self.ids[-1]}: fix the data or raise max_bad."
-                )
-        return encoded
-
-
 def encode_sample(encoder: Encoder, sample: Sample, reasoning: bool, seen: bool = False) -> Example:
     """A sample with its answer as tokens, positions and patches; with `seen` (see SourceConfig) the targets are at the
     films' own tokens.
 
-    Raises UserError for a film that cannot be read.
+    Raises UserError for a film that cannot be read, and for a reasoning sample without reasoning.
     """
+    if reasoning and not seen and not sample.steps:
+        raise UserError(
+            "It has no reasoning steps and its source is one of reasoning: write its reason_steps, or set the source's "
+            "reasoning to False"
+        )
     films = load_films(encoder, sample.images)
     tokenizer, special, merge_size = encoder.tokenizer, encoder.special, encoder.image.merge_size
     if seen:
@@ -108,30 +87,39 @@ def supervised_batches(
     count: int,
     rows: RowsConfig,
     seed: int,
-    bad: BadRecords,
-    shard: tuple[int, int] = (0, 1),
+    max_bad: float,
+    own_rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
-    """Endless packed batches of `count` rows (this process's share: `shard` is its number and how many there are).
+    """Endless packed batches of `count` rows, of which `own_rows` (None: all) are laid out.
 
-    Raises UserError where no source has a weight, and, while iterating, where too many records are bad (a record that
-    no row can hold is one).
+    Raises UserError where no source has a weight, and, while iterating, where more than the share `max_bad` of a
+    source's records are bad (a record that no row can hold is one).
     """
     if not any(source.weight > 0 for source in sources):
         raise UserError("There is nothing to train on: give config's sources at least one with a weight above 0.")
 
-    def example(number: int) -> Example | None:
-        source, sample = draw(sources, seed, number)
-        return bad.attempt(
-            lambda s: checked_size(encode_sample(encoder, s, source.reasoning, source.seen), rows), sample
-        )
+    def example(number: int) -> Attempt:
+        source_number, record_number = draw(sources, seed, number)
+        source = sources[source_number]
+        record = source.records[record_number]
+        if isinstance(record, Problem):
+            return Attempt(source_number, record_number, record.id, None, str(record))
+        encode = lambda: checked_size(encode_sample(encoder, record, source.reasoning, source.seen), rows)  # noqa: E731
+        return attempt(encode, source_number, record_number, record.name)
 
     def emit(packed: list[list[Example]]) -> Batch:
-        return layout.pack(packed, rows, encoder.image)
+        return layout.pack(packed if own_rows is None else [packed[row] for row in own_rows], rows, encoder.image)
 
-    numbers = grain.MapDataset.range(shard[0], STREAM_LENGTH, shard[1])
-    examples = numbers.map(example).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
+    attempts = grain.MapDataset.range(STREAM_LENGTH).map(example).to_iter_dataset(READING)
+    examples = GoodRecords(attempts, [bad_records(source, max_bad) for source in sources])
     batches = PackedBatches(examples, count, rows, emit)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
+
+
+def bad_records(source: Source, max_bad: float) -> BadRecords:
+    """The counter of a source's bad records, which begins with those that its file was found to have."""
+    known = {number for number, record in enumerate(source.records) if isinstance(record, Problem)}
+    return BadRecords(max_bad, len(source.records), numbers=known)
 
 
 class PromptBatch(NamedTuple):
@@ -143,30 +131,32 @@ class PromptBatch(NamedTuple):
 
 
 def prompt_batches(
-    samples: Sequence[Sample],
+    source: Source,
     encoder: Encoder,
     count: int,
     rows: RowsConfig,
     seed: int,
-    bad: BadRecords,
+    max_bad: float,
     targets: Callable[[Sequence[Sample]], RewardTargets],
-    shard: tuple[int, int] = (0, 1),
+    own_rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
-    """Endless batches of `count` prompts with their reward `targets`, every record once an
-    epoch, shuffled anew each."""
+    """Endless batches of `count` prompts with their reward `targets`, of which `own_rows` (None: all) are laid out;
+    every record once an epoch, shuffled anew each. Raises UserError as `supervised_batches` does, while iterating."""
 
-    def encode(numbered: tuple[int, Sample]) -> tuple[int, Sample, Example] | None:
-        number, sample = numbered
-        example = bad.attempt(lambda s: checked_size(encode_prompt(encoder, s.question, s.images), rows), sample)
-        return None if example is None else (number, sample, example)
+    def encode(number: int) -> Attempt:
+        record = source.records[number]
+        if isinstance(record, Problem):
+            return Attempt(0, number, record.id, None, str(record))
+        prompt = lambda: checked_size(encode_prompt(encoder, record.question, record.images), rows)  # noqa: E731
+        return attempt(lambda: (number, record, prompt()), 0, number, record.name)
 
     def batch(encoded: Sequence[tuple[int, Sample, Example]]) -> PromptBatch:
-        numbers, batch_samples, examples = zip(*encoded, strict=True)
+        own = encoded if own_rows is None else [encoded[row] for row in own_rows]
+        numbers, batch_samples, examples = zip(*own, strict=True)
         prompts = layout.prompts(examples, rows, numbers, encoder.image)
         return PromptBatch(prompts, batch_samples, targets(batch_samples))
 
-    numbered = grain.MapDataset.source(list(enumerate(samples))).seed(seed).shuffle().repeat()
-    encoded = numbered[shard[0] :: shard[1]].map(encode)
-    stream = encoded.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=64))
-    batches = stream.batch(count, drop_remainder=True, batch_fn=batch)
+    numbers = grain.MapDataset.range(len(source.records)).seed(seed).shuffle().repeat()
+    prompts = GoodRecords(numbers.map(encode).to_iter_dataset(READING), [bad_records(source, max_bad)])
+    batches = prompts.batch(count, drop_remainder=True, batch_fn=batch)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()

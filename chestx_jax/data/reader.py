@@ -1,14 +1,18 @@
 """Reads RadR records from disk: JSON lists and JSONL, every variant of the release, images resolved against a root."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from chestx_jax.data.bad_records import too_many
 from chestx_jax.data.fields import FieldError
 from chestx_jax.data.image_roots import Films, parse_image_root
 from chestx_jax.data.json_records import read_records
 from chestx_jax.data.schema import Sample, distinct_ids, sample_from_record
 from chestx_jax.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,30 @@ def read_good_samples(
     *,
     bad_share: float = 0.01,
 ) -> tuple[list[Sample], list[Problem]]:
-    """As `read_samples`, but bad records are left out and returned beside the good ones.
+    """As `read_samples`, but bad records are left out and returned beside the good ones. Raises UserError as
+    `read_most` does."""
+    items = read_most(path, image_root, bad_share)
+    good = [item for item in items if isinstance(item, Sample)]
+    return good, [item for item in items if isinstance(item, Problem)]
 
-    Raises UserError if more than `bad_share` of the records are bad (naming the first), or if the file cannot be read.
+
+def read_most(path: str | Path, image_root: str | Path | None, max_bad: float) -> list[Sample | Problem]:
+    """The samples of a file in their places, with a Problem in the place of each bad record; that there are some is
+    logged.
+
+    Raises UserError if more than the share `max_bad` of the records are bad (naming the first), or if the file cannot
+    be read.
     """
     items = list(_scan(path, image_root))
     problems = [item for item in items if isinstance(item, Problem)]
-    if len(problems) > bad_share * len(items):
+    if too_many(len(problems), len(items), max_bad):
         raise UserError(
-            f"{path}: {len(problems)} of {len(items)} records are bad, more than the share allowed ({bad_share}); "
+            f"{path}: {len(problems)} of {len(items)} records are bad, more than the share allowed ({max_bad:g}); "
             f"the first: {problems[0]}"
         )
-    return [item for item in items if isinstance(item, Sample)], problems
+    if problems:
+        LOG.warning("%s: %d of %d records left out; the first: %s", path, len(problems), len(items), problems[0])
+    return items
 
 
 def find_problems(

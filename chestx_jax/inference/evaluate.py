@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from chestx_jax import multihost
-from chestx_jax.data.pipeline import BadRecords
+from chestx_jax.data.bad_records import BadRecords
 from chestx_jax.endpoint.client import parse_model
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
@@ -53,7 +53,8 @@ def checkpoint_predict(config: EvalConfig, place: str, log: Callable[[str], None
     mesh = make_mesh(MeshConfig(data=processes, fsdp=1, tensor=-1))
     model = load_model(place, mesh, config.dtype, config.tokenizer, config.image_size, config.blind)
     generate_for = compile_on_demand(model, config.batch, greedy(config.length))
-    return lambda samples: predict(model, samples, generate_for, config.batch, BadRecords(1.0, log=log))
+    bad = lambda samples: BadRecords(1.0, len(samples), log)  # noqa: E731
+    return lambda samples: predict(model, samples, generate_for, config.batch, bad(samples))
 
 
 def model_name(place: str) -> str:

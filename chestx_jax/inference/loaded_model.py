@@ -13,7 +13,7 @@ from chestx_jax import sharding
 from chestx_jax.config import convert, to_dataclass
 from chestx_jax.data.pipeline import Encoder
 from chestx_jax.files import read_json
-from chestx_jax.inference.places import Place, find_checkpoint, load_params, model_config, sidecar_folder
+from chestx_jax.inference.places import Place, find_checkpoint, load_params, model_config, sidecar_folder, workdir_of
 from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
 from chestx_jax.rollout.sampling import Vocabulary
@@ -79,14 +79,14 @@ def find_settings(source: Place, tokenizer: str | None) -> Settings:
 
 
 def training_run(source: Place) -> Settings | None:
-    """The run that left its parameters in WORKDIR/STAGE/params, by its config.json; None for any other checkpoint.
+    """The run that left its parameters in WORKDIR/STAGE, by its config.json; None for any other checkpoint.
 
     Raises UserError for a config.json that cannot be read.
     """
-    workdir = source.folder.absolute().parent.parent
-    path = workdir / "config.json"
-    if source.kind != "orbax" or not path.is_file():
+    workdir = workdir_of(source)
+    if workdir is None:
         return None
+    path = workdir / "config.json"
     job = read_json(path, "fix it, or move the parameters out of the run")
     if not isinstance(job, dict) or not {"data_root", "tokenizer", "image"} <= job.keys():
         return None  # somebody else's config.json

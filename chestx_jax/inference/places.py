@@ -1,4 +1,5 @@
-"""Checkpoints by the place that flags and configs name: `hf:FOLDER`, `hf:OWNER/NAME[@REVISION]` or `orbax:FOLDER`."""
+"""Checkpoints by the place that flags and configs name: `hf:FOLDER`, `hf:OWNER/NAME[@REVISION]`, `orbax:FOLDER` or, of
+a stage that training has checkpoints of, `orbax:WORKDIR/STAGE@best` (lowest validation loss) or `@STEP`."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from chestx_jax.files import read_json, write_sidecars
 from chestx_jax.model import hf
 from chestx_jax.model.config import ModelConfig, architecture
 from chestx_jax.model.hf.hub import FILES, resolve
+from chestx_jax.recipes import saved_job
 from chestx_jax.tokens.interchange import sidecar_files
 from chestx_jax.tokens.patches import ImageSpec
 
@@ -38,16 +40,37 @@ def parse_place(place: str, kinds: Container[str], advice: str) -> Place:
 def find_checkpoint(place: str, advice: str, files: Sequence[str] = FILES) -> Place:
     """The checkpoint to read at `place`; a model on the Hugging Face hub is fetched into its cache, or those `files`.
 
-    Raises UserError: with `advice` where the place is spelled otherwise, or naming what the hub refuses.
+    Raises UserError: with `advice` where the place is spelled otherwise, naming what the hub refuses, or the
+    checkpoints that the stage has.
     """
     kind, folder = parse_place(place, ("hf", "orbax"), advice)
-    return Place(kind, resolve(place.removeprefix("hf:"), files) if kind == "hf" else folder)
+    if kind == "hf":
+        return Place(kind, resolve(place.removeprefix("hf:"), files))
+    stage, at, which = folder.name.rpartition("@")
+    if not at or folder.exists():
+        return Place(kind, folder)
+    return Place(kind, checkpoint.step_folder(folder.with_name(stage), which))
+
+
+def workdir_of(source: Place) -> Path | None:
+    """The workdir of the job that left Orbax parameters where they are: in WORKDIR/STAGE/params or in a checkpoint,
+    WORKDIR/STAGE/checkpoints/STEP. None for other places."""
+    if source.kind != "orbax":
+        return None
+    folder = source.folder.absolute()
+    stage = folder.parents[1] if folder.parent.name == "checkpoints" else folder.parent
+    return stage.parent if (stage.parent / "config.json").is_file() else None
 
 
 def model_config(source: Place) -> ModelConfig:
-    """The model's configuration, from config.json or from the model.json beside Orbax parameters."""
+    """The model's configuration, from config.json, from the model.json beside Orbax parameters, or from the config.json
+    of the job whose checkpoint it is."""
     if source.kind == "hf":
         return hf.read_config(source.folder)
+    workdir = workdir_of(source)
+    if workdir and (source.folder / "state").is_dir():
+        path = workdir / "config.json"
+        return saved_job(read_json(path, "bring back the job's"), str(path)).model
     path = source.folder / "model.json"
     return to_dataclass(ModelConfig, read_json(path, "give a folder that training or conversion wrote"), str(path))
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 
-from chestx_jax.data.pipeline import BadRecords, encode_prompt
+from chestx_jax.data.bad_records import BadRecords, attempt
+from chestx_jax.data.pipeline import encode_prompt
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.predictions.records import Prediction, from_sample
 from chestx_jax.inference.answers import Generate, answer_batch, bucket, row_sharding
@@ -31,15 +32,19 @@ def predict(
       UserError: more samples are bad than `bad` allows.
     """
 
-    def encode(sample: Sample) -> Example:
-        example = encode_prompt(model.encoder, sample.question, sample.images)
-        return checked_size(example, rows) if rows else example
+    def encode(number: int) -> Example | None:
+        sample = samples[number]
+        prompt = lambda: encode_prompt(model.encoder, sample.question, sample.images)  # noqa: E731
+        record = attempt(lambda: checked_size(prompt(), rows) if rows else prompt(), 0, number, sample.name)
+        if record.problem:
+            bad.add(number, sample.name, record.problem)
+        return record.value
 
     own_rows = local_row_indices(row_sharding(model, batch), batch)
     blank = encode_prompt(model.encoder, "", ())  # for a process that has no sample in a batch
     for start in range(0, len(samples), batch):
         numbers = [start + row for row in own_rows if start + row < len(samples)]
-        encoded = {number: bad.attempt(encode, samples[number]) for number in numbers}
+        encoded = {number: encode(number) for number in numbers}
         readable = {number: example for number, example in encoded.items() if example is not None}
         examples = readable or {-1: blank}
         most_readable, *bucket_sizes = all_max((len(readable), *astuple(bucket(examples.values()))))

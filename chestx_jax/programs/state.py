@@ -58,7 +58,7 @@ def abstract_reference(model: ModelConfig, stage: GrpoConfig, mesh) -> Argument:
     return Argument(shapes, sharding.in_host_memory(shardings) if stage.reference.offload else shardings)
 
 
-def stage_optimizer(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformation:
+def stage_optimizer(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformationExtraArgs:
     """The stage's optimizer over the trainable parameters; its schedule counts optimizer steps."""
     updates = stage.updates if isinstance(stage, GrpoConfig) else 1
     transform = make_optimizer(stage.optimizer, stage.steps * updates)

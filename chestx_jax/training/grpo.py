@@ -24,7 +24,7 @@ import jax
 from chestx_jax import checkpoint, metrics, multihost, sharding
 from chestx_jax.programs.state import init_reference, init_state
 from chestx_jax.recipes import GrpoConfig
-from chestx_jax.training.preemption import Stopped, stop_on_sigterm
+from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
 from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
 from chestx_jax.update.steps import Experience
@@ -36,7 +36,7 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     """Runs (or resumes) GRPO in `folder` and returns the policy's final parameters.
 
     `initial_params` gives the parameters to start from, which are also the reference model's. Raises Stopped after
-    SIGTERM, with the state saved, and UserError where a loss is not finite.
+    SIGTERM, with the state saved, and UserError after too many steps without a finite gradient.
     """
     job, mesh, vocabulary = context.job, context.mesh, context.vocabulary
     rollout_fn, score_fn, reference_fn, policy_fn, step_fn = (
@@ -47,22 +47,36 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     data, tables = context.prompt_batches(stage), context.reward_tables()
     needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
     reference_params = init_reference(job, stage, mesh).jit()(initial_params()) if needs_reference else None
+    saved = folder / "checkpoints"
     with (
-        checkpoint.manager(folder / "checkpoints", stage.cadence.keep) as checkpoints,
-        stop_on_sigterm() as stop_requested,
+        checkpoint.manager(saved, stage.cadence.keep) as checkpoints,
+        stop_on_sigterm(folder.name, saved) as stop_requested,
     ):
         state = checkpoint.restore(checkpoints, *context.programs["grpo/step"].arguments["state"], data)
         if state is None:
             state = init_state(job, stage, mesh).jit()(initial_params())
-        first = int(jax.device_get(state.step)) // stage.updates
-        pending = None
+        first, pending = checkpoints.latest_step() or 0, None
+        if first and multihost.is_primary():
+            print(describe_resume(folder, first, stage.steps), flush=True)
+
+        def stop_at(step: int) -> None:
+            checkpoints.wait_until_finished()
+            raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
+
         options = {"restored_step": first, "show": PROGRESS_METRICS, **context.writer_options}
         with metrics.writer(folder, folder.name, stage.steps, **options) as write, jax.transfer_guard("disallow"):
             for step in range(first + 1, stage.steps + 1):
-                prompt_batch = next(data)
+                position, prompt_batch = data.get_state(), next(data)
                 prompts = sharding.put(prompt_batch.prompts, prompt_shardings)
                 targets = sharding.put(prompt_batch.targets, target_shardings)
                 rollout = rollout_fn(state.params, prompts, vocabulary, state.step)
+                if pending:
+                    log(write, context, stage, pending, folder)  # while the device samples
+                    pending = None
+                jax.block_until_ready(rollout)
+                if stop_requested(2 * step - 1):  # sampling takes most of a step, and has changed nothing yet
+                    checkpoint.save(checkpoints, state, position, step - 1, None)
+                    stop_at(step - 1)
                 scored = score_fn(tables, targets, rollout)
                 sampled = (prompts, rollout, vocabulary)
                 experience = Experience(
@@ -75,23 +89,20 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
                 )
                 for _ in range(stage.updates):
                     state, measured = step_fn(state, experience, vocabulary)
-                if pending:
-                    log(write, context, stage, pending, folder)  # while the device runs this step
                 inputs = (experience, prompt_batch, scored.scores)
-                pending, stop = PendingStep(step, {**scored.metrics, **measured}, inputs), stop_requested(step)
+                pending, stop = PendingStep(step, {**scored.metrics, **measured}, inputs), stop_requested(2 * step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
-                    log(write, context, stage, pending, folder)  # before saving: no state of a non-finite loss is saved
+                    log(write, context, stage, pending, folder)
                     pending = None
-                    checkpoint.save(checkpoints, state, data, step, None)
-                if stop and step < stage.steps:
-                    checkpoints.wait_until_finished()
-                    raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
+                    checkpoint.save(checkpoints, state, data.get_state(), step, None)
+                if stop:
+                    stop_at(step)
     return state.params
 
 
 def log(write: metrics.Write, context: RunContext, stage: GrpoConfig, pending: PendingStep, folder: Path) -> None:
     """Writes a step's metrics at the log cadence, and a table of its first group at the sample cadence."""
-    measured = fetch_metrics(pending, folder)
+    measured = fetch_metrics(pending, folder, stage.optimizer.max_skipped)
     with_samples = pending.step % stage.cadence.samples == 0
     if pending.step % stage.cadence.log and not with_samples and pending.step != stage.steps:
         return

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from chestx_jax import checkpoint, multihost
 from chestx_jax.config import to_dict
+from chestx_jax.errors import UserError
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.export import export_model
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.tokens.patches import squash_notice
 from chestx_jax.training import grpo, sft
+from chestx_jax.training.changes import adopt_configuration, changes_since, describe_changes, is_finished
 from chestx_jax.training.model_tests import TrainedModel, predict_test, refresh_results
 from chestx_jax.training.run_context import RunContext, make_context
-from chestx_jax.training.workdir import prepare, same_configuration
+from chestx_jax.training.workdir import prepare
 
 
 def run(job: JobConfig, workdir: Path) -> None:
@@ -26,10 +28,12 @@ def run(job: JobConfig, workdir: Path) -> None:
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
     if multihost.is_primary():
-        same_configuration(job, workdir)
+        for line in describe_changes(adopt_configuration(job, workdir), job, workdir):
+            print(line, flush=True)
         prepare(job, workdir)
     multihost.barrier("prepared")
-    same_configuration(job, workdir)
+    if differs := changes_since(workdir / "config.json", job):
+        raise UserError(f"the processes of this run have different configurations, {differs[0]}: give all the same")
     context = make_context(job, workdir)
     _print_squash(job)
     predictions: dict[str, list[Prediction]] = {}
@@ -69,7 +73,7 @@ def run_stage(context: RunContext, folder: Path, start: str, train: Callable[...
     """Trains from the parameters at `start` and saves the stage's final ones, unless they are saved already; returns
     their place."""
     params = folder / "params"
-    if not params.exists():
+    if not is_finished(folder):
         started = time.monotonic()
         final_params = train(folder=folder, initial_params=partial(context.load_params, start))
         checkpoint.save_params(params, final_params, to_dict(context.job.model))

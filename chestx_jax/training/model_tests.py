@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from chestx_jax import multihost
-from chestx_jax.data.pipeline import BadRecords
+from chestx_jax.data.bad_records import BadRecords
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.evaluate import first_per_task
 from chestx_jax.eval.predictions.records import Prediction
@@ -37,7 +37,7 @@ def predict_test(context: RunContext, evaluation: EvaluationConfig, model: Train
         if not missing:
             return iter(())
         loaded = context.loaded_model(context.load_params(model.place), model.blind)
-        bad = BadRecords(context.job.max_bad)
+        bad = BadRecords(context.job.max_bad, len(samples))
         return predict(loaded, missing, lambda rows: generate, evaluation.batch, bad, evaluation.rows)
 
     path = context.workdir / "test" / f"{model.name}.jsonl"

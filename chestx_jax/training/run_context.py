@@ -1,5 +1,6 @@
 """What all stages of a job share: mesh, programs, tokenizer, and the input pipelines that use them."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from chestx_jax.sharding import make_mesh
 from chestx_jax.tokens.chat import chat_form
 from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
 from chestx_jax.training.reward_data import count_priors, targets_with_stakes
+from chestx_jax.types import Batch
 
 
 @dataclass(frozen=True)
@@ -57,45 +59,48 @@ class RunContext:
         """The stage's endless packed batches: this process's rows of them."""
         return self._packed_batches(stage, stage.sources, stage.seed, blind)
 
-    def validation_loss(self, stage: SftConfig, params, blind: bool) -> float:
-        """Loss in nats per target token over the first batches of the validation source, the same at every call."""
-        assert stage.validation is not None
+    def validation_batches(self, stage: SftConfig, blind: bool) -> list[Batch]:
+        """The first batches of the validation source, read once: this process's rows of them, in the host's memory."""
+        if stage.validation is None:
+            return []
         batches = self._packed_batches(stage, (stage.validation,), 0, blind)
+        return list(itertools.islice(batches, stage.validation_batches))
+
+    def validation_loss(self, stage: SftConfig, params, batches: Sequence[Batch]) -> float:
+        """Loss in nats per target token over `batches`."""
         name = f"{stage.name}/validate"
         sums = []
-        for _ in range(stage.validation_batches):
-            batch = sharding.put(next(batches), self.programs[name].shardings["batch"])
-            sums.append(self.functions[name](params, batch, self.vocabulary))
+        for batch in batches:
+            on_devices = sharding.put(batch, self.programs[name].shardings["batch"])
+            sums.append(self.functions[name](params, on_devices, self.vocabulary))
         loss, tokens = np.sum(jax.device_get(sums), axis=0)
         return float(loss / tokens)
 
     def _packed_batches(
         self, stage: SftConfig, sources: Sequence[SourceConfig], seed: int, blind: bool
     ) -> grain.DatasetIterator:
-        count, shard = self._local_batch(stage.batch)
         return pipeline.supervised_batches(
-            [read_source(source, self.data_root) for source in sources],
+            [read_source(source, self.data_root, self.job.max_bad) for source in sources],
             self._encoder(blind),
-            count,
+            stage.batch,
             stage.rows,
             seed,
-            pipeline.BadRecords(self.job.max_bad),
-            shard,
+            self.job.max_bad,
+            self._own_rows(stage.batch),
         )
 
     def prompt_batches(self, stage: GrpoConfig) -> grain.DatasetIterator:
         """The stage's endless batches of prompts with their reward targets: this process's rows of them."""
-        count, shard = self._local_batch(stage.prompts)
-        samples = read_source(stage.source, self.data_root).samples
+        source = read_source(stage.source, self.data_root, self.job.max_bad)
         return pipeline.prompt_batches(
-            samples,
+            source,
             self._encoder(False),
-            count,
+            stage.prompts,
             stage.rows,
             stage.seed,
-            pipeline.BadRecords(self.job.max_bad),
-            self._reward_targets(stage, samples),
-            shard,
+            self.job.max_bad,
+            self._reward_targets(stage, source.samples),
+            self._own_rows(stage.prompts),
         )
 
     def _reward_targets(
@@ -137,16 +142,16 @@ class RunContext:
         return [opening + decode_text(self.tokenizer, ids[:length]) for ids, length in rows]
 
     def samples(self, source: SourceConfig) -> tuple[Sample, ...]:
-        """The records of a source."""
-        return read_source(source, self.data_root).samples
+        """The records of a source that can be used."""
+        return read_source(source, self.data_root, self.job.max_bad).samples
 
     def _encoder(self, blind: bool) -> pipeline.Encoder:
         return pipeline.Encoder(self.tokenizer, self.special, self.job.image, blind)
 
-    def _local_batch(self, count: int) -> tuple[int, tuple[int, int]]:
-        """How many rows of a batch of `count` this process makes, and from which shard of how many of the data."""
+    def _own_rows(self, count: int) -> list[int]:
+        """The rows of a batch of `count` that this process puts on its devices."""
         per_row = sharding.batch_shardings(self.mesh, jax.ShapeDtypeStruct((count,), jnp.int32))
-        return len(multihost.local_row_indices(per_row, count)), multihost.data_shard(per_row, count)
+        return multihost.local_row_indices(per_row, count)
 
 
 def make_context(job: JobConfig, workdir: Path) -> RunContext:

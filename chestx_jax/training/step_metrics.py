@@ -1,6 +1,6 @@
-"""Metrics one step behind the device: they are fetched while the next step runs, and checked for a finite loss."""
+"""Metrics one step behind the device: they are fetched while the next step runs, and checked for skipped updates."""
 
-import math
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from chestx_jax import multihost
 from chestx_jax.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 
 class PendingStep(NamedTuple):
@@ -19,19 +21,27 @@ class PendingStep(NamedTuple):
     batch: Any
 
 
-def fetch_metrics(pending: PendingStep, folder: str | Path) -> dict[str, float]:
-    """The metrics of a dispatched step as host numbers; waits for the step to finish.
+def fetch_metrics(pending: PendingStep, folder: str | Path, max_skipped: int) -> dict[str, float]:
+    """The metrics of a dispatched step as host numbers; waits for the step to finish. A step whose update was skipped,
+    its loss or gradient not being finite, is logged.
 
-    Raises UserError where the loss is not finite, after saving the step's inputs to `folder`.
+    Raises UserError after `max_skipped` of them in a row, having saved the last one's inputs to `folder`.
     """
     metrics = {name: float(value) for name, value in jax.device_get(pending.metrics).items()}
-    if not math.isfinite(metrics["loss"]):
+    in_a_row = round(metrics["skipped_in_a_row"])
+    if in_a_row:
+        LOG.warning(
+            "step %d: no update, the loss is %g and the norm of its gradient %g (%d in a row, %d in all)",
+            *(pending.step, metrics["loss"], metrics["grad_norm"], in_a_row, metrics["skipped"]),
+        )
+    if in_a_row >= max_skipped:
         process = f"_of_process_{jax.process_index()}" if jax.process_count() > 1 else ""
         path = Path(folder, f"bad_batch_{pending.step}{process}.npz")
         leaves = jax.tree_util.tree_flatten_with_path(multihost.local_rows(pending.batch))[0]
         np.savez(path, **{jax.tree_util.keystr(name).strip("."): leaf for name, leaf in leaves})
         raise UserError(
-            f"the loss of step {pending.step} is {metrics['loss']}: its batch is in {path}; the last checkpoint "
-            "is from before, lower the rate or fix the batch and run the same command again."
+            f"{in_a_row} steps in a row had no finite gradient, the last is step {pending.step} with a loss of "
+            f"{metrics['loss']:g}: its batch is in {path}; the last checkpoint is finite, lower the rate or fix the "
+            "data and run the command again, or raise optimizer.max_skipped."
         )
     return metrics

@@ -29,6 +29,7 @@ class OptimizerConfig:
     clip: float = bounded(1.0, min=0.0)  # global gradient norm; 0: off
     moments: Literal["float32", "bfloat16"] = "float32"  # of the first moment; the second is always float32
     offload: bool = False  # the moments are kept in the host's memory between steps
+    max_skipped: int = bounded(10, min=1)  # steps in a row without a finite gradient after which the run stops
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -41,22 +42,31 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, fall], [warmup])
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformationExtraArgs:
     """Clip by global norm, then the rule, computed in fp32 whatever the dtype of the parameters and gradients.
-    Offloaded moments are moved to the devices first."""
+    Offloaded moments are moved to the devices first. Where the extra argument `finite` is False the moments, which hold
+    the schedule's place too, are as before, and the updates not to be used."""
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
     chained = optax.chain(clip, _muon(config, steps) if config.rule == "muon" else _adamw(config, steps))
 
     def init(params):
         return chained.init(optax.tree.cast(params, jnp.float32))
 
-    def update(updates, state, params=None):
+    def update(grads, state, params=None, *, finite: jax.Array | None = None):
         state = sharding.to_device_memory(state) if config.offload else state
         # optax mixes Python floats with integer counters, which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return chained.update(optax.tree.cast(updates, jnp.float32), state, params)
+            updates, new_state = chained.update(optax.tree.cast(grads, jnp.float32), state, params)
+        if finite is None:
+            return updates, new_state
+        return updates, where(finite, new_state, state)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def where(condition: jax.Array, tree, other):
+    """`tree` where the condition is True, else `other`, leaf by leaf."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), tree, other)
 
 
 def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -15,14 +15,20 @@ from chestx_jax.types import Array
 
 @struct.dataclass
 class TrainState:
-    step: Int[Array, ""]  # optimizer steps done
+    step: Int[Array, ""]  # optimizer steps done, those without an update included
     params: dict
     moments: tuple  # the optimizer's state
+    skipped: Int[Array, ""]  # steps without an update because their loss or gradient was not finite
+    skipped_in_a_row: Int[Array, ""]  # those since the last update
+
+
+COUNTERS = ("skipped", "skipped_in_a_row")  # absent from checkpoints of earlier versions
 
 
 def initial_state(params, transform: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    return TrainState(step=jnp.int32(0), params=params, moments=transform.init(params))
+    zero = jnp.int32(0)
+    return TrainState(step=zero, params=params, moments=transform.init(params), skipped=zero, skipped_in_a_row=zero)
 
 
 def state_shapes(config: ModelConfig, transform: optax.GradientTransformation) -> TrainState:
@@ -44,7 +50,8 @@ def state_shardings(
         transform_non_params=lambda _: sharding.replicated(mesh),
         is_leaf=_is_masked,
     )
-    return TrainState(step=sharding.replicated(mesh), params=params, moments=moments)
+    counter = sharding.replicated(mesh)
+    return TrainState(step=counter, params=params, moments=moments, skipped=counter, skipped_in_a_row=counter)
 
 
 def _is_masked(moment) -> bool:

@@ -13,9 +13,11 @@ from chestx_jax.sharding import split_interleaved
 from chestx_jax.types import Batch, Prompts, Rollout
 from chestx_jax.update.logprobs import completion_stats, token_stats
 from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss, token_weights
+from chestx_jax.update.optimizer import where
+from chestx_jax.update.rounding import apply_updates
 from chestx_jax.update.state import TrainState, step_key
 
-DROPOUT_STREAM = 2  # keeps this randomness apart from any other use of a step's key
+DROPOUT_STREAM, ROUNDING_STREAM = 2, 3  # keep these uses of a step's key apart from each other and from any other
 
 
 @struct.dataclass
@@ -33,7 +35,7 @@ class Experience:
 
 def sft_step(
     config: ModelConfig,
-    transform: optax.GradientTransformation,
+    transform: optax.GradientTransformationExtraArgs,
     z_weight: float,
     micro_batches: int,
     state: TrainState,
@@ -51,7 +53,7 @@ def sft_step(
         return value, {"loss": value}
 
     grads, metrics = accumulate_gradients(loss, state.params, batch, micro_batches)
-    state, norms = apply_gradients(transform, state, grads)
+    state, norms = apply_gradients(transform, state, grads, metrics["loss"], tuning.seed)
     return state, {**metrics, **norms, "tokens": jnp.sum(batch.weights)}
 
 
@@ -75,7 +77,7 @@ def sft_loss(
 
 def grpo_step(
     config: ModelConfig,
-    transform: optax.GradientTransformation,
+    transform: optax.GradientTransformationExtraArgs,
     policy: PolicyConfig,
     overlong: OverlongConfig,
     temperature: float,
@@ -120,13 +122,13 @@ def grpo_step(
         return value, {**metrics, "loss": value}
 
     grads, metrics = accumulate_gradients(loss, state.params, (experience, mask, weights, mean_weights), micro_batches)
-    state, norms = apply_gradients(transform, state, grads)
+    state, norms = apply_gradients(transform, state, grads, metrics["loss"], config.tuning.seed)
     return state, {**metrics, **norms}
 
 
 def accumulate_gradients(loss, params, batch, micro_batches: int):
-    """Gradients and metrics of `loss`, summed over micro-batches of interleaved rows. `loss` normalises by the whole
-    batch, so that the sum equals the value of one large batch."""
+    """Gradients and metrics of `loss`, summed in fp32 over micro-batches of interleaved rows. `loss` normalises by the
+    whole batch, so that the sum equals the value of one large batch."""
     differentiate = jax.grad(loss, has_aux=True)
     if micro_batches == 1:
         return differentiate(params, batch)
@@ -134,17 +136,33 @@ def accumulate_gradients(loss, params, batch, micro_batches: int):
 
     micro = jax.tree.map(lambda x: split_interleaved(x, micro_batches, x.shape[0] // prompts), batch)
     zeros = jax.eval_shape(differentiate, params, jax.tree.map(lambda x: x[0], micro))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
-    add = lambda total, part: (jax.tree.map(jnp.add, total, differentiate(params, part)), None)  # noqa: E731
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), zeros)
+    add_leaf = lambda total, part: total + part.astype(jnp.float32)  # noqa: E731
+    add = lambda total, part: (jax.tree.map(add_leaf, total, differentiate(params, part)), None)  # noqa: E731
     total, _ = jax.lax.scan(add, zeros, micro)
     return total
 
 
 def apply_gradients(
-    transform: optax.GradientTransformation, state: TrainState, grads
+    transform: optax.GradientTransformationExtraArgs, state: TrainState, grads, loss: Float[Array, ""], seed: int
 ) -> tuple[TrainState, dict[str, Array]]:
-    """The state after one optimizer step, and the norms of the gradient and of the update."""
-    updates, moments = transform.update(grads, state.moments, state.params)
-    params = optax.apply_updates(state.params, updates)
-    norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
-    return TrainState(step=state.step + 1, params=params, moments=moments), norms
+    """The state after one optimizer step; the norms of the gradient and of the update, and how many steps were skipped.
+
+    Where the loss or the gradient's norm is not finite, parameters and moments stay as they are; the step counts all
+    the same, so that the randomness and the data of the next do not depend on it. `seed` is that of the rounding of
+    bfloat16 parameters.
+    """
+    grads = optax.tree.cast(grads, jnp.float32)
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    updates, moments = transform.update(grads, state.moments, state.params, finite=finite)
+    params = apply_updates(state.params, updates, step_key(seed, state.step, ROUNDING_STREAM))
+    params = where(finite, params, state.params)
+    skip = (~finite).astype(jnp.int32)
+    skipped, in_a_row = state.skipped + skip, (state.skipped_in_a_row + skip) * skip
+    update_norm = jnp.where(finite, optax.tree.norm(updates), 0.0)
+    norms = {"grad_norm": grad_norm, "update_norm": update_norm}
+    return (
+        TrainState(step=state.step + 1, params=params, moments=moments, skipped=skipped, skipped_in_a_row=in_a_row),
+        {**norms, "skipped": skipped, "skipped_in_a_row": in_a_row},
+    )

@@ -10,8 +10,8 @@ from PIL import Image
 
 from chestx_jax.checkpoint import save_params
 from chestx_jax.config import to_dict
+from chestx_jax.data.bad_records import BadRecords
 from chestx_jax.data.mixture import SourceConfig
-from chestx_jax.data.pipeline import BadRecords
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
 from chestx_jax.inference import answers
@@ -75,7 +75,7 @@ def test_every_readable_sample_once_in_order(context):
         return Rollout(ids=ids, length=length, logprobs=logprobs, finished=prompts.index % 2 == 0)
 
     model, log = context.loaded_model(None), []
-    bad = BadRecords(1.0, log.append)
+    bad = BadRecords(1.0, COUNT, log.append)
     predictions = list(predict(model, samples, lambda rows: generate, 4, bad, context.job.evaluation.rows))
     assert batches == [[0, 1, 3, -1], [4, 5, -1, -1]]
     assert [int(p.sample_id[1:]) for p in predictions] == [0, 1, 3, 4, 5]
@@ -83,12 +83,12 @@ def test_every_readable_sample_once_in_order(context):
     assert [p.truncated for p in predictions] == [False, True, True, False, True]
     assert [line.split(" skipped")[0] for line in log] == ["record s2", "record s6"]
     lost = [samples[number] for number in UNREADABLE]
-    assert list(predict(model, lost, lambda rows: generate, 4, BadRecords(1.0))) == []
+    assert list(predict(model, lost, lambda rows: generate, 4, BadRecords(1.0, COUNT))) == []
     assert len(batches) == 2  # nothing is generated where no film can be read
     small = RowsConfig(length=16, image_slots=1, patches=64)  # no sample fits
-    assert list(predict(model, samples, lambda rows: generate, 4, BadRecords(1.0), small)) == []
+    assert list(predict(model, samples, lambda rows: generate, 4, BadRecords(1.0, COUNT), small)) == []
     with pytest.raises(UserError, match="more than the allowed share"):
-        list(predict(model, lost, lambda rows: generate, 4, BadRecords(0.0)))
+        list(predict(model, lost, lambda rows: generate, 4, BadRecords(0.0, COUNT)))
 
 
 @pytest.mark.filterwarnings("ignore")  # of pydicom and Pillow, about the films
@@ -105,7 +105,7 @@ def test_whatever_is_wrong_with_a_film_its_sample_is_left_out_by_name(context, t
 
     model = context.loaded_model(None)
     keeping = replace(model, encoder=model.encoder._replace(image=ImageSpec(max_pixels=56 * 56)))
-    (prediction,) = predict(keeping, [*samples, good], lambda rows: generate, 4, BadRecords(1.0, log.append))
+    (prediction,) = predict(keeping, [*samples, good], lambda rows: generate, 4, BadRecords(1.0, COUNT, log.append))
     assert prediction.sample_id == good.id
     assert [line.split()[1] for line in log] == list(films)
 

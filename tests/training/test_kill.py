@@ -133,9 +133,9 @@ def test_two_hosts_train_stop_together_and_go_on(tmp_path):
     assert {line["step"] for line in samples} == {4, 8}
 
 
-def test_a_workdir_belongs_to_one_configuration(undisturbed):
+def test_a_workdir_belongs_to_one_model_and_its_data(undisturbed):
     whole, cache = undisturbed
-    again = [*command(whole), "--config.grpo.optimizer.rate=0.5"]
+    again = [*command(whole), "--config.grpo.seed=5"]
     process = subprocess.run(again, cwd=ROOT, env=environment(cache), capture_output=True, text=True, check=False)
     assert process.returncode == 2
-    assert "config.grpo.optimizer.rate was" in process.stderr
+    assert "config.grpo.seed was 0, now it is 5" in process.stderr

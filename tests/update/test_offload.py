@@ -53,7 +53,7 @@ def three_steps(offload, mesh, params):
     transform, state = initial(offload, mesh, params)
     shardings = jax.tree.map(lambda x: x.sharding, state)
     step = jax.jit(
-        lambda state, grads: apply_gradients(transform, state, grads)[0],
+        lambda state, grads: apply_gradients(transform, state, grads, jnp.float32(0), 0)[0],
         in_shardings=(shardings, shardings.params), out_shardings=shardings, donate_argnums=0,
     )  # fmt: skip
     grads = jax.device_put(jax.tree.map(np.cos, params), shardings.params)
@@ -99,7 +99,7 @@ def test_offloaded_moments_are_saved_and_come_back_to_the_host(offloaded, tmp_pa
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
     data = iter(grain.MapDataset.range(3).to_iter_dataset())
     with checkpoint.manager(tmp_path, 1) as checkpoints:
-        checkpoint.save(checkpoints, state, data, 3, None)
+        checkpoint.save(checkpoints, state, data.get_state(), 3, None)
         checkpoints.wait_until_finished()
         back = checkpoint.restore(checkpoints, shapes, jax.tree.map(lambda x: x.sharding, state), data)
     assert back is not None
