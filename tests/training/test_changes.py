@@ -64,7 +64,7 @@ LOCKED = [
     ("model.layers", 3, "sft"),
     ("model.rope_theta", 1e4, "sft"),
     ("model.tuning.decoder", "lora", "sft"),
-    ("image.height", 224, "sft"),
+    ("image.max_pixels", 336 * 336, "sft"),
     ("tokenizer", "other", "sft"),
     ("init.seed", 3, "sft"),
     ("init.sources.1.weight", 0.5, "sft"),
