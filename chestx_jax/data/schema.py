@@ -174,7 +174,10 @@ def question_of(record: Mapping[str, Any], strict: bool = False) -> str:
         )
     if strict and not question.strip():
         raise FieldError("question", "is empty", "write the question there")
-    return canonical_question(question.strip()) if strict else question
+    if not strict:
+        return question
+    is_open = record.get("task") == "anomaly"  # what it lists, findings to go through, are no options
+    return question.strip() if is_open else canonical_question(question.strip())
 
 
 def gold_answer(text: str, question: str) -> str | None:

@@ -179,3 +179,12 @@ def test_a_sample_survives_its_record(sample):
 def test_drawn_survives_its_text(finding, change):
     whole = Drawn(finding.label, finding.side, change)
     assert parse_drawn(str(whole)) == whole
+
+
+def test_a_record_of_an_open_question_may_list_what_to_go_through():
+    """As the phantom's option checks do; the task that is named decides, else the list makes it a closed question."""
+    question = "Which of these findings are in this chest X-ray?\nA) edema\nB) fracture"
+    record = {"question": question, "answer": "Option (A) edema present.", "image_path": [], "task": "anomaly"}
+    sample = sample_from_record(record, "checks")
+    assert (sample.task, sample.question, sample.answer) == ("anomaly", question, record["answer"])
+    assert sample_from_record({**record, "task": "multiple", "answer": "A"}, "checks").question != question

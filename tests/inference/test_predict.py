@@ -105,7 +105,9 @@ def test_whatever_is_wrong_with_a_film_its_sample_is_left_out_by_name(context, t
 
     model = context.loaded_model(None)
     keeping = replace(model, encoder=model.encoder._replace(image=ImageSpec(max_pixels=56 * 56)))
-    (prediction,) = predict(keeping, [*samples, good], lambda rows: generate, 4, BadRecords(1.0, len(samples) + 1, log.append))
+    (prediction,) = predict(
+        keeping, [*samples, good], lambda rows: generate, 4, BadRecords(1.0, len(samples) + 1, log.append)
+    )
     assert prediction.sample_id == good.id
     assert [line.split()[1] for line in log] == list(films)
 

@@ -1,53 +1,19 @@
 """A job killed with SIGKILL at any moment, run again, ends with the very bytes of one that was left alone."""
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-from jax.sharding import SingleDeviceSharding
 
 from chestx_jax import metrics
 from tests.helpers import processes
 from tests.helpers.paths import ROOT
-
-PATIENCE = 300  # seconds for a step to appear on a busy machine
-
-
-def command(workdir: Path, preset: str = "") -> list[str]:
-    """The real command on the small job."""
-    return [
-        sys.executable,
-        "-m",
-        "chestx_jax.train",
-        f"--config=tests/helpers/tiny_job.py:{preset}",
-        f"--workdir={workdir}",
-    ]
-
-
-def environment(cache: Path) -> dict[str, str]:
-    """Compiled programs are kept between runs."""
-    kept = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONWARNINGS": "", **kept}
-
-
-def started(workdir: Path, cache: Path) -> subprocess.Popen:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command(workdir), cwd=ROOT, env=environment(cache), **pipes)
-
-
-def finished(process: subprocess.Popen) -> str:
-    output = process.communicate(timeout=PATIENCE)[0].decode()
-    assert process.returncode == 0, output
-    return output
+from tests.helpers.tiny_runs import PATIENCE, command, environment, finished, parameters, started
 
 
 def killed_at(process: subprocess.Popen, records: Path, step: int, how: signal.Signals) -> None:
@@ -64,20 +30,6 @@ def signalled_at(process: subprocess.Popen, records: Path, step: int, how: signa
             process.send_signal(how)
             break
         time.sleep(0.02)
-
-
-def parameters(workdir: Path, stage: str) -> list[bytes]:
-    """A stage's final parameters, on whatever devices they were saved from."""
-    folder, here = (workdir / stage / "params" / "params").absolute(), SingleDeviceSharding(jax.devices()[0])
-    with ocp.StandardCheckpointer() as checkpointer:
-        saved = checkpointer.metadata(folder).item_metadata.tree
-        wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
-        tree = checkpointer.restore(folder, wanted)
-    return [np.asarray(leaf).tobytes() for leaf in _leaves(tree)]
-
-
-def _leaves(tree):
-    return [leaf for key in sorted(tree) for leaf in _leaves(tree[key])] if isinstance(tree, dict) else [tree]
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +85,62 @@ def test_two_hosts_train_stop_together_and_go_on(tmp_path):
     assert {line["step"] for line in samples} == {4, 8}
 
 
+def test_killed_in_the_notice_period_a_save_is_finished_or_ignored(undisturbed, tmp_path):
+    """SIGTERM, and SIGKILL a moment later, while the step ends, is saved or has been: the job goes on from a whole
+    checkpoint, says which, and ends with the same bytes. What a kill would cost is said at once."""
+    whole, cache = undisturbed
+    workdir = tmp_path / "noticed"
+    for stage, step in (("sft", 4), ("grpo", 3), ("grpo", 5)):
+        process = started(workdir, cache)
+        signalled_at(process, workdir / stage / f"{stage}.jsonl", step, signal.SIGTERM)
+        time.sleep(random.uniform(0, 0.5))
+        process.kill()
+        output = process.communicate(timeout=60)[0].decode()
+        assert f"SIGTERM: {stage} stops and saves as soon as the device is done; killed before, it goes on" in output
+    assert "grpo goes on from step" in finished(started(workdir, cache))
+    for stage in ("sft", "grpo"):
+        assert parameters(workdir, stage) == parameters(whole, stage)
+
+
+@pytest.mark.parametrize("counts", [(2, 1, 2), (1, 2, 1)])
+def test_another_number_of_processes_goes_on_from_the_same_place(undisturbed, tmp_path, counts):
+    """Stopped in the first stage and in the second, each time resumed by another number of processes: the parameters
+    and the place in the data of one that was left alone, whatever processes did the steps."""
+    whole, cache = undisturbed
+    workdir = tmp_path / "moved"
+    options = {"cwd": ROOT, "env": environment(cache)}
+    for count, stage, step in zip(counts, ("sft", "grpo"), (4, 3), strict=False):
+        joined = [*command(workdir, "train"), *["--distributed"] * (count > 1)]
+        running = processes.start(joined, count, **options)
+        signalled_at(running[-1], workdir / stage / f"{stage}.jsonl", step, signal.SIGTERM)
+        outputs = processes.outputs(running, (0,) * count)
+        assert all("run the same command to go on" in output for output in outputs)
+    last = [*command(workdir, "train"), *["--distributed"] * (counts[2] > 1)]
+    processes.run(last, (0,) * counts[2], **options)
+    for stage, steps in (("sft", 12), ("grpo", 8)):
+        assert positions(workdir / stage) == positions(whole / stage)
+        for folder in (workdir, whole):
+            logged = [line["step"] for line in metrics.read(folder / stage / f"{stage}.jsonl") if "loss" in line]
+            assert logged == list(range(1, steps + 1))
+        assert differences(workdir, whole, stage) < 1e-3
+
+
+def positions(stage: Path) -> str:
+    """The place in the data of a stage's last checkpoint."""
+    last = max((stage / "checkpoints").iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
+    return (last / "position" / "metadata").read_text()
+
+
+def differences(one: Path, other: Path, stage: str) -> float:
+    """The largest distance between two stages' parameters, as a share of the tensor's norm."""
+    pairs = zip(parameters(one, stage), parameters(other, stage), strict=True)
+    arrays = [[np.frombuffer(leaf, np.float32).astype(np.float64) for leaf in pair] for pair in pairs]
+    return max(float(np.linalg.norm(x - y) / np.linalg.norm(y)) for x, y in arrays if np.linalg.norm(y))
+
+
 def test_a_workdir_belongs_to_one_model_and_its_data(undisturbed):
     whole, cache = undisturbed
-    again = [*command(whole), "--config.grpo.seed=5"]
+    again = [*command(whole), "--config.grpo.seed=5", "--config.grpo.optimizer.rate=0.5"]
     process = subprocess.run(again, cwd=ROOT, env=environment(cache), capture_output=True, text=True, check=False)
     assert process.returncode == 2
     assert "config.grpo.seed was 0, now it is 5" in process.stderr
