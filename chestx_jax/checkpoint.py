@@ -157,8 +157,7 @@ def load_params(folder: str | Path, model: ModelConfig, mesh):
             "stage's with @best or @STEP."
         )
     shapes, shardings = qwen_vl.shapes(model), qwen_vl.shardings(model, mesh)
-    with ocp.StandardCheckpointer() as checkpointer:
-        metadata = _tree(checkpointer.metadata(item))
+    metadata = _tree(ocp.StandardCheckpointHandler().metadata(item))
     metadata = metadata["params"] if in_state else metadata
     no_adapters = not any("lora_a" in jax.tree_util.keystr(path) for path, _ in _leaves(metadata))
     saved = lora.without_adapters(model) if no_adapters else model

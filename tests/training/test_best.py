@@ -14,7 +14,8 @@ from chestx_jax.sharding import MeshConfig, make_mesh
 from tests.helpers.tiny_runs import finished, parameters, started
 
 # A rate at which the loss soon goes up again.
-FLAGS = ("--config.init.cadence.validate=2", "--config.init.cadence.save=50", "--config.init.optimizer.rate=0.5")
+RATE = ("--config.init.optimizer.rate=3", "--config.init.optimizer.schedule=constant")
+FLAGS = ("--config.init.cadence.validate=2", "--config.init.cadence.save=50", *RATE)
 
 
 def test_validation_has_its_own_cadence_and_a_stage_may_leave_its_best(tmp_path):
