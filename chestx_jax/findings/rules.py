@@ -169,7 +169,7 @@ def _cues(text: MarkedText) -> _Cues:
     last, following, has = text.last, text.next, text.matches.has
     ahead = (following.mention.step < following.clause.step) & (following.mention.step <= following.barrier.step)
     ahead = ahead & (following.word.value == 1)
-    replies = has("reply") & (following.word.value == 3)
+    replies = has("reply") & has("negation_before") & (following.word.value == 3)
     denies_ahead = has("negation_before") & (ahead | ~has("negation_after")) & ~replies
     denies_behind = (has("negation_after") & ~(has("negation_before") & ahead)) | replies
     hedges_ahead = has("hedge_before") & (ahead | ~has("hedge_after"))
@@ -303,7 +303,8 @@ def _answer(
     """
     xp, steps, has = text.ops.xp, text.steps, text.matches.has
     assertive = (text.mode == NEUTRAL) | (text.mode == OBSERVES) | (text.behind_comma & (text.mode != DEFINES))
-    answer = xp.where(cues.denies_behind, _DENIED, xp.where(has("affirms"), _AFFIRMED, 0))
+    affirms = has("affirms") & (~has("reply") | (text.next.word.value == 3))
+    answer = xp.where(cues.denies_behind, _DENIED, xp.where(affirms, _AFFIRMED, 0))
     answer = xp.where((answer == 0) & cues.hedges_behind, _HEDGED, answer)
     ahead = nearest.after(
         text.ops,

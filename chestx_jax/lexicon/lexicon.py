@@ -38,7 +38,7 @@ ROLES = (
     "conclusion",  # announces the option that the text decides on
     "refers",  # begins a sentence about the finding before it ("it is on the left")
     "repeats",  # stands for the finding before it ("none on the left")
-    "reply",  # denies what precedes it where it ends a phrase ("Effusion: no.")
+    "reply",  # denies or affirms what precedes it, where it ends a phrase ("Effusion: no.")
     "affirms",  # asserts the hypothetical findings before it without naming them
     "relative",  # a terminator after which a predicate tells of an entity before it ("the heart, which is enlarged")
 )

@@ -14,7 +14,8 @@ def read_attributes(text: Any, i: int) -> dict[str, int]:
     """Side, site, severity, change and film of the mention that ends at word i."""
     values = {name: _behind(text, i, name) or _ahead(text, i, name) for name in _NAMES}
     values["change"] = values["change"] or _late_change(text, i)
-    film = _behind(text, i, "film") or _opening_film(text, i) or _ahead(text, i, "film", beyond=False)
+    film = _behind(text, i, "film", in_clause=True) or _ahead(text, i, "film", beyond=False)
+    film = film or _behind(text, i, "film") or _opening_film(text, i)
     values["film"] = 0 if film == FILMS.index("earlier") and values["change"] else film
     return values
 
@@ -40,7 +41,7 @@ def _links(text: Any, j: int) -> bool:
     return text.has(j, "conjunction") or text.comma(j)
 
 
-def _behind(text: Any, i: int, name: str) -> int:
+def _behind(text: Any, i: int, name: str, in_clause: bool = False) -> int:
     linked = False
     for j in range(i, -1, -1):
         if j < i and text.mention(j):
@@ -49,7 +50,7 @@ def _behind(text: Any, i: int, name: str) -> int:
         if value:
             return 0 if linked and _second_of_clause(text, i) else value
         linked = linked or _links(text, j)
-        if text.words[j].boundary:
+        if text.words[j].boundary or (in_clause and text.breaks[j]):
             return 0
     return 0
 
@@ -68,7 +69,8 @@ def _ahead(text: Any, i: int, name: str, beyond: bool = True) -> int:
     for j in range(i + 1, len(text.words)):
         near = near and not _links(text, j) and not text.breaks[j]
         within = within and not text.words[j].boundary
-        value = _cue(text, j, name)
+        late = name == "change" and _trailing(text, j)
+        value = text.records[j].change if late else _cue(text, j, name)
         if value:
             return value if near or (beyond and _trailing(text, j) and (within or _refers(text, j))) else 0
         if text.mention(j):

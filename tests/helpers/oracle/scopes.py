@@ -75,7 +75,10 @@ class _Text:
         return False
 
     def replies(self, i: int) -> bool:
-        return self.has(i, "reply") and i + 1 < len(self.words) and self.ends_before(i + 1)
+        return self.has(i, "reply") and self.has(i, "negation_before") and self.ends_phrase(i)
+
+    def ends_phrase(self, i: int) -> bool:
+        return i + 1 < len(self.words) and self.ends_before(i + 1)
 
     def denies_ahead(self, i: int) -> bool:
         if self.replies(i) or not self.has(i, "negation_before"):
@@ -370,7 +373,7 @@ def _assertive(text: _Text, j: int) -> bool:
 def _answer_at(text: _Text, j: int) -> str:
     if text.denies_behind(j):
         return "denied"
-    if text.has(j, "affirms"):
+    if text.has(j, "affirms") and (not text.has(j, "reply") or text.ends_phrase(j)):
         return "affirmed"
     return "hedged" if text.hedges_behind(j) else ""
 
