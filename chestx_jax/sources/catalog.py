@@ -7,7 +7,19 @@ from pathlib import Path
 from chestx_jax.errors import UserError, choose
 from chestx_jax.sources.folders import find
 from chestx_jax.sources.problems import Problems
-from chestx_jax.sources.sets import mimic_cxr, nih, openi
+from chestx_jax.sources.sets import (
+    chexpert,
+    chexpert_plus,
+    mimic_cxr,
+    ms_cxr_t,
+    nih,
+    openi,
+    padchest,
+    rexgradient,
+    rsna,
+    siim,
+    vindr,
+)
 from chestx_jax.sources.study import Study
 
 
@@ -23,8 +35,16 @@ class Source:
 
 SOURCES = {
     "mimic_cxr": Source(mimic_cxr.read, mimic_cxr.MARKERS),
+    "chexpert": Source(chexpert.read, chexpert.MARKERS),
+    "chexpert_plus": Source(chexpert_plus.read, chexpert_plus.MARKERS),
+    "ms_cxr_t": Source(ms_cxr_t.read, ms_cxr_t.MARKERS),
+    "rsna": Source(rsna.read, rsna.MARKERS),
+    "siim": Source(siim.read, siim.MARKERS),
     "nih": Source(nih.read, nih.MARKERS, third_parties=True),
     "openi": Source(openi.read, openi.MARKERS, third_parties=True),
+    "vindr": Source(vindr.read, vindr.MARKERS),
+    "padchest": Source(padchest.read, padchest.MARKERS),
+    "rexgradient": Source(rexgradient.read, rexgradient.MARKERS),
 }
 
 

@@ -67,6 +67,15 @@ def read_table(
         ) from error
 
 
+def read_header(path: Path) -> list[str]:
+    """The names in the first row. Raises UserError for a file that cannot be read."""
+    try:
+        with _open(path) as file:
+            return [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a table ({one_line(error)}): replace it.") from error
+
+
 def read_names(path: Path) -> list[str]:
     """The lines of a list of file names, without blanks and empty lines."""
     try:

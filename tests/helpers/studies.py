@@ -17,3 +17,10 @@ def labels(provenance, names, otherwise=None, /, **values):
     result = {name: given.pop(name.replace("_", " "), otherwise) for name in names}
     assert not given
     return Labels(provenance, result)
+
+
+def brief(study):
+    """A study without what is empty: labels by provenance that are not None, films as path and view."""
+    known = {one.provenance: {k: v for k, v in one.values.items() if v is not None} for one in study.labels}
+    films = [(film.path, film.view) for film in study.films]
+    return (study.patient, study.id, study.order, study.split, films, dict(study.sections), known)

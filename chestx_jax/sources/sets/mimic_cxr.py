@@ -7,7 +7,7 @@ Layout (https://physionet.org/content/mimic-cxr-jpg/2.1.0/ and /mimic-cxr/2.1.0/
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +33,9 @@ class _Films(NamedTuple):
     films: list[Film]
 
 
-def read(raw: Path, problems: Problems) -> Iterator[Study]:
-    """Studies by patient and time. Without the table of films those of the reports are text only, in no order of time.
+def read(raw: Path, problems: Problems, only: Collection[int] | None = None) -> Iterator[Study]:
+    """Studies by patient and time, or of those the ones numbered in `only`. Without the table of films those of the
+    reports are text only, in no order of time.
 
     A study without a film and a report is left out; without a row of labels, or with nothing but blanks, it has none.
     """
@@ -42,7 +43,7 @@ def read(raw: Path, problems: Problems) -> Iterator[Study]:
     if metadata is None and zipped is None:
         raise UserError(f"{raw} holds neither {METADATA}[.gz] nor {REPORTS}: give the folder of MIMIC-CXR as --raw.")
     read_report, reports = _report_reader(raw, zipped, problems)
-    studies = _studies(metadata, raw, problems) if metadata else {}
+    studies = _studies(metadata, raw, problems, only) if metadata else {}
     for patient, study in reports:
         studies.setdefault((patient, study), _Films((float("inf"), 0.0), []))
     labels, splits = _labels(raw, problems), _splits(raw, problems)
@@ -52,6 +53,8 @@ def read(raw: Path, problems: Problems) -> Iterator[Study]:
     for patient in sorted(by_patient):
         in_time = sorted(by_patient[patient], key=lambda study: (studies[patient, study].time, study))
         for order, study in enumerate(in_time):
+            if only is not None and study not in only:
+                continue
             time, films = studies[patient, study]
             report = read_report(patient, study)
             if not films and not report.strip():
@@ -89,7 +92,9 @@ def row_ids(row: Row, problems: Problems) -> tuple[int, int] | None:
     return int(patient), int(study)
 
 
-def _studies(metadata: Path, raw: Path, problems: Problems) -> dict[tuple[int, int], _Films]:
+def _studies(
+    metadata: Path, raw: Path, problems: Problems, only: Collection[int] | None
+) -> dict[tuple[int, int], _Films]:
     """The studies of the table of films, with those films that are there."""
     columns = ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate", "StudyTime")
     optional = ("ViewCodeSequence_CodeMeaning", "PerformedProcedureStepDescription")
@@ -105,7 +110,9 @@ def _studies(metadata: Path, raw: Path, problems: Problems) -> dict[tuple[int, i
         time = (float("inf") if date is None else date, number(row, "StudyTime", problems) or 0.0)
         earlier, films = studies.get(ids, _Films(time, []))
         path = root / film_path(*ids, row["dicom_id"])
-        if path.is_file():
+        if only is not None and ids[1] not in only:
+            pass
+        elif path.is_file():
             view = view_of(row["ViewPosition"], row["ViewCodeSequence_CodeMeaning"])
             if view == "unknown" and not row["ViewPosition"]:
                 view = view_in_text(row["PerformedProcedureStepDescription"])
