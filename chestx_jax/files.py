@@ -88,8 +88,9 @@ def write_json(path: str | os.PathLike[str], document: Any) -> None:
 
 
 def write_json_lines(path: str | os.PathLike[str], documents: Iterable[Any]) -> None:
-    """Writes one JSON document a line, whole or not at all; NaN and infinities become null."""
-    write_text(path, "".join(map(_line, documents)))
+    """Writes one JSON document a line as they come, whole or not at all; NaN and infinities become null."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(map(_line, documents))
 
 
 def append_json_lines(path: str | os.PathLike[str], documents: Iterable[Any]) -> None:

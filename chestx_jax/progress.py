@@ -28,7 +28,12 @@ def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, floa
 
 @contextlib.contextmanager
 def progress(
-    name: str, total_steps: int, show: Sequence[str], console: TextIO, clock: Callable[[], float] = time.monotonic
+    name: str,
+    total_steps: int,
+    show: Sequence[str],
+    console: TextIO,
+    clock: Callable[[], float] = time.monotonic,
+    unit: str = "step",
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
     """Yields a function that shows a step: redrawn in place on a terminal, printed every few seconds elsewhere."""
     in_place = console.isatty()
@@ -42,7 +47,7 @@ def progress(
 
     def show_step(step: int, numbers: Mapping[str, float]) -> None:
         nonlocal printed_at, pending
-        pending = progress_line(name, step, total_steps, numbers, show)
+        pending = progress_line(name, step, total_steps, numbers, show, unit)
         if clock() - printed_at >= interval:
             show_line(pending)
             printed_at, pending = clock(), ""
@@ -56,12 +61,14 @@ def progress(
             console.write("\n")
 
 
-def progress_line(name: str, step: int, total_steps: int, numbers: Mapping[str, float], show: Sequence[str]) -> str:
-    """`sft 120/600 20% | loss 1.234 | 3.2 steps/s | 12.3k tokens/s | 2m30s left`."""
+def progress_line(
+    name: str, step: int, total_steps: int, numbers: Mapping[str, float], show: Sequence[str], unit: str = "step"
+) -> str:
+    """`sft 120/600 20% | loss 1.234 | 3.2 steps/s | 12.3k tokens/s | 2m30s left`; `unit` is what a step is called."""
     parts = [f"{name} {step}/{total_steps} {100 * step // max(total_steps, 1)}%"]
     parts += [f"{key} {numbers[key]:.4g}" for key in show if key in numbers]
     rate = numbers.get("steps_per_second", 0.0)
-    parts.append(f"{rate:.3g} steps/s" if rate >= 1 or rate == 0 else f"{1 / rate:.3g} s/step")
+    parts.append(f"{rate:.3g} {unit}s/s" if rate >= 1 or rate == 0 else f"{1 / rate:.3g} s/{unit}")
     if "tokens_per_second" in numbers:
         tokens = numbers["tokens_per_second"]
         parts.append(f"{tokens / 1000:.3g}k tokens/s" if tokens >= 1000 else f"{tokens:.3g} tokens/s")

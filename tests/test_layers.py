@@ -25,7 +25,7 @@ LAYERS = (
     ("checkpoint", "export", "eval", "planning"),
     ("inference",),
     ("training",),
-    ("train", "evaluate", "convert", "generate", "plan"),
+    ("train", "evaluate", "convert", "generate", "plan", "prepare"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1]
