@@ -1,12 +1,20 @@
-"""A text with its clauses, its modes and the nearest cues: what the rules look at."""
+"""A text with its clauses, its modes and the nearest cues: what the rules look at.
+
+* Behind a comma or "with", an item with an attribute ends a list ("no pneumothorax, small left effusion") that no "or"
+  goes on with ("no pneumothorax, large effusion, or mass").
+"""
 
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Int
 
+from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array, ArrayOps
 from chestx_jax.findings.matches import Matches
+from chestx_jax.findings.nearest import Nearest, before
 from chestx_jax.findings.words import Words
+from chestx_jax.lexicon import alphabet as a
+from chestx_jax.lexicon.lexicon import SEVERITIES
 
 
 class MarkedText(NamedTuple):
@@ -28,6 +36,19 @@ class MarkedText(NamedTuple):
     @property
     def steps(self) -> int:
         return self.words.word.shape[0]
+
+
+def ends_list(
+    ops: ArrayOps, words: Words, matches: Matches, next_clause: Nearest, disjunction: Nearest
+) -> Bool[Array, "T B"]:
+    """Where the attribute of an item of its own ends a list, given the next clause and the next "or"."""
+    has = matches.has
+    joint = gap(words, a.COMMA) | (has("conjunction") & ~has("addition", "disjunction"))
+    behind = nearest.up_to_here(ops, joint=joint, mention=matches.mention)
+    attribute = (matches.side > 0) | (matches.site > 0) | ((matches.change > 0) & ~has("change_after"))
+    attribute = attribute | ((matches.severity > 0) & (matches.severity < SEVERITIES.index("severe")))
+    item = attribute & (behind.joint.step > before(ops, behind.mention).step)
+    return item & (disjunction.step >= next_clause.step)
 
 
 def gap(words: Words, flag: int) -> Bool[Array, "T B"]:

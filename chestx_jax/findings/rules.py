@@ -4,9 +4,12 @@ The rules are written once, over an array namespace: numpy runs them on the host
 [T, B]: T steps at which words end, B texts.
 
 * Clauses end at sentence bounds, semicolons and terminators ("but").
-* A negation before a mention reaches it unless the clause ends, a finite verb lies between, or a list breaks ("no
-  effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound;
+* A negation before a mention reaches it unless the clause ends, a finite verb lies between, or the list ends
+  (`marked`). A negation after reaches back to the nearest verb, negation or clause bound;
   a mention behind a verb of its own ("the heart is enlarged and edema is absent") only with no mention in between.
+  One of a singular verb reaches back to a comma or "and", unless "or" makes a list of it ("effusion, and the tube has
+  been removed").
+* What is told of the patient ("treated for", up to a comma) asserts nothing.
 * A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
   the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
 * What repeats a finding ("none on the left") is a mention of the last concept before it.
@@ -25,7 +28,7 @@ from jaxtyping import Bool, Int
 from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array, ArrayOps
 from chestx_jax.findings.attributes import read_attributes
-from chestx_jax.findings.marked import MarkedText, gap
+from chestx_jax.findings.marked import MarkedText, ends_list, gap
 from chestx_jax.findings.matches import Matches, start_ahead
 from chestx_jax.findings.nearest import Nearest, before
 from chestx_jax.findings.slots import Claims
@@ -68,21 +71,22 @@ def read_claims(ops: ArrayOps, meanings: Meanings, words: Words, matches: Matche
     cues = _cues(text)
     mentions = _mentions(text, cues, meanings)
     mutes_before, asks, heading, mutes_after = _muted(text)
-    muted = mutes_before | mutes_after | asks | heading
+    background = _background(text)
+    muted = mutes_before | mutes_after | heading | background
     supposed = (text.mode == SUPPOSES) | (text.mode == DEFINES) | ((text.mode == INTRODUCES) & ~text.behind_comma)
     # A denial asserts whatever follows it ("no opacity that would suggest"): only what precedes the negation counts.
     denial = nearest.up_to_here(
         ops, cue=xp.where(cues.denies_ahead, 1 + (supposed | mutes_before).astype(np.int32), 0)
     ).cue
-    non_assertive = xp.where(
-        cues.negated & ~mentions.shared, (denial.value == 2) | asks | heading, _hypothetical(text, cues) | muted
-    )
+    still_muted = (denial.value == 2) | asks | heading | background
+    supposes = _hypothetical(text, cues) | asks | muted
+    non_assertive = xp.where(cues.negated & ~mentions.shared, still_muted, supposes)
     certainty = xp.where(non_assertive, 0, xp.where(mentions.hedged, 1, 2)).astype(np.int32)
     polarity = (mentions.present != mentions.negated).astype(np.int32)
     sentence = ops.sum_so_far(words.boundary.astype(np.int32)) - 1
     asserted = (mentions.number > 0) & (certainty > 0)
     answer = _answer(text, cues, sentence, asserted, asserted & (polarity == 1), asks)
-    answer = xp.where(non_assertive & ~(mutes_before | mutes_after | heading), answer, 0)
+    answer = xp.where(non_assertive & ~muted, answer, 0)
     attributes = read_attributes(text)
     return Claims(
         number=mentions.number,
@@ -102,29 +106,12 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     comma = gap(words, a.COMMA)
     clause = words.boundary | gap(words, a.SEMICOLON) | has("terminator")
     link = comma | has("conjunction")
-    ends = words.boundary | gap(words, a.COMMA | a.SEMICOLON)
+    ends = words.closing | words.boundary | gap(words, a.COMMA | a.SEMICOLON)
     hypothesis = xp.where(
         has("definition", "lasting"), DEFINES, xp.where(has("introduction"), INTRODUCES, SUPPOSES)
     ).astype(np.int32)
     resets = clause & (words.boundary | ~has("continues"))
     begun = xp.where(has("hypothetical"), hypothesis + 1, resets.astype(np.int32))
-    last = nearest.up_to_here(
-        ops,
-        clause=clause,
-        boundary=words.boundary,
-        mention=mention,
-        mention_or_entity=mention | (matches.entity > 0),
-        entity=matches.entity,
-        link=link,
-        stop=clause | has("verb") | (has("list_break") & comma),
-        turn=clause | has("verb"),
-        asserted_cue=barrier | has("assertion"),
-        conclusion=has("conclusion"),
-        begun=begun,
-        comma=comma & ~has("hypothetical"),
-        refers=has("refers"),
-        subject=clause & (words.boundary | ~has("relative")),
-    )
     ahead = nearest.after(
         ops,
         clause=clause,
@@ -141,6 +128,27 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         conclusion=has("conclusion"),
         assertion=has("assertion"),
         definition=has("definition"),
+        parted=comma | has("addition"),
+        disjunction=has("disjunction"),
+        minus=gap(words, a.BRACKET) & gap(words, a.HYPHEN) & ~gap(words, a.CLOSES_FIRST),
+    )
+    last = nearest.up_to_here(
+        ops,
+        clause=clause,
+        boundary=words.boundary,
+        mention=mention,
+        mention_or_entity=mention | (matches.entity > 0),
+        entity=matches.entity,
+        link=link,
+        stop=clause | has("verb") | ends_list(ops, words, matches, ahead.clause, ahead.disjunction),
+        background=has("background"),
+        turn=clause | has("verb"),
+        asserted_cue=barrier | has("assertion"),
+        conclusion=has("conclusion"),
+        begun=begun,
+        comma=comma & ~has("hypothetical"),
+        refers=has("refers"),
+        subject=clause & (words.boundary | ~has("relative")),
     )
     mode, behind_comma = _modes(ops, last, has("assertion") & ~has("hypothetical"))
     return MarkedText(ops, words, matches, clause, mode, behind_comma, last, ahead)
@@ -173,15 +181,21 @@ def _cues(text: MarkedText) -> _Cues:
     denies_ahead = has("negation_before") & (ahead | ~has("negation_after")) & ~replies
     denies_behind = (has("negation_after") & ~(has("negation_before") & ahead)) | replies
     hedges_ahead = has("hedge_before") & (ahead | ~has("hedge_after"))
-    hedges_behind = has("hedge_after") & ~(has("hedge_before") & ahead)
+    hedges_behind = has("hedge_after") & ~(has("hedge_before") & ahead & ~has("conjunction"))
+    subjects = 1 + has("singular").astype(np.int32)
+    where = text.ops.xp.where
     behind = nearest.up_to_here(text.ops, negation=denies_ahead, hedge=hedges_ahead)
-    coming = nearest.after(text.ops, negation=denies_behind, hedge=hedges_behind)
+    coming = nearest.after(
+        text.ops, negation=where(denies_behind, subjects, 0), hedge=where(hedges_behind, subjects, 0)
+    )
 
     def follows(cue: Nearest) -> Array:
-        """Whether a cue after a mention reaches back to it."""
+        """Whether a cue after a mention reaches back to it; the value of a cue with one subject is 2."""
         reaches = (following.clause.step > cue.step) & (following.barrier.step >= cue.step)
         own_verb = last.turn.step > last.clause.step
-        return (cue.step < text.steps) & reaches & (~own_verb | (following.mention.step >= cue.step))
+        parted = (following.parted.step < cue.step) & (following.disjunction.step >= cue.step)
+        too_far = (own_verb & (following.mention.step < cue.step)) | (parted & (cue.value == 2))
+        return (cue.step < text.steps) & reaches & ~too_far
 
     def reaches(cue: Nearest) -> Array:
         """Whether a cue at or before a mention reaches it."""
@@ -192,7 +206,7 @@ def _cues(text: MarkedText) -> _Cues:
     return _Cues(
         negated=negated,
         predicate_negated=negated & (negation_behind >= 0) & (negation_behind >= between),
-        negated_after=follows(coming.negation),
+        negated_after=follows(coming.negation) | (following.minus.step == following.word.step),
         hedged=reaches(behind.hedge) | follows(coming.hedge),
         denies_ahead=denies_ahead,
         denies_behind=denies_behind,
@@ -279,6 +293,12 @@ def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
     asks = (following.boundary.step < text.steps) & (following.question.step == following.boundary.step)
     mutes_before = (last_mutes >= 0) & (last_mutes >= last.clause.step)
     return mutes_before, asks, heading, coming.mutes.step < following.clause.step
+
+
+def _background(text: MarkedText) -> Bool[Array, "T B"]:
+    """Where a mention tells of the patient, up to a comma or what else stops a cue."""
+    cue, stop = text.last.background.step, text.ops.xp.maximum(text.last.stop.step, text.last.comma.step)
+    return (cue >= 0) & (cue >= stop)
 
 
 def _hypothetical(text: MarkedText, cues: _Cues) -> Bool[Array, "T B"]:

@@ -17,7 +17,7 @@ _WORD = re.compile(
 _TAG = re.compile(b"|".join(tags.TAGS), re.IGNORECASE)
 _TAG_NAMES = (b"think", b"answer")
 _gap_flags = cache(a.gap_flags)
-_COLUMNS = ("flags", "zone", "gap", "state", "content", "first", "last")  # of a word; `flags` are the first four masks
+_COLUMNS = ("flags", "zone", "gap", "state", "content", "first", "last")  # of a word; `flags` are the first five masks
 
 
 def read_words(lexicon: Lexicon, texts: Sequence[bytes]) -> Words:
@@ -28,7 +28,7 @@ def read_words(lexicon: Lexicon, texts: Sequence[bytes]) -> Words:
     for b, row in enumerate(rows):
         words[: len(row), b] = row
     columns = np.ascontiguousarray(np.moveaxis(words, -1, 0))
-    masks = [(columns[0] >> bit & 1).astype(bool) for bit in range(4)]
+    masks = [(columns[0] >> bit & 1).astype(bool) for bit in range(5)]
     return Words(*masks, *columns[1:])
 
 
@@ -41,7 +41,7 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
     zone_end, zone = next(zones)
     words: list[tuple[int, ...]] = []
     gap = state = content = end = 0
-    previous, previous_boundary, previous_zone = b"", False, -1
+    previous, previous_boundary, previous_zone, previous_led = b"", False, -1, 0
     spans = [match.span() for match in _WORD.finditer(data)]
     for first, last in [*spans, (len(data), len(data))]:
         closing = last == first
@@ -56,7 +56,13 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
         while first >= zone_end:
             zone_end, zone = next(zones)
         boundary = zone != previous_zone or _begins_sentence(
-            gap, previous, previous_boundary, word, b"A" <= data[first : first + 1] <= b"Z", abbreviations, open_words
+            gap,
+            previous,
+            previous_boundary,
+            word,
+            b"A" <= data[first : first + 1] <= b"Z",
+            abbreviations,
+            frozenset() if previous_led else open_words,
         )
         if boundary or gap & PHRASE_BREAKS:
             state, content = 0, content + 1  # skipping a number keeps words across punctuation from being adjacent
@@ -64,9 +70,10 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
         passed = loops[cell]
         content += not passed
         option = gap & a.CLOSES_FIRST and len(previous) == 1 and previous.isalpha() and previous_boundary
-        flags = 1 | boundary << 1 | (bool(option) and not closing) << 2 | passed << 3
+        flags = 1 | boundary << 1 | closing << 2 | (bool(option) and not closing) << 3 | passed << 4
         words.append((flags, zone, gap, hit[cell], content, first, last - (not closing)))
         state = next_state[cell]
+        previous_led = gap & a.COLON  # "Effusion: no" ends
         gap, previous, previous_boundary, previous_zone = 0, word, boundary, zone
     return words
 

@@ -81,7 +81,8 @@ def read_words(tables: Tables, ids_BxL: Int[Array, "B L"], length_B: Int[Array, 
 
     # What is known of the word before.
     previous = before(JAX, cues.word).step
-    packed = kind | upper << _CAPITAL | zone << _ZONE
+    answers = (gap & a.COLON) != 0  # "Effusion: no" ends
+    packed = jnp.where(answers, kind & ~t.OPEN, kind) | upper << _CAPITAL | zone << _ZONE
     packed = jnp.where(previous < 0, 0, jnp.take_along_axis(packed, jnp.maximum(previous, 0), 0))
     forced, unless_begun = _sentence_rules(gap, kind, upper == 1, packed)
     forced = forced | (previous < 0) | (zone != packed >> _ZONE)
@@ -107,6 +108,7 @@ def read_words(tables: Tables, ids_BxL: Int[Array, "B L"], length_B: Int[Array, 
     return Words(
         word=word,
         boundary=word & boundary,
+        closing=word & ~in_text,
         option=word & in_text & closes & (letter != 0) & ((state & _BOUNDARY) != 0),
         passed=word & passed,
         zone=of_words(zone),

@@ -20,6 +20,7 @@ class Words(NamedTuple):
 
     word: Bool[Array, "T B"]
     boundary: Bool[Array, "T B"]  # it begins a sentence
+    closing: Bool[Array, "T B"]  # it is the closing word
     option: Bool[Array, "T B"]  # it is the first word of a listed option
     passed: Bool[Array, "T B"]  # it interrupts a phrase without breaking it, or is no lexeme of any phrase
     zone: Int[Array, "T B"]  # tags.BEFORE … of its first byte

@@ -26,8 +26,11 @@ ROLES = (
     "hypothetical",  # what follows in its clause asserts nothing
     "terminator",  # begins a new clause
     "verb",  # a finite verb: negation does not reach over it
-    "list_break",  # after a comma, ends a negated list
     "conjunction",
+    "addition",  # a conjunction that adds a subject ("and")
+    "disjunction",  # one that goes on with a list ("or")
+    "singular",  # the cue's verb has one subject; see [words.singular]
+    "background",  # up to a comma or verb, tells of the patient, not of the films
     "change_after",  # states a change of what precedes it ("has worsened")
     "definition",  # hypothetical: what precedes it asserts nothing either
     "lasting",  # hypothetical: an assertion ends it only after a comma
@@ -308,6 +311,7 @@ def _records(
                 change=CHANGES.index(entry.get("change", "")),
                 severity=SEVERITIES.index(entry.get("severity", "")),
                 film=FILMS.index(entry.get("film", "")),
-                roles=sum(ROLE[role] for role in entry.get("roles", ())),
+                roles=sum(ROLE[role] for role in entry.get("roles", ()))
+                | (ROLE["singular"] if table == "cue" and phrase.split()[0] in data["words"]["singular"] else 0),
             ),
         )

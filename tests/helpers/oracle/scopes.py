@@ -27,6 +27,7 @@ from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, QUESTION, SE
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import ROLE, Lexicon, Record
 from tests.helpers.oracle.attributes import read_attributes
+from tests.helpers.oracle.directed import ends_list, has_subject, minus
 from tests.helpers.oracle.words import Word
 
 _NOTHING = Record()
@@ -59,7 +60,8 @@ class _Text:
 
     def ends_before(self, i: int) -> bool:
         """Whether a phrase ends before word i."""
-        return self.words[i].boundary or bool(self.words[i].gap & (COMMA | SEMICOLON))
+        closes = self.words[i].boundary or i + 1 == len(self.words)
+        return closes or bool(self.words[i].gap & (COMMA | SEMICOLON))
 
     def ahead(self, i: int) -> bool:
         """Whether a cue at word i that may stand on either side belongs to a mention ahead of it."""
@@ -94,7 +96,8 @@ class _Text:
         return self.has(i, "hedge_before") and (not self.has(i, "hedge_after") or self.ahead(i))
 
     def hedges_behind(self, i: int) -> bool:
-        return self.has(i, "hedge_after") and not (self.has(i, "hedge_before") and self.ahead(i))
+        ahead = self.has(i, "hedge_before") and self.ahead(i) and not self.has(i, "conjunction")
+        return self.has(i, "hedge_after") and not ahead
 
 
 def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> list[Finding]:
@@ -109,7 +112,7 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
         if claim is None:
             continue
         concept, present, cue_word, negated = claim
-        negated = negated or _follows(text, cue_word, text.denies_behind)
+        negated = negated or _follows(text, cue_word, text.denies_behind) or (cue_word >= 0 and minus(text, cue_word))
         hedged = _before(text, cue_word, text.hedges_ahead) or _follows(text, cue_word, text.hedges_behind)
         non_assertive = _non_assertive(text, i, _negation_of(text, i) if cue_word == i else -1)
         if non_assertive and not _muted(text, i):
@@ -203,8 +206,7 @@ def _covered(automaton: Automaton, words: list[Word], i: int) -> bool:
 
 def _stops_before(text: _Text, j: int) -> bool:
     """Whether a cue to the left of word j does not reach past it."""
-    list_ends = text.has(j, "list_break") and bool(text.words[j].gap & COMMA)
-    return text.breaks[j] or text.has(j, "verb") or list_ends
+    return text.breaks[j] or text.has(j, "verb") or ends_list(text, j)
 
 
 def _before(text: _Text, i: int, is_cue: Callable[[int], bool]) -> bool:
@@ -238,7 +240,7 @@ def _follows(text: _Text, i: int, is_cue: Callable[[int], bool]) -> bool:
         if text.breaks[j]:
             return False
         if is_cue(j):
-            return True
+            return has_subject(text, i, j)
         if own_verb and text.mention(j):
             return False
         if text.has(j, "verb", "negation_before"):
@@ -386,7 +388,8 @@ def _muted(text: _Text, i: int, negation: int = -1) -> bool:
     end = i + 1
     while end < len(text.words) and not text.breaks[end]:
         end += 1
-    return any(_mutes(text, j) for j in range(start, end if negation < 0 else negation + 1)) or _is_heading(text, i)
+    mutes = any(_mutes(text, j) for j in range(start, end if negation < 0 else negation + 1))
+    return mutes or _is_heading(text, i) or _is_background(text, i)
 
 
 def _asks(text: _Text, i: int) -> bool:
@@ -410,6 +413,16 @@ def _is_heading(text: _Text, i: int) -> bool:
             stop = next((k for k in range(j + 1, len(text.words)) if text.words[k].boundary), len(text.words))
             return any(text.mention(k) for k in range(j, stop))
         if word.boundary or text.has(j, "verb", "negation_before", "assertion"):
+            return False
+    return False
+
+
+def _is_background(text: _Text, i: int) -> bool:
+    """Whether word i tells of the patient, not of the films."""
+    for j in range(i, -1, -1):
+        if text.has(j, "background"):
+            return True
+        if _stops_before(text, j) or (text.comma(j) and not text.has(j, "hypothetical")):
             return False
     return False
 

@@ -98,7 +98,7 @@ def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word
         word_zone = zones[min(offset + 1, len(data))]
         upper = offset < len(data) and 65 <= data[offset] <= 90
         short = (len(previous) == 1 and previous.isalpha()) or previous.decode("latin1") in lexicon.abbreviations
-        is_open = previous.decode("latin1") in lexicon.open_words
+        is_open = previous.decode("latin1") in lexicon.open_words and not words[-1].gap & COLON
         boundary = begins_sentence(gap, previous, previous_first, short, is_open, run, upper)
         boundary = boundary or not words or word_zone != zone
         if boundary or gap & PHRASE_BREAKS:
