@@ -63,4 +63,15 @@ def read_studies(name: str, raw: Path, problems: Problems) -> Iterator[Study]:
             f"{raw} holds no {' or '.join(source.markers)}, which the set {name} has ({hint}): give the folder of the "
             "whole set as --raw."
         )
-    return source.read(raw, problems)
+    return _distinct(source.read(raw, problems), problems)
+
+
+def _distinct(studies: Iterator[Study], problems: Problems) -> Iterator[Study]:
+    """The first study of each id."""
+    ids = set()
+    for study in studies:
+        if study.id in ids:
+            problems.skip("a study listed twice", f"study {study.id} of {study.patient}")
+        else:
+            ids.add(study.id)
+            yield study

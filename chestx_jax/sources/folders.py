@@ -8,6 +8,8 @@ from pathlib import Path
 
 from chestx_jax.errors import UserError
 
+# What an archive of which bytes were changed may raise.
+_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
 _DEPTHS = ("", "*/", "*/*/")
 
 
@@ -44,7 +46,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     """Raises UserError for an archive that is cut short."""
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path} is no whole zip archive: download it again.") from error
 
 
@@ -52,5 +54,5 @@ def read_member(archive: zipfile.ZipFile, name: str) -> str:
     """A text of an archive with plain line ends. Raises UserError where it is damaged."""
     try:
         return archive.read(name).decode("utf-8", "replace").replace("\r\n", "\n")
-    except (OSError, zlib.error, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise UserError(f"{archive.filename} is damaged at {name}: download it again.") from error

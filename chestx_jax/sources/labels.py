@@ -30,11 +30,19 @@ def label_values(row: Row, names: Iterable[str], problems: Problems) -> dict[str
     values: dict[str, int | None] = {}
     for name in names:
         value = number(row, name, problems)
-        if value not in (None, 1, 0, -1):
+        try:
+            values[name] = label_value(value)
+        except ValueError:
             problems.note(f"{name} is none of 1, 0, -1 and blank", f"{row.where} ({value:g})", "it counts as blank")
-            value = None
-        values[name] = None if value is None else int(value)
+            values[name] = None
     return values
+
+
+def label_value(value: float | None) -> int | None:
+    """1, 0, -1 or None. Raises ValueError for anything else."""
+    if value is not None and value not in (1, 0, -1):
+        raise ValueError(f"{value} is no value of a label")
+    return None if value is None else int(value)
 
 
 def radr_labels(values: Mapping[str, int | None]) -> dict[str, int | None]:

@@ -1,5 +1,7 @@
 """A folder that is not the set's, and the labels of all sets under common names."""
 
+import random
+
 import pytest
 
 from chestx_jax.errors import UserError
@@ -8,6 +10,7 @@ from chestx_jax.sources.labels import radr_labels
 from chestx_jax.sources.study import study_from_json, study_to_json
 from tests.helpers import raw_sets
 from tests.helpers.studies import read_all
+from tests.helpers.table_fuzz import damaged
 
 WRITERS = {name: getattr(raw_sets, f"write_{name}") for name in SOURCES}
 
@@ -41,6 +44,27 @@ def test_studies_there_and_back(tmp_path, name):
             assert (tmp_path / "raw" / film.path).is_file()
         films = {film.id for film in study.films}
         assert {box.film for box in study.boxes} <= films
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_damaged_folders_are_studies_or_one_sentence(tmp_path, name):
+    raw = WRITERS[name](tmp_path / "raw")
+    kinds = (".csv", ".gz", ".json", ".txt", ".xml", ".zip", ".tgz")
+    contents = {path: path.read_bytes() for path in sorted(raw.rglob("*")) if path.suffix in kinds}
+    for seed in range(40):
+        rng = random.Random(f"{name} {seed}")
+        path = rng.choice(sorted(contents))
+        path.unlink()
+        if seed % 10:
+            path.write_bytes(damaged(contents[path], rng))
+        try:
+            studies, _ = read_all(name, raw)
+        except UserError:
+            pass
+        else:
+            assert len({study.id for study in studies}) == len(studies)
+            assert [study_from_json(study_to_json(study)) for study in studies] == studies
+        path.write_bytes(contents[path])
 
 
 @pytest.mark.parametrize(

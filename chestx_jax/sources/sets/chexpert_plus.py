@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chestx_jax.sources.folders import find, require
-from chestx_jax.sources.labels import CHEXPERT
+from chestx_jax.sources.labels import CHEXPERT, label_value
 from chestx_jax.sources.problems import Problems
 from chestx_jax.sources.reports import clean, joined_report, named_sections
 from chestx_jax.sources.sets.chexpert import PATH, film_view, patient_key
@@ -100,8 +100,8 @@ def _labels(raw: Path, problems: Problems) -> dict[str, list[Labels]]:
             try:
                 record = json.loads(text)
                 match = PATH.fullmatch(record["path_to_image"])
-                values = {name: None if (value := record.get(name)) is None else int(value) for name in CHEXPERT}
-            except (ValueError, TypeError, KeyError):
+                values = {name: label_value(record.get(name)) for name in CHEXPERT}
+            except (ValueError, TypeError, KeyError, AttributeError):
                 problems.note("no record of labels", f"{path.name} line {line}", "it is passed over")
                 continue
             if match and match[1] not in labelled and any(value is not None for value in values.values()):

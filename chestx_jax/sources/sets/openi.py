@@ -41,7 +41,7 @@ def read(raw: Path, problems: Problems) -> Iterator[Study]:
         where = f"{source.name}/{number}.xml"
         try:
             root = ElementTree.fromstring(content)
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
             problems.skip("the file is no whole XML", f"{where} ({one_line(error)})")
             continue
         texts = {(part.get("Label") or "").lower(): clean(part.text or "") for part in root.iter("AbstractText")}
@@ -85,7 +85,8 @@ def _study(
 
 def _extracted(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in folder.glob("*.xml"):
-        yield path.stem, path.read_bytes()
+        if path.is_file():
+            yield path.stem, path.read_bytes()
 
 
 def _archived(path: Path) -> Iterator[tuple[str, bytes]]:

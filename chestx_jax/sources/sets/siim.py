@@ -57,7 +57,7 @@ def run_length_box(runs: str, side: int = _SIDE) -> tuple[float, float, float, f
     the pixels of a square film column by column. None where the text is none of it."""
     try:
         values: Int[np.ndarray, " N"] = np.array(runs.split(), np.int64)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if values.size == 0 or values.size % 2 or (values < 0).any():
         return None
