@@ -93,7 +93,7 @@ def training_curves(run: Path, out: Path) -> None:
     loss.set(title="base stage and SFT", xlabel="step", ylabel="loss")
     loss.set_ylim(bottom=0)
     records = run / "grpo" / "grpo.jsonl"
-    for term in ("total", "accuracy", "format", "process", "factuality", "completeness"):
+    for term in ("total", "accuracy", "format", "process", "gain", "factuality", "completeness"):
         reward.plot(*curve(records, f"reward/{term}/mean"), label=term)
     reward.set(title="GRPO: reward and its terms", xlabel="step", ylabel="mean of the batch")
     length.plot(*curve(records, "length"))
