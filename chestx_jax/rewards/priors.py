@@ -134,7 +134,7 @@ def count(
     false_NxC = np.where(option_NxC, false_NxC * _odds(own) / _odds(prior[row_NxC, concepts]), false_NxC)
     unit = float((1 / report_worth(config, relations, reports, stakes).total).mean()) / 2
     price = np.max([shares(gain, false_NxC, unit) for gain in gain_WxNxC], 0)
-    price = np.maximum(price, config.tau * np.asarray(relations.weight))
+    price = np.maximum(price, config.price * np.asarray(relations.weight))
     counts = np.bincount(np.concatenate([np.unique(row) for row in row_NxC]), minlength=len(keys))
     rows = {
         key: Row(

@@ -40,6 +40,7 @@ class ValueConfig:
     """Constants of the value of claims."""
 
     tau: float = bounded(0.2, min=0.0, max=0.9)  # share of right claims at which claiming begins to pay, at the least
+    price: float = bounded(0.25, min=0.0)  # what a false claim costs of its concept's weight, at the least
     floor: float = bounded(0.2, above=0.0)  # the part of Z that does not depend on the film
     hedge: float = bounded(0.75, above=0.0, max=1.0)  # what a hedged claim earns and costs of an asserted one
     repeat: float = bounded(0.01, min=0.0)  # cost of an exact repeat
@@ -103,6 +104,7 @@ def report_worth(config: ValueConfig, relations: Relations, report: Findings, st
     positive = report.valid & (report.certainty > 0) & (report.polarity == 1) & (weight > 0)
     one, other = expand(report, 2), expand(report, 1)
     closer = is_a_CxC[other.concept, one.concept] & (one.concept != other.concept) & positive[:, None]
+    closer = closer & (weight_C[other.concept] >= weight_C[one.concept])
     closer = (closer & sides_overlap(one, other) & (one.film == other.film)).any(2)
     severity = xp.asarray([1.0, MILD, 1.0, SEVERE], np.float32)[report.severity]
     kept_BxC = 1 - xp.maximum(stakes.prior, np.float32(config.tau))
@@ -143,7 +145,7 @@ def claim_values(
 
     hedge = xp.where(joined.certainty == 1, config.hedge, 1.0).astype(np.float32)
     hedge = hedge - _previous(hedge[..., None], joined.previous, xp)[..., 0]
-    price_BxC = xp.maximum(stakes.price, config.tau * weight_C[None])
+    price_BxC = xp.maximum(stakes.price, config.price * weight_C[None])
     cost = xp.where(supported, 0.0, xp.take_along_axis(price_BxC, claims.concept, 1) * hedge)
 
     shown = xp.take_along_axis(worth.shown, claims.concept, 1)
