@@ -6,7 +6,7 @@ evaluation. The value that training pays by default is that of `value`. Over the
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from chestx_jax.findings import Findings, RewardTargets
 from chestx_jax.findings.arrays import Array
@@ -14,6 +14,8 @@ from chestx_jax.findings.slots import namespace
 from chestx_jax.lexicon.tables import Relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.verify import Verdicts
+
+STATED = 0.35  # weight of what is stated in `recall`; the rest is what is mentioned
 
 
 def factuality(verdicts: Verdicts) -> Float[Array, " B"]:
@@ -49,23 +51,22 @@ def completeness(tables: Relations, claims: Findings, targets: Findings) -> Floa
 
 
 def recall(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
-    """Completeness as a reader of the whole reasoning judges it (evaluation only): the mean of two shares.
+    """Completeness as a reader of the whole reasoning judges it (evaluation only): a weighted mean of two shares.
 
-    The share of the distinct targets that the claims state, after `resolve_hypotheses` on both sides; and the share of
-    the targets' distinct concepts, asserted or hypothetical, that the claims mention at all. The release's judge counts
-    both as recalled, the second almost alone.
+    What the claims state of the distinct targets, after `resolve_hypotheses` on both sides, and which of their concepts
+    the claims mention at all; in both, a relative of the target's concept earns its credit. The release's judge counts
+    both as recalled, the second far more.
     """
     xp = namespace(claims)
-    all_targets, all_claims = (
-        findings._replace(
-            polarity=xp.ones_like(findings.polarity),
-            side=xp.zeros_like(findings.side),
-            certainty=xp.where(findings.valid, 2, 0),
-        )
-        for findings in (targets, claims)
-    )
-    stated = completeness(tables, resolve_hypotheses(tables, claims), resolve_hypotheses(tables, targets))
-    return 0.5 * (stated + completeness(tables, all_claims, all_targets))
+    claims, targets = resolve_hypotheses(tables, claims), resolve_hypotheses(tables, targets)
+    credit = xp.asarray(tables.credit)[targets.concept[:, :, None], claims.concept[:, None]]
+    mentions = claims.valid & xp.asarray(tables.counted)[claims.concept]
+    alike = targets.polarity[:, :, None] == claims.polarity[:, None]
+    stated = xp.where(alike & verify.is_scored(tables, claims)[:, None], credit, 0.0).max(2)
+    mentioned = xp.where(mentions[:, None], credit, 0.0).max(2)
+    weight = verify.distinct_weight(targets, verify.is_scored(tables, targets))
+    share = STATED * stated + (1 - STATED) * mentioned
+    return ratio((share * weight).sum(1), weight.sum(1))
 
 
 def resolve_hypotheses(tables: Relations, findings: Findings) -> Findings:
@@ -78,16 +79,18 @@ def resolve_hypotheses(tables: Relations, findings: Findings) -> Findings:
     )
 
 
-def effectiveness(
-    tables: Relations, claims: Findings, verdicts: Verdicts, targets: Findings, sentences_B: Int[Array, " B"]
-) -> Float[Array, " B"]:
-    """Share of sentences with a useful claim: a correct one that the report or the reference steps state."""
-    useful = verdicts.scored & (verdicts.correct > 0) & (verdicts.explicit | verify.is_stated(tables, claims, targets))
-    slot = namespace(claims).arange(useful.shape[1])
-    same_step = (claims.step[:, :, None] == claims.step[:, None]) & useful[:, None]
-    first = useful & ~(same_step & (slot[None] < slot[:, None])[None]).any(2)
-    share = ratio(first.sum(1).astype(np.float32), sentences_B.astype(np.float32))
-    return namespace(claims).minimum(share, np.float32(1))
+def effectiveness(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
+    """The mean, over the sentences that claim something new, of the share of their new claims that the targets state;
+    0 where nothing is claimed. So a repeated sentence counts for nothing, and one that claims nothing is no step."""
+    xp = namespace(claims)
+    scored = verify.is_scored(tables, claims)
+    slot = xp.arange(scored.shape[1])
+    earlier = (slot[None] < slot[:, None])[None]
+    new = scored & ~(verify.same_claim(claims, scored) & earlier).any(2)
+    same_step = new[:, None] & new[:, :, None] & (claims.step[:, :, None] == claims.step[:, None])
+    weight = ratio(new.astype(np.float32), same_step.sum(2).astype(np.float32))
+    stated = xp.where(verify.is_stated(tables, claims, targets), weight, 0.0)
+    return ratio(stated.sum(1), weight.sum(1))
 
 
 def target_findings(targets: RewardTargets) -> Findings:

@@ -64,11 +64,8 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
     words, matches, claims = tokens.read(tables, completion.ids, completion.length, config.slots, think_only=True)
     claims = _materialise(claims)
     answer = outcome.read_answer(tables, words, matches)
-    thinking_TxB = words.word & (words.zone == tags.THINK)
     targets = jax.tree.map(jnp.asarray, targets)
-    process = _process(
-        config, tables.relations, claims, targets, completion.prompt, (thinking_TxB & words.boundary).sum(0)
-    )
+    process = _process(config, tables.relations, claims, targets, completion.prompt)
     zone = tables.tag_zone[words.end]
     think_closed_B = (zone == tags.BETWEEN) | (zone == tags.ANSWER) | (zone == tags.AFTER)
     has_report_B = targets.has_report[completion.prompt]
@@ -110,7 +107,6 @@ def _process(
     claims: Findings,
     targets: RewardTargets,
     prompt_B: Int[Array, " B"],
-    sentences_B: Int[Array, " B"],
 ) -> _Process:
     """The process terms of claims [B, M]; what depends on the N prompts alone is computed once for each."""
 
@@ -128,7 +124,7 @@ def _process(
         "gain": values.gain,
         "factuality": truth,
         "completeness": completeness(relations, claims, stated),
-        "effectiveness": effectiveness(relations, claims, verdicts, stated, sentences_B),
+        "effectiveness": effectiveness(relations, claims, stated),
         "findings": verdicts.scored.sum(1).astype(jnp.float32),
         "false": values.false.sum(1).astype(jnp.float32),
     }

@@ -111,12 +111,11 @@ def _score_block(
     verdicts = verify.verify(tables, claims, targets.report)
     verdict_names = _verdict_names(tables, claims, targets, values, verdicts)
     stated = process.target_findings(targets)
-    sentences = np.asarray([reading.sentences for reading in readings], np.int32)
     factuality = process.factuality(verdicts)
     columns = {
         "factuality": factuality,
         "completeness": process.completeness(tables, claims, stated),
-        "effectiveness": process.effectiveness(tables, claims, verdicts, stated, sentences),
+        "effectiveness": process.effectiveness(tables, claims, stated),
         "findings": verdicts.scored.sum(1),
         "false": values.false.sum(1),
     }

@@ -61,7 +61,8 @@ def observations(record: dict, field: str) -> list[tuple[str, str]]:
 
 
 def judged(record: dict) -> dict[str, float] | None:
-    """The judge's factuality and completeness, None where a reply is malformed."""
+    """The judge's factuality, completeness and effectiveness (None where it gave none), or None where a reply is
+    malformed."""
     observed, gold = observations(record, "pred_key_finding"), observations(record, "gt_key_finding")
     try:
         right = float(record["precision_res"]["correct_count"])
@@ -70,7 +71,20 @@ def judged(record: dict) -> dict[str, float] | None:
         return None
     if not observed or not gold:
         return None
-    return {"factuality": min(right / len(observed), 1.0), "completeness": min(recalled / len(gold), 1.0)}
+    return {
+        "factuality": min(right / len(observed), 1.0),
+        "completeness": min(recalled / len(gold), 1.0),
+        "effectiveness": judged_effectiveness(record),
+    }
+
+
+def judged_effectiveness(record: dict) -> float:
+    """Share of the steps that the judge calls effective; NaN where it listed none."""
+    try:
+        counts = [float(record["efficiency"][f"{name}_count"]) for name in ("effective", "ineffective")]
+    except (KeyError, TypeError, ValueError):
+        return float("nan")
+    return counts[0] / sum(counts) if sum(counts) > 0 else float("nan")
 
 
 def judge_sign(observation: str, status: str) -> int:
@@ -186,7 +200,8 @@ def correlate(lexicon, items) -> None:
         one, two, three = (set(f.concept[i][f.valid[i]]) for f in (claims, evidence, targets))
         bag_p.append(len(one & two) / max(len(one), 1))
         bag_r.append(len(one & three) / max(len(three), 1))
-    names = ("factuality", "completeness")
+    effective = np.asarray(process.effectiveness(tables, claims, targets))
+    names = ("factuality", "completeness", "effectiveness")
     judge = {name: np.asarray([verdict[name] for _, _, verdict in items_with_verdict]) for name in names}
     print(f"items {len(items_with_verdict)}")
     for name, ours, rouge, bag in (("factuality", factual, rouge_p, bag_p), ("completeness", complete, rouge_r, bag_r)):
@@ -194,6 +209,8 @@ def correlate(lexicon, items) -> None:
             f"{name:13s} Spearman ours {spearman(ours, judge[name]):.4f}  ROUGE-L {spearman(np.asarray(rouge), judge[name]):.4f}"  # noqa: E501
             f"  bag of concepts {spearman(np.asarray(bag), judge[name]):.4f}"
         )
+    counted = ~np.isnan(judge["effectiveness"])
+    print(f"effectiveness Spearman ours {spearman(effective[counted], judge['effectiveness'][counted]):.4f}")
     print(
         f"the training terms: factuality of distinct claims {spearman(plain, judge['factuality']):.4f}, "
         f"completeness by statements alone {spearman(stated, judge['completeness']):.4f}"
@@ -212,12 +229,17 @@ def correlate(lexicon, items) -> None:
         "the judge's own observations, verified by the same rules: factuality Spearman "
         f"{spearman(process.precision(tables, listed, evidence, verdicts), judge['factuality']):.4f}"
     )
+    # A model's RadRScore over the items with a text (the judge also scores thirty that have none).
+    ours = {"factuality": factual, "completeness": complete, "effectiveness": effective}
     for group in sorted({name for name, _, _ in items_with_verdict}):
-        in_group = np.asarray([name == group for name, _, _ in items_with_verdict])
-        print(
-            f"{group:55s} n {in_group.sum():4d}  ours {factual[in_group].mean():.3f} {complete[in_group].mean():.3f}"
-            f"  judge {judge['factuality'][in_group].mean():.3f} {judge['completeness'][in_group].mean():.3f}"
+        in_group = np.asarray(
+            [name == group and bool(text.strip()) for (name, _, _), text in zip(items_with_verdict, texts, strict=True)]
         )
+        print(f"{group:55s} n {in_group.sum():4d}  ", end="")
+        for who, terms in (("ours", ours), ("judge", judge)):
+            means = [float(np.nanmean(terms[name][in_group])) for name in names]
+            print(f"{who} {' '.join(f'{mean:.3f}' for mean in means)} RadRScore {np.mean(means):.3f}  ", end="")
+        print()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.priors import Priors, Row
-from chestx_jax.rewards.process import precision, recall
+from chestx_jax.rewards.process import STATED, effectiveness, precision, recall
 from chestx_jax.rewards.reward import RewardConfig, no_credit, score
 from chestx_jax.rewards.texts import Item, score_texts
 from chestx_jax.types import Completion, Scores
@@ -52,16 +52,29 @@ def test_terms_follow_the_rules(tables, targets):
     terms = jax.device_get(score(RewardConfig(slots=16), tables, completion(), targets)).terms
     np.testing.assert_allclose(terms["factuality"], [1 / 2, 2 / 3], atol=1e-6)
     np.testing.assert_allclose(terms["completeness"], [1.0, 0.0], atol=1e-6)
-    np.testing.assert_allclose(terms["effectiveness"], [1 / 3, 2 / 3], atol=1e-6)
+    np.testing.assert_allclose(terms["effectiveness"], [1 / 2, 0.0], atol=1e-6)
     assert terms["accuracy"].tolist() == [1.0, 0.0]
 
 
 def test_recall_credits_hypothetical_mentions():
+    mentioned = 1 - STATED
     texts = ["Edema.", "No edema.", "Look for edema.", "Mass."]
     claims, present = findings(texts, 4), findings(["Edema."] * 4, 4)
-    np.testing.assert_allclose(recall(RELATIONS, claims, present), [1.0, 0.5, 0.5, 0.0])
+    np.testing.assert_allclose(recall(RELATIONS, claims, present), [1.0, mentioned, mentioned, 0.0], atol=1e-6)
     absent = findings(["No edema."] * 4, 4)  # what is looked for and never asserted counts as denied
-    np.testing.assert_allclose(recall(RELATIONS, claims, absent), [0.5, 1.0, 1.0, 0.0])
+    np.testing.assert_allclose(recall(RELATIONS, claims, absent), [mentioned, 1.0, 1.0, 0.0], atol=1e-6)
+
+
+def test_effectiveness_counts_no_sentence_twice():
+    texts = [
+        "Edema. A fracture.",
+        "Edema. Edema. Edema. A fracture.",
+        "The film is looked at. Edema.",
+        "Edema and a fracture.",
+        "",
+    ]
+    values = effectiveness(RELATIONS, findings(texts, 8), findings(["Edema."] * 5, 2))
+    np.testing.assert_allclose(values, [0.5, 0.5, 1.0, 0.5, 0.0])
 
 
 CREDIT = {

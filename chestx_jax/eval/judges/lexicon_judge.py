@@ -104,13 +104,12 @@ def _judge_block(lexicon: Lexicon, block: Sequence[Prediction], readings: Sequen
         priors.default(lexicon).stakes(lexicon, tables, questions, value.unasked),
     )
     claims = pad_findings([reading.findings for reading in readings], max(1, *(len(r.findings) for r in readings)))
-    sentences = np.array([reading.sentences for reading in readings], np.int32)
     stated = process.target_findings(gold)
     verdicts = verify.verify(tables, claims, gold.report)
     terms = _Terms(
         factuality=process.precision(tables, claims, gold.report, verdicts),
         completeness=process.recall(tables, claims, stated),
-        effectiveness=process.effectiveness(tables, claims, verdicts, stated, sentences),
+        effectiveness=process.effectiveness(tables, claims, stated),
         process=values_of(value, tables, claims, gold).process,
         scored=verdicts.scored,
         right=verdicts.correct > 0,
