@@ -45,10 +45,8 @@ class RewardConfig:
         weights = (self.format, self.accuracy, self.process)
         if not any(weights):
             raise UserError(f"The reward's weights (format, accuracy, process) are {weights}: raise one above 0.")
-        if self.credit == "step" and (self.rule == "paper" or not self.process):
-            raise UserError(
-                'Reward credit "step" shares out the additive process reward: raise process, use rule=additive.'
-            )
+        if self.credit == "step" and not self.process:
+            raise UserError('Reward credit "step" shares out the process reward: raise its weight above 0.')
 
 
 @partial(jax.jit, static_argnums=0)

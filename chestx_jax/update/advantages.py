@@ -20,7 +20,7 @@ class AdvantageConfig:
     scale: Literal["std", "none"] = "std"
     equal_groups: Literal["keep", "drop"] = "keep"  # drop: a group whose rewards are all equal leaves the loss (DAPO)
     # "own": a step's credit on its own tokens; "to_go": on each token the credit of the steps from its own on
-    credit: Literal["own", "to_go"] = "own"
+    step_credit: Literal["own", "to_go"] = "own"
     step_weight: float = bounded(0.0, min=0.0)  # how much of the per-token credit, scaled in the group, is added
 
 
@@ -55,7 +55,7 @@ def token_advantages(
     advantages = jnp.broadcast_to(sequence_B[:, None], steps.value.shape)
     if not config.step_weight:
         return advantages, kept_B
-    credit = _own_credit(steps, group) if config.credit == "own" else _credit_to_go(steps, group)
+    credit = _own_credit(steps, group) if config.step_credit == "own" else _credit_to_go(steps, group)
     return advantages + jnp.float32(config.step_weight) * credit, kept_B
 
 

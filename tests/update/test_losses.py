@@ -216,7 +216,7 @@ def test_credit_to_go_sums_the_normalised_steps_that_follow():
     value = np.asarray([[1, 1, 0, 3, 3], [2, 0, -4, -4, 0], [0, 0, 0, 0, 0]], np.float32)
     ends = np.asarray([[0, 1, 0, 0, 1], [1, 0, 0, 1, 0], [0] * 5], bool)
     steps = StepCredit(jnp.asarray(value), jnp.asarray(value != 0), jnp.asarray(ends))
-    config = AdvantageConfig(step_weight=1.0, credit="to_go")
+    config = AdvantageConfig(step_weight=1.0, step_credit="to_go")
     advantages, _ = token_advantages(jnp.zeros(3), steps, 3, config)
     of_steps = value[ends]
     for row in range(3):
