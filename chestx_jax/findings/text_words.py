@@ -105,12 +105,12 @@ def _begins_sentence(
 
     A full stop ends no sentence after an abbreviation or a single letter ("e.g.", "Dr."), inside of a number ("5.2"),
     nor after a list number ("1. The"). Reports are often wrapped, so a line end divides sentences only before a list
-    mark, a blank line, or a capital that follows no open word ("no evidence of"). A number in the middle of a sentence
-    begins the next item of a list ("No effusion 2) Mild edema", "Step 2: …").
+    mark, a blank line, or a capital that follows no comma and no open word ("no evidence of"). A number in the middle
+    of a sentence begins the next item of a list ("No effusion 2) Mild edema", "Step 2: …").
     """
     if gap & (a.QUESTION | a.BLANK_LINE | a.BULLET):
         return True
-    if gap & a.NEWLINE and upper and (gap > a.SPACE | a.NEWLINE or previous not in open_words):
+    if gap & a.NEWLINE and upper and not gap & a.COMMA and (gap > a.SPACE | a.NEWLINE or previous not in open_words):
         return True
     numbers = gap & (a.CLOSES_FIRST | a.COLON) or (gap & a.HYPHEN and upper)
     if numbers and gap & (a.SPACE | a.NEWLINE) and a.is_number(previous) and not previous_boundary:

@@ -235,7 +235,7 @@ def _sentence_rules(gap: Array, kind: Array, capital: Array, previous: Array) ->
         return (gap & sum(flags)) != 0
 
     was_number, was_short = (previous & t.NUMBER) != 0, (previous & t.SHORT) != 0
-    wrapped = has(a.NEWLINE) & capital & (((previous & t.OPEN) == 0) | (gap > a.SPACE | a.NEWLINE))
+    wrapped = has(a.NEWLINE) & capital & ~has(a.COMMA) & (((previous & t.OPEN) == 0) | (gap > a.SPACE | a.NEWLINE))
     numbered = was_number & has(a.SPACE, a.NEWLINE) & (has(a.CLOSES_FIRST, a.COLON) | (has(a.HYPHEN) & capital))
     bare = capital & ~was_number & ((kind & t.NUMBER) == 0)
     stopped = has(a.STOP) & ~was_short & ((gap != a.STOP) | bare)

@@ -59,7 +59,7 @@ def begins_sentence(
     """
     if gap & (QUESTION | BLANK_LINE | BULLET):
         return True
-    if gap & NEWLINE and upper and not (previous_open and gap in (NEWLINE, NEWLINE | SPACE)):
+    if gap & NEWLINE and upper and not gap & COMMA and not (previous_open and gap in (NEWLINE, NEWLINE | SPACE)):
         return True
     numbers = gap & (CLOSES_FIRST | COLON) or (gap & HYPHEN and upper)
     if is_number(previous) and not previous_first and numbers and gap & (SPACE | NEWLINE):
