@@ -182,14 +182,14 @@ def _token_parts(trie: _WordTrie, token_bytes: list[bytes]) -> tuple[np.ndarray,
 def _without_rare_parts(trie: _WordTrie, readings: list[tuple[list[_Part], list[_Part]]]) -> tuple[list, np.ndarray]:
     """Readings of one part a token where few tokens have more ("</s>", an emoji with blank lines), and `split`.
 
-    Each part beyond the first doubles the scan. Where fewer than one token in a thousand has several, the words in
+    Each part beyond the first doubles the scan. Where at most one token in five hundred has several, the words in
     their middle are read as separators; the halves of those with two parts are appended to the readings, and the scan
     reads these in two steps as long as a text has few of them.
     """
     split = np.zeros(len(readings), np.int32)
     many = [parts for pair in readings for parts in pair if len(parts) > 1]
     inner = {part[2] for parts in many if len(parts) > 2 for part in parts[:-1]}
-    if len(many) * 1000 > len(readings) or any(trie.lexeme[trie.word_of[trie.walk(word)]] for word in inner if word):
+    if len(many) * 500 > len(readings) or any(trie.lexeme[trie.word_of[trie.walk(word)]] for word in inner if word):
         return readings, split
     halves: list[tuple[list[_Part], list[_Part]]] = []
     for token, (between, inside) in enumerate(readings):
