@@ -54,7 +54,7 @@ def write_nih(folder, old=False):
         00000013_001.png,Mass,10,20,0,60""",
     )
     write_table(folder / "train_val_list.txt", "00000013_000.png\n00000013_001.png\n00000013_002.png", windows=old)
-    write_table(folder / "test_list.txt", "00000007_000.png\n00000008_000.png\n00000009_000.png")
+    write_table(folder / "test_list.txt", "00000007_000.png\n00000008_000.png\n00000009_000.png", bom=old)
     places = ("images_001/images", "images_002/images") if old else ("images", "images")
     for i, name in enumerate(("00000007_000", "00000008_000", "00000009_000", "00000013_000", "00000013_001")):
         write_film(folder / places[i % 2] / f"{name}.png", seed=i)
@@ -168,7 +168,7 @@ def write_mimic_cxr(folder, version="2.1.0", archived=True, gzipped=True):
     end = ".csv.gz" if gzipped else ".csv"
     films = [
         ("aa", 10000001, 50000009, "PA", 21800506, "213014.531", "postero-anterior", "CHEST (PA AND LAT)"),
-        ("ab", 10000001, 50000009, "LATERAL", 21800506, "213014.531", "lateral", "CHEST (PA AND LAT)"),
+        ("ab", 10000001, 50000009, "LATERAL", 21800701, "213014.531", "lateral", "CHEST (PA AND LAT)"),
         ("ac", 10000001, 50000002, "", 21800626, "93014.0", "antero-posterior", "CHEST (PORTABLE AP)"),
         ("ad", 10000001, 50000001, "", 21800626, "170000.0", "", "CHEST (PORTABLE AP)"),
         ("ba", 11000003, 53000003, "", 21190101, "70000.0", "", "CHEST (PA AND LAT)"),

@@ -46,6 +46,17 @@ def test_studies_there_and_back(tmp_path, name):
         assert {box.film for box in study.boxes} <= films
 
 
+def test_a_study_listed_twice_counts_once(tmp_path):
+    raw = WRITERS["nih"](tmp_path / "raw")
+    studies, _ = read_all("nih", raw)
+    table = raw / "Data_Entry_2017_v2020.csv"
+    header, *rows = table.read_text().splitlines()
+    raw_sets.write_table(table, "\n".join([header, *rows, rows[0]]))
+    again, problems = read_all("nih", raw)
+    assert again == studies
+    assert problems.skipped["a study listed twice"] == 1
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_damaged_folders_are_studies_or_one_sentence(tmp_path, name):
     raw = WRITERS[name](tmp_path / "raw")
@@ -73,6 +84,8 @@ def test_damaged_folders_are_studies_or_one_sentence(tmp_path, name):
         ({"Effusion": 1, "Edema": 0}, {"Pleural Effusion": 1, "Edema": 0}),
         ({"Nodule": 0, "Mass": 1}, {"Lung Lesion": 1}),
         ({"Nodule": 0, "Mass": None}, {"Lung Lesion": None}),
+        ({"Nodule": -1, "Mass": None}, {"Lung Lesion": -1}),
+        ({"Nodule": -1, "Mass": 1}, {"Lung Lesion": 1}),
         ({"Infiltration": 0, "Edema": 1}, {"Lung Opacity": 1, "Edema": 1}),
         ({"Lung Opacity": 0, "Edema": 1}, {"Lung Opacity": None, "Edema": 1}),
         ({"Lung Opacity": None, "Edema": 1}, {"Lung Opacity": None, "Edema": 1}),

@@ -106,6 +106,7 @@ def test_a_film_that_cannot_be_read_is_named_and_made_once_it_is_replaced(tmp_pa
     path.write_bytes(whole[:60])
     (raw / "images/00000007_000.png").write_bytes(b"no picture")
     about, console = run(raw, tmp_path / "out")
+    half_written = raw_sets.write_film(tmp_path / "out/films/images/00000013_001.png.12-34.partial", form="PNG")
     assert about["studies"] == 1
     assert about["noted"]["a film that cannot be read"]["count"] == 2
     assert about["skipped"]["no film that can be read, and no report"]["count"] == 2
@@ -114,6 +115,7 @@ def test_a_film_that_cannot_be_read_is_named_and_made_once_it_is_replaced(tmp_pa
     path.write_bytes(whole)
     made = (tmp_path / "out/films/images/00000013_001.png").stat().st_mtime_ns
     assert run(raw, tmp_path / "out")[0]["studies"] == 2
+    assert not half_written.exists()
     assert (tmp_path / "out/films/images/00000013_001.png").stat().st_mtime_ns == made
 
 

@@ -37,7 +37,7 @@ def read(raw: Path, problems: Problems) -> Iterator[Study]:
             problems.note("Target is neither 0 nor 1", row.where, "the row is passed over")
             continue
         film = row["patientId"]
-        targets[film] = targets.get(film, False) or target == 1
+        targets[film] = target == 1  # the rows of a film, one a box, agree
         if target == 1 and left is not None and top is not None and width and height:
             boxes[film].append(Box(film, "Lung Opacity", left, top, width, height, _FRAME, "rsna"))
     classes = _classes(raw, problems)
