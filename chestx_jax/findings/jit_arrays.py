@@ -5,6 +5,7 @@ costs a launch, they are trees of logarithmic depth, or fixpoints with as many t
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from jaxtyping import Array, Bool, Int, UInt
 
 from chestx_jax.findings.arrays import ArrayOps
 from chestx_jax.findings.nearest import before, up_to_here
+
+_Tree = TypeVar("_Tree")
 
 
 def combine_so_far(
@@ -47,6 +50,25 @@ JAX = ArrayOps(
     min_from_here=lambda values: combine_so_far(jnp.minimum, values, jax.lax.cummin, reverse=True),
     sum_so_far=lambda values: combine_so_far(jnp.add, values, jax.lax.cumsum),
 )
+
+
+def materialise(values: _Tree, count: Array) -> _Tree:
+    """The same integers and booleans, written to memory once; `count` is one of them that is nowhere below 0.
+
+    XLA for CPUs drops optimization barriers before it fuses, and then computes a value again for each of its uses,
+    which takes three times as long as reading the text. A loop is not fused; this one takes a single turn, which the
+    compiler cannot know.
+    """
+
+    def once(count: Array, values: _Tree) -> _Tree:
+        def turn(state: tuple[Array, _Tree]) -> tuple[Array, _Tree]:
+            turns, values = state
+            return turns + 1, jax.tree.map(lambda leaf: leaf | (turns > 1).astype(leaf.dtype), values)
+
+        last = (count.reshape(-1)[:1].min() >= 0).astype(jnp.int32)
+        return jax.lax.while_loop(lambda state: state[0] < last, turn, (jnp.int32(0), values))[1]
+
+    return jax.lax.platform_dependent(count, values, cpu=once, default=lambda count, values: values)
 
 
 def states_before(

@@ -6,7 +6,7 @@ import jax
 from jaxtyping import Array, Int
 
 from chestx_jax.findings import rules
-from chestx_jax.findings.jit_arrays import JAX
+from chestx_jax.findings.jit_arrays import JAX, materialise
 from chestx_jax.findings.matches import Matches, select_matches
 from chestx_jax.findings.slots import Findings, in_slots
 from chestx_jax.findings.token_words import read_words
@@ -31,7 +31,11 @@ def read(
 ) -> tuple[Words, Matches, Findings]:
     """`extract` with the words and phrase matches that the findings rest on."""
     words = read_words(tables, ids, length)
+    words = materialise(words, words.content)
     matches = select_matches(JAX, tables.meanings, words)
+    matches = materialise(matches, matches.roles)
     claims = rules.read_claims(JAX, tables.meanings, words, matches)
+    claims = materialise(claims, claims.number)
     counted = (claims.number > 0) & counted_steps(words, think_only)
-    return words, matches, in_slots(JAX, words, claims, counted, slots)
+    findings = in_slots(JAX, words, claims, counted, slots)
+    return words, matches, materialise(findings, findings.overflow)

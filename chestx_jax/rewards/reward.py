@@ -60,7 +60,6 @@ def score(config: RewardConfig, tables: Tables, completion: Completion, targets:
     scored claim, the weighted value of its claims; the process term stays in the sequence reward.
     """
     words, matches, claims = tokens.read(tables, completion.ids, completion.length, config.slots, think_only=True)
-    claims = _materialise(claims)
     answer = outcome.read_answer(tables, words, matches)
     targets = jax.tree.map(jnp.asarray, targets)
     process = _process(config, tables.relations, claims, targets, completion.prompt)
@@ -127,22 +126,6 @@ def _process(
         "false": values.false.sum(1).astype(jnp.float32),
     }
     return _Process(terms, values.value, verdicts.scored)
-
-
-def _materialise(claims: Findings) -> Findings:
-    """The same findings, written to memory once.
-
-    XLA for CPUs drops optimization barriers before it fuses, and then gathers every claim again from the text's arrays
-    for each pair of claim and evidence, which takes three times as long as reading the text. A loop is not fused; this
-    one takes a single turn, which the compiler cannot know.
-    """
-
-    def turn(state: tuple[Array, Findings]) -> tuple[Array, Findings]:
-        count, findings = state
-        return count + 1, jax.tree.map(lambda leaf: leaf | (count > 1).astype(leaf.dtype), findings)
-
-    turns = (claims.overflow[:1].min() >= 0).astype(jnp.int32)
-    return jax.lax.while_loop(lambda state: state[0] < turns, turn, (jnp.int32(0), claims))[1]
 
 
 def step_credit(
