@@ -39,6 +39,15 @@ def init_reference(job: JobConfig, stage: GrpoConfig, mesh) -> Program:
     )
 
 
+def all_finite(job: JobConfig, mesh) -> Program:
+    """Parameters → whether every one of them is a finite number."""
+
+    def finite(params):
+        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+    return Program(finite, {"params": abstract_params(job.model, mesh)}, None)
+
+
 def abstract_params(model: ModelConfig, mesh) -> Argument:
     """The model's parameters."""
     return Argument(qwen_vl.shapes(model), qwen_vl.shardings(model, mesh))

@@ -24,7 +24,7 @@ from chestx_jax.inference.places import find_checkpoint, load_params
 from chestx_jax.lexicon.token_tables import Tables
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.program import Program
-from chestx_jax.programs.state import init_params
+from chestx_jax.programs.state import all_finite, init_params
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig, supervised_stages
 from chestx_jax.rewards import priors
 from chestx_jax.rollout.sampling import Vocabulary
@@ -121,13 +121,17 @@ class RunContext:
         return LoadedModel(self.job.model, params, self.mesh, self._encoder(blind), self.vocabulary)
 
     def load_params(self, place: str) -> Any:
-        """Parameters from "random" (by the seed of the stage trained first), "orbax:DIR" or "hf:DIR", on the mesh."""
+        """Parameters from "random" (by the seed of the stage trained first), "orbax:DIR" or "hf:DIR", on the mesh.
+        Raises UserError for weights that are not finite, from which nothing is learnt."""
         if place == "random":
             first = supervised_stages(self.job)[-1:]
             seed = first[0].seed if first else 0
             return init_params(self.job, seed, self.mesh).jit()()
         advice = f"config.init is {place!r}: give random, orbax:DIR, hf:DIR, or the configuration of a first stage"
-        return load_params(find_checkpoint(place, advice), self.job.model, self.mesh)
+        params = load_params(find_checkpoint(place, advice), self.job.model, self.mesh)
+        if not jax.device_get(all_finite(self.job, self.mesh).jit()(params)):
+            raise UserError(f"{place} holds weights that are not finite numbers: start from another checkpoint.")
+        return params
 
     def reward_tables(self) -> Tables:
         """The lexicon's automaton over the tokens of this vocabulary, on every device."""

@@ -136,3 +136,12 @@ def test_the_answer_s_probability_is_that_of_its_tokens():
     assert answer_probability(["<answer>", "</answer>"], logprobs[:2]) is None
     quoted = ["<think>", "<answer>", "A", "</answer>", "</think>"]
     assert answer_probability(quoted, np.zeros(5, np.float32)) is None  # an answer in the thoughts is none
+
+
+def test_a_job_does_not_start_from_weights_that_are_not_finite(context, tmp_path):
+    params = context.load_params(f"orbax:{context.workdir / 'sft' / 'params'}")
+    leaves, tree = jax.tree.flatten(params)
+    spoilt = tree.unflatten([*leaves[:-1], leaves[-1].at[0].set(np.nan)])
+    save_params(tmp_path / "params", spoilt, to_dict(context.job.model))
+    with pytest.raises(UserError, match="holds weights that are not finite"):
+        context.load_params(f"orbax:{tmp_path / 'params'}")
