@@ -62,8 +62,10 @@ def test_sigterm_saves_and_exits_with_0(undisturbed, tmp_path):
     _, cache = undisturbed
     workdir = tmp_path / "stopped"
     process = started(workdir, cache)
-    killed_at(process, workdir / "sft" / "sft.jsonl", 2, signal.SIGTERM)
-    assert process.returncode == 0
+    signalled_at(process, workdir / "sft" / "sft.jsonl", 2, signal.SIGTERM)
+    output = finished(process)
+    assert "SIGTERM: sft stops and saves as soon as the device is done; killed before, it goes on from" in output
+    assert "run the same command to go on" in output
     assert not (workdir / "sft" / "params").exists()
     finished(started(workdir, cache))
 
@@ -87,16 +89,15 @@ def test_two_hosts_train_stop_together_and_go_on(tmp_path):
 
 def test_killed_in_the_notice_period_a_save_is_finished_or_ignored(undisturbed, tmp_path):
     """SIGTERM, and SIGKILL a moment later, while the step ends, is saved or has been: the job goes on from a whole
-    checkpoint, says which, and ends with the same bytes. What a kill would cost is said at once."""
+    checkpoint, says which, and ends with the same bytes."""
     whole, cache = undisturbed
     workdir = tmp_path / "noticed"
-    for stage, step in (("sft", 4), ("grpo", 3), ("grpo", 5)):
+    for stage, step in (("sft", 4), ("grpo", 5)):
         process = started(workdir, cache)
         signalled_at(process, workdir / stage / f"{stage}.jsonl", step, signal.SIGTERM)
         time.sleep(random.uniform(0, 0.5))
         process.kill()
-        output = process.communicate(timeout=60)[0].decode()
-        assert f"SIGTERM: {stage} stops and saves as soon as the device is done; killed before, it goes on" in output
+        process.communicate(timeout=60)
     assert "grpo goes on from step" in finished(started(workdir, cache))
     for stage in ("sft", "grpo"):
         assert parameters(workdir, stage) == parameters(whole, stage)
@@ -104,7 +105,7 @@ def test_killed_in_the_notice_period_a_save_is_finished_or_ignored(undisturbed, 
 
 @pytest.mark.parametrize("counts", [(2, 1, 2), (1, 2, 1)])
 def test_another_number_of_processes_goes_on_from_the_same_place(undisturbed, tmp_path, counts):
-    """Stopped in the first stage and in the second, each time resumed by another number of processes: the parameters
+    """Killed in the first stage and in the second, each time resumed by another number of processes: the parameters
     and the place in the data of one that was left alone, whatever processes did the steps."""
     whole, cache = undisturbed
     workdir = tmp_path / "moved"
@@ -112,9 +113,10 @@ def test_another_number_of_processes_goes_on_from_the_same_place(undisturbed, tm
     for count, stage, step in zip(counts, ("sft", "grpo"), (4, 3), strict=False):
         joined = [*command(workdir, "train"), *["--distributed"] * (count > 1)]
         running = processes.start(joined, count, **options)
-        signalled_at(running[-1], workdir / stage / f"{stage}.jsonl", step, signal.SIGTERM)
-        outputs = processes.outputs(running, (0,) * count)
-        assert all("run the same command to go on" in output for output in outputs)
+        signalled_at(running[-1], workdir / stage / f"{stage}.jsonl", step, signal.SIGKILL)
+        for process in running:
+            process.kill()
+            process.communicate(timeout=60)
     last = [*command(workdir, "train"), *["--distributed"] * (counts[2] > 1)]
     processes.run(last, (0,) * counts[2], **options)
     for stage, steps in (("sft", 12), ("grpo", 8)):
