@@ -1,4 +1,6 @@
-"""Time and peak memory of converting a full-size random checkpoint: `convert.py 2b|3b|7b WORKDIR TOKENIZER_FOLDER`.
+"""Time and peak memory of converting a full-size random checkpoint.
+
+`python -m tests.benchmarks.convert 2b|3b|7b WORKDIR TOKENIZER_FOLDER`.
 
 Writes a bfloat16 checkpoint of the shape with random bits, converts it HF → Orbax → HF in processes of their own, and
 compares the two folders' weights byte for byte.
