@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
@@ -161,6 +161,7 @@ def test_supervised_loss_is_a_weighted_mean_with_z():
 def test_advantages_by_hand(seed, group):
     rewards = np.random.default_rng(seed).normal(size=B).astype(np.float32)
     groups = rewards.reshape(-1, group).astype(np.float64)
+    assume(groups.std(1).min() > 1e-3)  # float32 does not tell closer rewards apart to the tolerance below
     centred = groups - groups.mean(1, keepdims=True)
     others = groups - (groups.sum(1, keepdims=True) - groups) / (group - 1)
     expected = {
