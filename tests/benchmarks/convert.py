@@ -1,4 +1,6 @@
-"""Time and peak memory of converting a full-size random checkpoint: `convert.py MODEL WORKDIR TOKENIZER_FOLDER`.
+"""Time and peak memory of converting a full-size random checkpoint.
+
+`python -m tests.benchmarks.convert MODEL WORKDIR TOKENIZER_FOLDER`.
 
 MODEL is one of tests/model/hf/test_shapes.py: qwen2-vl-2b, for example. Writes a bfloat16 checkpoint of the shape with
 random bits, converts it HF → Orbax → HF in processes of their own, and compares the two folders' weights byte for byte.
