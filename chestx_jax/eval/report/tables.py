@@ -16,7 +16,8 @@ Rows = list[list[str]]
 ROW_NAMES = (*TASKS, "closed", "all")
 # Of the tables a run prints; its page has all metrics.
 PRINTED = (
-    "accuracy", "f1", "ratescore", "factuality", "completeness", "radrscore", "process", "ground_truth_factuality", "words",
+    "accuracy", "f1", "ratescore", "factuality", "completeness", "radrscore", "process",
+    "ground_truth_factuality", "words",
 )  # fmt: skip
 HEADINGS = {metric: metric for metric in METRICS} | {
     "f1": "label F1",
