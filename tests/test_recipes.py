@@ -39,7 +39,7 @@ AGREEING = {
     "channels": lambda value: value,  # one is legal
     "head_dim": lambda value: value,
     "family": lambda value: "qwen2_5_vl" if value == "qwen2_vl" else value,
-    "credit": lambda value: "sequence" if value == "step" else "step",
+    "rule": lambda value: value,  # step credit, set beside it, is legal with one
     "step_weight": lambda value: 0.0 if value else 0.5,
     "mrope_section": lambda value: value[::-1] if value != value[::-1] else value,
     "window": lambda value: value + 112,

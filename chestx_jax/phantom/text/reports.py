@@ -36,6 +36,7 @@ def _report(
     ordered = in_order(findings)
     body = [*filter(None, [comparison]), *(_statement(finding, rng) for finding in ordered)]
     body += _negatives([finding.label for finding in findings], rng)
+    body = body or ["The lungs are clear."]  # a normal film of which no part happened to be mentioned
     conclusions = [headline if finding.label == changed else phrases.impression(finding) for finding in ordered]
     if not conclusions:
         conclusions = [_pick(rng, "No acute cardiopulmonary abnormality.", "Normal chest X-ray.")]
