@@ -13,7 +13,9 @@ from tests.helpers.paths import ROOT
 PACKAGE = "chestx_jax"
 
 # From the bottom up. Rooms of one layer are siblings and do not import each other; the ground may use itself.
-GROUND = ("types", "labels", "errors", "config", "files", "sharding", "multihost", "progress", "metrics", "cli")
+GROUND = (
+    "types", "labels", "errors", "config", "files", "sharding", "multihost", "buckets", "progress", "metrics", "cli",
+)  # fmt: skip
 LAYERS = (
     GROUND,
     ("lexicon", "tokens", "model", "endpoint"),
