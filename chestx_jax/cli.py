@@ -1,6 +1,7 @@
 """What every command does: parse flags and config files, make one call, and turn bad input into one sentence."""
 
 import errno
+import math
 import os
 import pathlib
 import sys
@@ -121,7 +122,11 @@ def _parse_flags(arguments: list[str]) -> list[str]:
         ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
         if "config" in flags.FLAGS:
             check_config_flags(ours)
-        return flags.FLAGS(arguments)
+        rest = flags.FLAGS(arguments)
+        for name, value in flags.FLAGS.flag_values_dict().items():  # absl's bounds let NaN through
+            if isinstance(value, float) and not math.isfinite(value) and "." not in name:
+                raise UserError(f"--{name}={value} is no finite number.")
+        return rest
     except flags.UnrecognizedFlagError as error:
         near = nearest(error.flagname.partition(".")[0], flags.FLAGS)
         hint = f"did you mean --{near}?" if near else "--help lists the flags."

@@ -117,6 +117,7 @@ from chestx_jax import cli
 from chestx_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config")
+flags.DEFINE_float("speed", 1.0, "of the script", lower_bound=0.0)
 
 def main(arguments):
     if CONFIG.value.sft.learning_rate > 1:
@@ -143,6 +144,7 @@ FREE = "free some space and run the same command again."
         (["--config.sft.learning_rate=-1"], 2, f"error: The disk is full while writing weights: {FREE}"),
         (["--config.sft.learning_rate=-2"], 2, f"error: The disk is full: {FREE}"),
         (["--confg=x"], 2, "error: There is no flag --confg: did you mean --config?"),
+        (["--speed=nan"], 2, "error: --speed=nan is no finite number."),
         (["stray"], 2, "error: There is nothing to do with 'stray': every option is written --name=value."),
     ],
 )

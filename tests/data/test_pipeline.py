@@ -307,7 +307,7 @@ def test_one_missing_film_in_a_thousand_is_left_out(tmp_path):
 
 def test_the_bound_never_stops_a_healthy_run_and_always_an_unhealthy_one():
     """True shares around a bound of 1 %, drawn at random with replacement for three epochs, in 200 runs each. The share
-    of the records read so far, which used to decide, stops nearly half of the runs at a true share of 0.6 %."""
+    of the records read so far, which used to decide, stops a third of the runs at a true share of 0.6 %."""
     total, rng = 1000, np.random.default_rng(0)
     stops = dict.fromkeys((0.002, 0.006, 0.01, 0.011, 0.02), 0)
     by_running_share = dict.fromkeys(stops, 0)

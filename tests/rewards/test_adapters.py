@@ -28,6 +28,7 @@ def test_neither_jax_nor_flax_is_imported():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.filterwarnings("ignore")  # of trl, datasets and dill among themselves
 def test_the_real_trl_trainer_takes_a_step(tmp_path):
     pytest.importorskip("trl", reason="trl is not installed")
     datasets, transformers, trl = (pytest.importorskip(name) for name in ("datasets", "transformers", "trl"))
