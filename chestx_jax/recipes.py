@@ -121,10 +121,10 @@ class GrpoConfig:
                 f"overlong.buffer is {self.overlong.buffer} tokens and sampling.length {self.sampling.length}: set the "
                 "buffer to a part of the length."
             )
-        weights = {"rewards.process": self.rewards.process, "advantages.step_weight": self.advantages.step_weight}
-        if self.rewards.credit == "step" and not all(weights.values()):
-            zero = next(name for name, weight in weights.items() if not weight)
-            raise UserError(f"rewards.credit=step pays nothing while {zero} is 0: raise it, or set credit=sequence.")
+        if self.rewards.credit == "step" and not self.advantages.step_weight:
+            raise UserError(
+                "rewards.credit=step pays nothing while advantages.step_weight is 0: raise it, or set credit=sequence."
+            )
         if self.rewards.credit != "step" and self.advantages.step_weight:
             raise UserError(
                 f"advantages.step_weight is {self.advantages.step_weight} and no step has credit: set "

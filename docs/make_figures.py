@@ -45,6 +45,7 @@ from chestx_jax.rewards.explain import (
     Step,
     explain,
 )
+from chestx_jax.rewards.texts import Item
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 300_000  # bytes of a figure
@@ -157,7 +158,7 @@ def reasoning(run: Path, out: Path) -> None:
     """A test film with the model's reasoning, every claim coloured by its verdict: the picture of the README."""
     predictions, _ = read_good_predictions(run / "test" / "GRPO.jsonl")
     lexicon = load()
-    judged = ((p, explain(lexicon, reasoning_text(p.pred), p.reports)) for p in filter(fits, predictions))
+    judged = ((p, explain(lexicon, judged_item(p))) for p in filter(fits, predictions))
     judged = list(itertools.islice(judged, 60))
     prediction, steps = max(judged, key=lambda pair: telling(pair[1]))
     film = io.BytesIO()
@@ -178,6 +179,11 @@ def reasoning(run: Path, out: Path) -> None:
         base64.b64encode(film.getvalue()).decode(), lines, [verdict for verdict in CLASSES if verdict in shown]
     )
     (out / "reasoning.svg").write_text(picture, encoding="utf-8")
+
+
+def judged_item(prediction: Prediction) -> Item:
+    text = reasoning_text(prediction.pred)
+    return Item(text, prediction.reports, prediction.question, prediction.task, prediction.answer)
 
 
 def fits(prediction: Prediction) -> bool:

@@ -14,7 +14,7 @@ from tests.helpers.paths import ROOT
 matplotlib.use("Agg")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SFT = {**tiny_job.SMALL["init"], "batch": 8, "steps": 2, "optimizer": {"rule": "adamw"}, "validation": None}
-SMALLER = {**tiny_job.SMALL, "init": SFT, "grpo": None}
+SMALLER = {**tiny_job.SMALL, "init": SFT, "grpo": None, "evaluation": {**tiny_job.SMALL["evaluation"], "batch": 8}}
 
 
 def code_cells(path: Path) -> list[dict]:
@@ -67,6 +67,6 @@ def test_process_reward(capsys):
     ]
     for finding in names["patients"][names["chosen"]].findings:
         assert re.search(rf"present +asserted .*{finding.label}\n", printed)
-    right, *others = names["process"].values()
+    right, *others = names["gain"].values()
     assert right > max(others)
-    assert names["process"]["says nothing"] == 0
+    assert names["gain"]["says nothing"] == 0

@@ -98,7 +98,7 @@ def test_flags_have_the_same_ranges(flag, complaint):
         (["grpo.sampling.temperature=0"], "config.grpo: sampling.temperature is 0, with which all completions"),
         (["grpo.optimizer.rate=-1e-6"], "config.grpo.optimizer.rate is -1e-06 but must be above 0"),
         (["grpo.rewards.format=-1"], "config.grpo.rewards.format is -1.0 but must be at least 0"),
-        (["grpo.rewards.process=0"], "config.grpo: rewards.credit=step pays nothing while rewards.process is 0"),
+        (["grpo.rewards.process=0"], "config.grpo.rewards: credit=step pays nothing while the weight process is 0"),
         (["grpo.advantages.step_weight=0"], "config.grpo: rewards.credit=step pays nothing while advantages.step"),
         (["grpo.rewards.credit=sequence"], "config.grpo: advantages.step_weight is 0.5 and no step has credit"),
         (["grpo.micro_batches=3"], "config.grpo: prompts is 16 and micro_batches 3: set micro_batches to a divisor"),

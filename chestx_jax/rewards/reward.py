@@ -46,7 +46,7 @@ class RewardConfig:
         if not any(weights):
             raise UserError(f"The reward's weights (format, accuracy, process) are {weights}: raise one above 0.")
         if self.credit == "step" and not self.process:
-            raise UserError('Reward credit "step" shares out the process reward: raise its weight above 0.')
+            raise UserError("credit=step pays nothing while the weight process is 0: raise it, or set credit=sequence.")
 
 
 @partial(jax.jit, static_argnums=0)

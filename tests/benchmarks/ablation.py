@@ -1,5 +1,5 @@
-"""The paper's ablation at phantom scale: SFT; then GRPO with the outcome reward alone, or with the process reward, paid
-to the sequence or to each step as well.
+"""The paper's ablation at phantom scale: SFT; then GRPO with the outcome reward alone, with the paper's process reward,
+and with the additive one: by the sequence, and by the step as well, each step's own worth or that of all from it on.
 
     python -m tests.benchmarks.ablation --out runs/ablation [--seeds 0 1 2] [--data DIR]
 
@@ -10,6 +10,7 @@ Run again after a stop, it goes on.
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,29 @@ from chestx_jax.recipes import JobConfig
 from chestx_jax.training import job
 from configs import rl
 
-COLUMNS = ("accuracy", "f1", "factuality", "completeness", "ground_truth_factuality", "words")
+COLUMNS = (
+    "accuracy", "f1", "factuality", "completeness", "effectiveness", "process",
+    "ground_truth_factuality", "claims", "words",
+)  # fmt: skip
+COUNTS = ("claims", "words")
 STEPS = 90  # of every arm, as the phantom job's; all else is the job's, too
-ARMS = {  # fields of `grpo.rewards`, and the weight of what a step earns beside what its sequence does
-    "outcome reward": ({"process": 0.0, "credit": "sequence"}, 0.0),
-    "process reward, by sequence": ({"credit": "sequence"}, 0.0),
-    "process reward, by step": ({"credit": "step"}, 0.5),
+BY_STEP = {"credit": "step"}
+ARMS = {  # fields of `grpo.rewards` and of `grpo.advantages`
+    "outcome": ({"process": 0.0, "credit": "sequence"}, {"step_weight": 0.0}),
+    "paper's rule": ({"rule": "paper", "credit": "sequence"}, {"step_weight": 0.0}),
+    "additive, by sequence": ({"credit": "sequence"}, {"step_weight": 0.0}),
+    "additive, own worth": (BY_STEP, {"step_credit": "own"}),
+    "additive, to go": (BY_STEP, {"step_credit": "to_go"}),
 }
 
 
 def configuration(seed: int, data: Path, arm: str, init: str = "") -> JobConfig:
     """The phantom job with one seed throughout; from the weights `init` where given, else from nothing."""
-    rewards, step_weight = ARMS[arm]
+    rewards, advantages = ARMS[arm]
     changes = {
         "data_root": str(data),
         "init": init or {"seed": seed, "init": {"seed": seed}},
-        "grpo": {"seed": seed, "steps": STEPS, "rewards": rewards, "advantages": {"step_weight": step_weight}},
+        "grpo": {"seed": seed, "steps": STEPS, "rewards": rewards, "advantages": advantages},
         "evaluation": {"blind": False},
     }
     return to_dataclass(JobConfig, from_defaults(JobConfig, rl.PHANTOM, changes))
@@ -45,7 +53,7 @@ def configuration(seed: int, data: Path, arm: str, init: str = "") -> JobConfig:
 def arms(seed: int, out: Path, data: Path) -> dict[str, dict]:
     """The scored rows of a seed's arms. The last arm trains the supervised weights that the others start from."""
     *others, last = ARMS
-    folder = {name: out / f"seed{seed}_{name.replace(', ', '_').replace(' ', '_')}" for name in ARMS}
+    folder = {name: out / "_".join([f"seed{seed}", *re.findall(r"\w+", name)]) for name in ARMS}
     job.run(configuration(seed, data, last), folder[last])
     for name in others:
         job.run(configuration(seed, data, name, f"orbax:{folder[last]}/sft/params"), folder[name])
@@ -57,7 +65,7 @@ def value(tasks: dict, column: str) -> float:
     """Accuracy over the closed families, label F1 of anomaly, the others over all records; percent but for words."""
     family = {"accuracy": "closed", "f1": "anomaly"}.get(column, "all")
     mean = tasks[family]["metrics"][column]["mean"]
-    return mean if column == "words" else 100 * mean
+    return mean if column in COUNTS else 100 * mean
 
 
 def mean_error(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

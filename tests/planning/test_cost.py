@@ -1,5 +1,6 @@
 """Times and bytes by hand: collectives, host transfers, resident state; names of topologies."""
 
+import dataclasses
 import functools
 import math
 
@@ -63,7 +64,8 @@ def test_allocation_takes_time_where_memory_is_not_kept():
 
 def test_what_stays_on_the_devices_beside_a_program():
     """The moments while the policy samples; the reference is on the host here; eight devices share each part."""
-    by_name = programs(mesh_run.JOB, make_mesh(MeshConfig(1, 8, 1)))
+    whole = {name: dataclasses.replace(getattr(mesh_run.JOB, name), micro_batches=1) for name in ("init", "grpo")}
+    by_name = programs(dataclasses.replace(mesh_run.JOB, **whole), make_mesh(MeshConfig(1, 8, 1)))
     layout = resident_memory.layout(by_name, "grpo")
     assert layout.host["reference"] > 0
     assert layout.device["reference"] == layout.host["params"] == 0

@@ -76,10 +76,10 @@ def test_only_weighted_tokens_are_learned(params):
     assert differentiate(params, changed, total_weight(batch))[0] != loss
 
 
-def gradient_recorder() -> optax.GradientTransformation:
+def gradient_recorder() -> optax.GradientTransformationExtraArgs:
     """An optimizer that changes no parameter; its state is the last gradient."""
     zeros = lambda params: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
-    return optax.GradientTransformation(zeros, lambda grads, state, params=None: (zeros(grads), grads))
+    return optax.GradientTransformationExtraArgs(zeros, lambda grads, state, params=None, **_: (zeros(grads), grads))
 
 
 def test_micro_batches_change_nothing_in_a_supervised_step(params):

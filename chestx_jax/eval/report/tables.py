@@ -15,7 +15,10 @@ Evaluations = Mapping[str, Evaluation]
 Rows = list[list[str]]
 ROW_NAMES = (*TASKS, "closed", "all")
 # Of the tables a run prints; its page has all metrics.
-PRINTED = ("accuracy", "f1", "ratescore", "factuality", "completeness", "radrscore", "ground_truth_factuality", "words")
+PRINTED = (
+    "accuracy", "f1", "ratescore", "factuality", "completeness", "radrscore", "process",
+    "ground_truth_factuality", "words",
+)  # fmt: skip
 HEADINGS = {metric: metric for metric in METRICS} | {
     "f1": "label F1",
     "ratescore": "RaTEScore",
