@@ -16,7 +16,7 @@ class Look(NamedTuple):
 LOOKS = {
     "Atelectasis": Look(
         ("the lung bases", "the position of the fissures"),
-        "collapsed lung is dense and draws its surroundings towards it",
+        "what has lost its air draws its surroundings towards it",
     ),
     "Cardiomegaly": Look(
         ("the width of the heart",),
@@ -24,11 +24,11 @@ LOOKS = {
     ),
     "Consolidation": Look(
         ("every zone of the lungs",),
-        "filled air spaces are dense, blur vessels and may show air bronchograms",
+        "where air spaces are filled, vessels are blurred and airways stand out",
     ),
     "Edema": Look(
         ("the vessels around the hila", "the outer lung"),
-        "fluid blurs the vessels, thickens the septa and is alike on both sides",
+        "fluid blurs the outlines of vessels, on both sides alike",
     ),
     "Enlarged Cardiomediastinum": Look(
         ("the contours of the mediastinum",),
@@ -36,35 +36,35 @@ LOOKS = {
     ),
     "Fracture": Look(
         ("the ribs, the clavicles and the spine",),
-        "a break shows as a step or a line in the cortex",
+        "a step or a line in the cortex tells",
     ),
     "Lung Lesion": Look(
         ("every zone of the lungs", "the apices and the area behind the heart"),
-        "a nodule or mass is round and denser than the lung around it",
+        "what is sought is round and stands out from its surroundings",
     ),
     "Lung Opacity": Look(
         ("every zone of the lungs",),
-        "anything whiter than the same zone of the other lung counts",
+        "anything whiter than the same zone of the other side counts",
     ),
     "Pleural Effusion": Look(
         ("the costophrenic angles",),
-        "free fluid collects there first and blunts them",
+        "free fluid collects there first",
     ),
     "Pneumonia": Look(
         ("every zone of the lungs",),
-        "an infection shows as patchy or lobar density",
+        "what is sought is patchy or fills a lobe",
     ),
     "Pneumothorax": Look(
         ("the edges of both lungs",),
-        "a thin pleural line without vessels beyond it is looked for",
+        "a thin line without vessels beyond it tells",
     ),
     "Support Devices": Look(
         ("whatever was placed in or on the chest",),
-        "the course and the tip of each line or tube are followed",
+        "the course of each is followed to its end",
     ),
     "No Finding": Look(
         ("all regions",),
-        "only a film on which each of them is normal has no finding",
+        "each of them has to be looked at",
     ),
 }
 _OPENINGS = (

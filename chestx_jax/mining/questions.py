@@ -75,7 +75,7 @@ def binary(lexicon: Lexicon, references: Sequence[Reference], limit: int, rng: n
         no = _alternating([r for r in order if r.statuses[label].value == "absent"])
         count = min(len(yes), len(no), limit or len(yes))
         for one, other in zip(yes[:count], no[:count], strict=True):
-            group = f"{one.study.id} {other.study.id}"
+            group = f"{label}: {one.study.id} {other.study.id}"
             questions += [_binary(one, label, "A", group), _binary(other, label, "B", group)]
     return questions
 
@@ -119,7 +119,7 @@ def temporal(lexicon: Lexicon, references: Sequence[Reference], limit: int, rng:
     for pairs in by_kind.values():
         count = min(min(map(len, pairs.values())), limit or len(references))
         for three in zip(*(of_change[:count] for of_change in pairs.values()), strict=True):
-            group = " ".join(pair.current.study.id for pair in three)
+            group = f"{three[0].finding}: {' '.join(pair.current.study.id for pair in three)}"
             questions += [_temporal(pair, group, rng) for pair in three]
     return questions
 

@@ -1,5 +1,6 @@
 """What a study shows: its report read by the findings rules, with the set's own labels as a second opinion."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -17,6 +18,8 @@ from chestx_jax.sources.study import Study
 FINDINGS = LABELS[:-1]
 NO_FINDING = LABELS[-1]
 
+# The end of a line within a sentence.
+_WRAPPED = re.compile(rb"(?<![.:!?\n])\n(?![ \t]*(?:\n|\d+[.)]|[A-Z ]+:))")
 Value = Literal["present", "absent", "uncertain"]
 # Where a status comes from: the report says so, says something that implies it, is silent; the set's labels.
 Basis = Literal["stated", "implied", "not mentioned", "labels"]
@@ -130,7 +133,7 @@ def overlap(one: Finding, other: Finding) -> bool:
 
 def statement(report: str, finding: Finding) -> str:
     """The report's sentence that a finding stands in, on one line."""
-    data = report.encode("utf-8", "surrogatepass")
+    data = _WRAPPED.sub(b" ", report.encode("utf-8", "surrogatepass"))
     start, end = sentence_span(data, finding.first, finding.last)
     return " ".join(data[start:end].decode("utf-8", "replace").split())
 

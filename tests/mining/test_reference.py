@@ -1,0 +1,89 @@
+"""What a study shows, by its report and its labels."""
+
+import pytest
+
+from chestx_jax.lexicon import load
+from chestx_jax.mining.reference import read_references, told_report
+from chestx_jax.sources.study import Labels, Study
+from tests.helpers.mined_studies import make_study
+
+
+def statuses(report, labels=(), source="openi"):
+    (reference,) = read_references(load(), [make_study("1", report, source=source, labels=labels)])
+    return reference.statuses
+
+
+@pytest.mark.parametrize(
+    ("report", "label", "value", "basis"),
+    [
+        ("FINDINGS: Small left pleural effusion.", "Pleural Effusion", "present", "stated"),
+        ("FINDINGS: No pleural effusion.", "Pleural Effusion", "absent", "stated"),
+        ("IMPRESSION: No acute cardiopulmonary abnormality.", "Pneumonia", "absent", "implied"),
+        ("FINDINGS: The heart is enlarged.", "Fracture", "absent", "not mentioned"),
+        ("FINDINGS: There may be a small effusion.", "Pleural Effusion", "uncertain", "stated"),
+        # said and denied
+        ("FINDINGS: No effusion. IMPRESSION: Pleural effusion.", "Pleural Effusion", "uncertain", "stated"),
+        ("FINDINGS: No left effusion. Small right effusion.", "Pleural Effusion", "present", "stated"),
+        # a kind is shown, what is broader is denied: the kind counts, the broader is in doubt
+        ("FINDINGS: No focal opacity. Basilar atelectasis.", "Atelectasis", "present", "stated"),
+        ("FINDINGS: No focal opacity. Basilar atelectasis.", "Lung Opacity", "uncertain", "stated"),
+        ("FINDINGS: Basilar atelectasis.", "Lung Opacity", "present", "stated"),
+        # not mentioned, beside what may be it by another name, or something else in the same place
+        ("FINDINGS: Left basilar opacity.", "Pneumonia", "uncertain", "not mentioned"),
+        ("FINDINGS: Calcified granuloma.", "Lung Lesion", "uncertain", "not mentioned"),
+        ("FINDINGS: Sternotomy wires.", "Support Devices", "uncertain", "not mentioned"),
+        ("FINDINGS: Sternotomy wires.", "Pneumothorax", "absent", "not mentioned"),
+        # what the report does not tell of this film
+        ("INDICATION: Pneumonia.\nFINDINGS: The heart is enlarged.", "Pneumonia", "absent", "not mentioned"),
+        ("COMPARISON: Fracture.\nFINDINGS: The heart is enlarged.", "Fracture", "absent", "not mentioned"),
+        ("FINDINGS: Heart size is normal. Lungs are clear.", "No Finding", "present", "implied"),
+        ("FINDINGS: Heart size is normal. Old granuloma.", "No Finding", "uncertain", "implied"),
+        ("FINDINGS: Cardiomegaly.", "No Finding", "absent", "implied"),
+    ],
+)
+def test_the_report(report, label, value, basis):
+    status = statuses(report)[label]
+    assert (status.value, status.basis) == (value, basis)
+
+
+@pytest.mark.parametrize(
+    ("report", "values", "expected"),
+    [
+        ("FINDINGS: Edema.", {"Edema": 1}, "present"),
+        ("FINDINGS: Edema.", {"Edema": None}, "present"),
+        ("FINDINGS: Edema.", {"Edema": 0}, "uncertain"),
+        ("FINDINGS: Edema.", {"Edema": -1}, "uncertain"),
+        ("FINDINGS: No edema.", {"Edema": 1}, "uncertain"),
+        ("FINDINGS: No edema.", {"Edema": 0}, "absent"),
+        ("FINDINGS: Fracture.", {"Edema": 1}, "uncertain"),
+        ("FINDINGS: Fracture.", {"Edema": 0}, "absent"),
+        ("", {"Edema": 1}, "present"),
+        ("", {"Edema": 0}, "absent"),
+        ("", {"Edema": -1}, "uncertain"),
+        ("", {"Fracture": 1}, "uncertain"),  # a labeller that does not know edema
+    ],
+)
+def test_labels_are_a_second_opinion(report, values, expected):
+    assert statuses(report, (Labels("chexpert", values),))["Edema"].value == expected
+
+
+def test_a_radiologist_outweighs_labellers_and_labellers_must_agree():
+    one, other = Labels("chexpert", {"Edema": 1}), Labels("negbio", {"Edema": 0})
+    assert statuses("", (one, other))["Edema"].value == "uncertain"
+    assert statuses("", (one, other, Labels("radiologist", {"Edema": 0})))["Edema"].value == "absent"
+
+
+def test_the_statement_is_the_reports_own_sentence():
+    status = statuses("FINDINGS: The heart is normal. There is a small\nleft pleural effusion. Bones intact.")
+    assert status["Pleural Effusion"].statement == "There is a small left pleural effusion."
+
+
+def test_what_a_study_shows_is_told_most_closely():
+    (reference,) = read_references(load(), [make_study("1", "FINDINGS: Basilar atelectasis. Cardiomegaly.")])
+    assert reference.shown == ("Atelectasis", "Cardiomegaly")
+
+
+def test_the_report_is_what_tells_of_the_films():
+    report = " FINAL REPORT\n INDICATION:  ___ man, cough.\n\n FINDINGS:  Clear lungs.\n\n IMPRESSION:  Normal."
+    assert told_report(make_study("1", report)) == "FINDINGS: Clear lungs.\nIMPRESSION: Normal."
+    assert told_report(Study("openi", "p", "1", report="Clear lungs.")) == "Clear lungs."
