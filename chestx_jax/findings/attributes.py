@@ -9,7 +9,8 @@ nearest after it, with no other mention in between.
 * A change that no mention follows, or a verb of change ("has grown"), holds for all mentions before it in its clause.
 * A degree next to a change is the change's ("slightly increased").
 * A film named before any mention holds for its sentence; one named after a mention dates it if no
-  conjunction or comma parts them, and outdoes one of an earlier clause. What has changed is not of the earlier film.
+  conjunction or comma parts them, and outdoes one of an earlier clause. The current film outdoes the earlier one ("the
+  effusion of the first film is still seen now"), and what has changed is not of the earlier film.
 """
 
 from typing import NamedTuple
@@ -57,11 +58,14 @@ def read_attributes(text: MarkedText) -> Attributes:
     opens = xp.where(last.mention.step < last.boundary.step, matches.film, 0)
     cues_behind = nearest.up_to_here(ops, opening=opens, **cues)
     late = xp.where(verb_of_change & trailing, matches.change, cues["change"])
+    own = matches.has("repeats")  # what is said of the finding there, not of the one before
+    current = (matches.film == FILMS.index("current")) & ~own
     cues_ahead = nearest.after(
         ops,
+        current=current,
         verb_of_change=xp.where(verb_of_change | ((cues["change"] > 0) & trailing), matches.change, 0),
         **{
-            name: xp.where(cue > 0, cue << _VALUE | bits, 0).astype(np.int32)
+            name: xp.where((cue > 0) & ~own, cue << _VALUE | bits, 0).astype(np.int32)
             for name, cue in {**cues, "change": late}.items()
         },
     )
@@ -79,11 +83,13 @@ def read_attributes(text: MarkedText) -> Attributes:
     reaches = (of_all.step < following.clause.step) & (following.barrier.step >= of_all.step)
     change = xp.where(change > 0, change, xp.where(reaches, of_all.value, 0))
     opening = xp.where(last.boundary.step <= cues_behind.opening.step, cues_behind.opening.value, 0)
-    beside = cues_ahead.film.step < xp.minimum(following.link.step, following.clause.step)
+    near = xp.minimum(following.link.step, following.clause.step)
+    beside, now = cues_ahead.film.step < near, cues_ahead.current.step
     in_clause = cues_behind.film.step >= last.clause.step
     film = opening
     for said in (behind("film"), xp.where(beside, ahead("film"), 0), xp.where(in_clause, behind("film"), 0)):
         film = xp.where(said > 0, said, film)
+    film = xp.where((now < near) & (now <= following.mention.step), FILMS.index("current"), film)
     film = xp.where((film == FILMS.index("earlier")) & (change > 0), 0, film)
     return Attributes(nearest_of("side"), nearest_of("site"), nearest_of("severity"), change, film)
 

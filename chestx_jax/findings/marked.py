@@ -1,7 +1,7 @@
 """A text with its clauses, its modes and the nearest cues: what the rules look at.
 
-* Behind a comma or "with", an item with an attribute ends a list ("no pneumothorax, small left effusion") that no "or"
-  goes on with ("no pneumothorax, large effusion, or mass").
+* Behind a comma or "with", an item with an attribute or a doubt of its own ends a list ("no pneumothorax, small left
+  effusion") that no "or" goes on with ("no pneumothorax, large effusion, or mass"). ", with" ends one at once.
 """
 
 from typing import Any, NamedTuple
@@ -38,17 +38,16 @@ class MarkedText(NamedTuple):
         return self.words.word.shape[0]
 
 
-def ends_list(
-    ops: ArrayOps, words: Words, matches: Matches, next_clause: Nearest, disjunction: Nearest
-) -> Bool[Array, "T B"]:
-    """Where the attribute of an item of its own ends a list, given the next clause and the next "or"."""
-    has = matches.has
-    joint = gap(words, a.COMMA) | (has("conjunction") & ~has("addition", "disjunction"))
-    behind = nearest.up_to_here(ops, joint=joint, mention=matches.mention)
+def list_ends(ops: ArrayOps, words: Words, matches: Matches, next_clause: Nearest, disjunction: Nearest) -> Nearest:
+    """The joint at which a list ends, where its last item is known; given the next clause and the next "or"."""
+    has, comma = matches.has, gap(words, a.COMMA)
+    adds = has("conjunction") & ~has("addition", "disjunction")
+    behind = nearest.up_to_here(ops, joint=comma | adds, mention=matches.mention)
     attribute = (matches.side > 0) | (matches.site > 0) | ((matches.change > 0) & ~has("change_after"))
     attribute = attribute | ((matches.severity > 0) & (matches.severity < SEVERITIES.index("severe")))
-    item = attribute & (behind.joint.step > before(ops, behind.mention).step)
-    return item & (disjunction.step >= next_clause.step)
+    item = (attribute | has("hedge_before")) & (behind.joint.step > before(ops, behind.mention).step)
+    ends = (item & (disjunction.step >= next_clause.step)) | (comma & adds)
+    return Nearest(behind.joint.step, ends)
 
 
 def gap(words: Words, flag: int) -> Bool[Array, "T B"]:

@@ -76,12 +76,17 @@ class Matches(NamedTuple):
 
 
 def select_matches(ops: ArrayOps, meanings: Meanings, words: Words) -> Matches:
-    """The matches of B texts, less those that a later-ending one overlaps ("pleural" in "pleural effusion")."""
+    """The matches of B texts, less those that a later-ending one overlaps ("pleural" in "pleural effusion").
+
+    One that is itself overlapped drops nothing: of "this is" and "is unchanged" the second counts, and "this" with it.
+    """
     xp = ops.xp
     record = xp.where(words.word[..., None], meanings.record[words.state], 0)
     depth = record[..., 1] & 31
     start = words.content - depth + 1
-    selected = words.passed | (start_ahead(ops, start, words.word & (depth > 0) & ~words.passed) > words.content)
+    ends = words.word & (depth > 0) & ~words.passed
+    last = ends & (start_ahead(ops, start, ends) > words.content)
+    selected = words.passed | (start_ahead(ops, start, last) > words.content)
     meaning, attributes, roles = (xp.where(selected, record[..., k], 0) for k in range(3))
     return Matches(meaning, attributes, roles, start)
 

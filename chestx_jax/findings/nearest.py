@@ -1,7 +1,7 @@
 """The nearest cue before or after each step, by running maxima.
 
-A cue is an array [T, B] that is not 0 at the steps where it stands (a mask, or a value below 512). A cue reaches a
-mention if it is nearer than every stop.
+A cue is an array [T, B] that is not 0 at the steps where it stands (a mask, or a value below 512); or a `Nearest`,
+where what is known at one step stands at another. A cue reaches a mention if it is nearer than every stop.
 """
 
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ class Nearest(NamedTuple):
     value: Array
 
 
-def up_to_here(ops: ArrayOps, **cues: Array) -> Any:
+def up_to_here(ops: ArrayOps, **cues: Array | Nearest) -> Any:
     """The nearest of each cue at or before each step, under its name."""
     return _unpack(cues, ops.max_so_far(_keys(ops, cues, -1 << _BITS)))
 
@@ -42,13 +42,24 @@ def before(ops: ArrayOps, nearest: Nearest) -> Nearest:
     return Nearest(*shifted)
 
 
-def _keys(ops: ArrayOps, cues: dict[str, Array], none: int) -> Array:
+def of_two(ops: ArrayOps, cue: Array, other: Nearest) -> Nearest:
+    """A cue that stands at the steps of one, and where that is not, at those of another."""
+    steps = ops.xp.arange(cue.shape[0], dtype=np.int32)[:, None]
+    return Nearest(ops.xp.where(cue, steps, other.step), cue | other.value)
+
+
+def _keys(ops: ArrayOps, cues: dict[str, Array | Nearest], none: int) -> Array:
     """Keys [T, K, B] of K cues: step and value where the value is not 0, `none` elsewhere."""
-    stacked = ops.xp.stack([cue.astype(np.int32) for cue in cues.values()], 1)
-    step = ops.xp.arange(stacked.shape[0], dtype=np.int32)[:, None, None] << _BITS
-    return ops.xp.where(stacked > 0, step | stacked, none)
+    values = [cue.value if isinstance(cue, Nearest) else cue for cue in cues.values()]
+    stacked = ops.xp.stack([value.astype(np.int32) for value in values], 1)
+    here = ops.xp.arange(stacked.shape[0], dtype=np.int32)[:, None]
+    step = here[:, None]
+    if any(isinstance(cue, Nearest) for cue in cues.values()):
+        at = [cue.step if isinstance(cue, Nearest) else here for cue in cues.values()]
+        step = ops.xp.stack([ops.xp.broadcast_to(one, stacked.shape[::2]) for one in at], 1)
+    return ops.xp.where(stacked > 0, step << _BITS | stacked, none)
 
 
-def _unpack(cues: dict[str, Array], keys: Array) -> SimpleNamespace:
+def _unpack(cues: dict[str, Array | Nearest], keys: Array) -> SimpleNamespace:
     steps, values = keys >> _BITS, keys & ((1 << _BITS) - 1)
     return SimpleNamespace(**{name: Nearest(steps[:, k], values[:, k]) for k, name in enumerate(cues)})

@@ -11,8 +11,10 @@ The rules are written once, over an array namespace: numpy runs them on the host
   been removed").
 * What is told of the patient ("treated for", up to a comma) asserts nothing.
 * A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
-  the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
-* What repeats a finding ("none on the left") is a mention of the last concept before it.
+  the clause ("heart is enlarged"), or before it if the clause refers back ("It is enlarged.") and no finding has been
+  named since; entities in a row share one ("heart and mediastinum are normal").
+* What repeats a finding ("none on the left") is a mention of the last concept before it. Of two sides with "and"
+  between them, the one farther from their finding is a mention of it too ("small left and moderate right effusions").
 * What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
@@ -28,7 +30,7 @@ from jaxtyping import Bool, Int
 from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array, ArrayOps
 from chestx_jax.findings.attributes import read_attributes
-from chestx_jax.findings.marked import MarkedText, ends_list, gap
+from chestx_jax.findings.marked import MarkedText, gap, list_ends
 from chestx_jax.findings.matches import Matches, start_ahead
 from chestx_jax.findings.nearest import Nearest, before
 from chestx_jax.findings.slots import Claims
@@ -39,6 +41,7 @@ from chestx_jax.lexicon.tables import Meanings
 # Modes of a text at a word: neutral, observing, or hypothetical in one of three ways.
 NEUTRAL, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
 _DENIED, _HEDGED, _AFFIRMED = 1, 2, 3  # answers to a supposition or question
+_NAMELESS = 511  # value of a mention that names no present concept
 
 
 class _Cues(NamedTuple):
@@ -106,6 +109,7 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     comma = gap(words, a.COMMA)
     clause = words.boundary | gap(words, a.SEMICOLON) | has("terminator")
     link = comma | has("conjunction")
+    side = _bare_side(xp, matches)
     ends = words.closing | words.boundary | gap(words, a.COMMA | a.SEMICOLON)
     hypothesis = xp.where(
         has("definition", "lasting"), DEFINES, xp.where(has("introduction"), INTRODUCES, SUPPOSES)
@@ -116,9 +120,10 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         ops,
         clause=clause,
         boundary=words.boundary,
-        question=words.boundary & gap(words, a.QUESTION),
-        mention=mention,
+        question=words.boundary & a.asks(words.gap),
+        mention=xp.where(matches.inverse | (matches.concept == 0), xp.where(mention, _NAMELESS, 0), matches.concept),
         entity=matches.entity,
+        side=side,
         link=link,
         barrier=barrier,
         verb=has("verb"),
@@ -139,8 +144,9 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         mention=mention,
         mention_or_entity=mention | (matches.entity > 0),
         entity=matches.entity,
-        link=link,
-        stop=clause | has("verb") | ends_list(ops, words, matches, ahead.clause, ahead.disjunction),
+        side=side,
+        link=xp.where(link, xp.where(has("addition"), 2, 1), 0),
+        stop=nearest.of_two(ops, clause | has("verb"), list_ends(ops, words, matches, ahead.clause, ahead.disjunction)),
         background=has("background"),
         turn=clause | has("verb"),
         asserted_cue=barrier | has("assertion"),
@@ -148,6 +154,7 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         begun=begun,
         comma=comma & ~has("hypothetical"),
         refers=has("refers"),
+        concept=matches.concept > 0,
         subject=clause & (words.boundary | ~has("relative")),
     )
     mode, behind_comma = _modes(ops, last, has("assertion") & ~has("hypothetical"))
@@ -180,7 +187,7 @@ def _cues(text: MarkedText) -> _Cues:
     replies = has("reply") & has("negation_before") & (following.word.value == 3)
     denies_ahead = has("negation_before") & (ahead | ~has("negation_after")) & ~replies
     denies_behind = (has("negation_after") & ~(has("negation_before") & ahead)) | replies
-    hedges_ahead = has("hedge_before") & (ahead | ~has("hedge_after"))
+    hedges_ahead = (has("hedge_before") & (ahead | ~has("hedge_after"))) | text.gap(a.DOUBT)
     hedges_behind = has("hedge_after") & ~(has("hedge_before") & ahead & ~has("conjunction"))
     subjects = 1 + has("singular").astype(np.int32)
     where = text.ops.xp.where
@@ -223,7 +230,8 @@ def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
     next_start = start_ahead(text.ops, text.matches.start, entity > 0)
     attributive = entity_ahead & (next_start == text.words.content + 1)
     entity_behind = before(text.ops, last.entity)
-    has_behind = (entity_behind.step >= 0) & (last.subject.step <= entity_behind.step)
+    refers_back = (last.refers.step >= last.subject.step) & (last.concept.step < entity_behind.step)
+    has_behind = (entity_behind.step >= 0) & ((last.subject.step <= entity_behind.step) | refers_back)
     behind = xp.where(has_behind, entity_behind.value, 0)
     predicate_pair = meanings.pairs[xp.where(attributive, following.entity.value, behind), predicate]
 
@@ -250,15 +258,18 @@ def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
     )
     shared_pair = meanings.pairs[entity, shared >> 2]
 
+    concept_ahead, shares_behind = _shared_sides(text)
+    concept = xp.where(concept > 0, concept, concept_ahead)
     is_concept = concept > 0
     is_predicate = ~is_concept & is_predicate
     is_shared = ~is_concept & ~is_predicate & (entity > 0)
     pair = xp.where(is_predicate, predicate_pair, xp.where(is_shared, shared_pair, 0))
-    negated = xp.where(is_concept | text.matches.has("repeats"), cues.negated | cues.negated_after, predicate_denied)
+    repeats = text.matches.has("repeats") | shares_behind
+    negated = xp.where(is_concept | repeats, cues.negated | cues.negated_after, predicate_denied)
     number = xp.where(is_concept, concept, pair >> 1)
     present = xp.where(is_concept, ~text.matches.inverse, (pair & 1) == 1)
     named = nearest.up_to_here(text.ops, it=xp.where(number > 0, number << 1 | present.astype(np.int32), 0)).it
-    repeats = (number == 0) & text.matches.has("repeats")
+    repeats = (number == 0) & repeats
     return _Mentions(
         number=xp.where(repeats, named.value >> 1, number),
         present=xp.where(repeats, (named.value & 1) == 1, present),
@@ -266,6 +277,28 @@ def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
         hedged=xp.where(is_shared, (shared & 1) == 1, cues.hedged),
         shared=is_shared,
     )
+
+
+def _shared_sides(text: MarkedText) -> tuple[Int[Array, "T B"], Bool[Array, "T B"]]:
+    """The concept ahead where a side stands for it, and where one stands for the finding before.
+
+    Of two sides with "and" between them, the one farther from the finding does.
+    """
+    xp, last, following = text.ops.xp, text.last, text.next
+    side = _bare_side(xp, text.matches)
+    other, mention = before(text.ops, last.side), before(text.ops, last.mention)
+    joined = (last.link.value == 2) & (last.link.step > other.step) & (last.clause.step <= other.step)
+    second = (side > 0) & (other.value > 0) & (other.value + side == 3) & joined & (mention.step < other.step)
+    near = second & (following.mention.step < xp.minimum(following.link.step, following.clause.step))
+    ahead = xp.take_along_axis(near, xp.minimum(following.side.step, text.steps - 1), 0)
+    ahead = ahead & (following.side.step < text.steps) & (side > 0) & (following.mention.value != _NAMELESS)
+    ahead = ahead & (mention.step < xp.maximum(last.link.step, last.clause.step))
+    return xp.where(ahead, following.mention.value, 0), second & ~near
+
+
+def _bare_side(xp: Any, matches: Matches) -> Int[Array, "T B"]:
+    """The side that a word names which is no finding and no part of the body."""
+    return xp.where(matches.mention | (matches.entity > 0), 0, matches.side)
 
 
 def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 _NAMED = (
     r"(?:clinical |pertinent |patient |past medical )?(?:history|information|indications?|data)",
-    r"reason for (?:this )?(?:exam(?:ination)?|study)",
-    r"comparisons?|techniques?|procedure|exam(?:ination)?|type of exam|views?",
+    r"clinical (?:statement|question|concern|context|details|scenario|presentation|problem|diagnosis)",
+    r"reason(?: for (?:this )?(?:exam(?:ination)?|study))?",
+    r"priors?|prior (?:stud(?:y|ies)|exams?|films?|radiographs?)|comparisons?",
+    r"techniques?|procedure|exam(?:ination)?|type of exam|views?",
     r"recommendations?(?:/notification)?|notifications?|follow[- ]up recommendations?",
 )
 SILENT_SECTIONS = re.compile("|".join(_NAMED), re.IGNORECASE)
