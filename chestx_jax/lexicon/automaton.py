@@ -29,7 +29,7 @@ def build(lexicon: Lexicon) -> Automaton:
     """The automaton of a lexicon's phrases; built once a lexicon."""
     children: list[dict[int, int]] = [{}]
     records: list[Record | None] = [None]
-    depth, depth_of = [0], [0]  # of the record's phrase, and of the state
+    depth = [0]
     for phrase, record in lexicon.phrases.items():
         state = 0
         for lexeme in phrase:
@@ -38,7 +38,6 @@ def build(lexicon: Lexicon) -> Automaton:
                 children.append({})
                 records.append(None)
                 depth.append(0)
-                depth_of.append(depth_of[state] + 1)
             state = children[state][lexeme]
         records[state], depth[state] = record, len(phrase)
     lexemes = max(lexicon.lexemes.values()) + 1
@@ -60,8 +59,8 @@ def build(lexicon: Lexicon) -> Automaton:
     loops = np.zeros(next_state.shape, bool)
     for filler in lexicon.fillers:
         for state in range(len(children)):
-            if filler in children[state] or depth_of[int(next_state[state, filler])] > 1:
-                continue  # it goes on with a phrase, or with one that began later ("which is large")
+            if filler in children[state] or depth[int(next_state[state, filler])] > 1:
+                continue  # it goes on with the phrase, or ends one that began later ("which is large")
             if children[state] and state:  # in the middle of a phrase: the filler is passed over
                 hit[state, filler], next_state[state, filler] = next_state[0, filler], state
                 loops[state, filler] = True
