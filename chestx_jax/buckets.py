@@ -76,3 +76,12 @@ class BucketUse:
         """Counts a run of `program` in `bucket`; True for the first."""
         self.runs[program, bucket] += 1
         return self.runs[program, bucket] == 1
+
+    def __str__(self) -> str:
+        """One line a program: "grpo/gradients ran in 2 buckets: 128+1+96 (40 times), 192+2+96 (5 times)"."""
+        lines = []
+        for name in dict.fromkeys(program for program, _ in self.runs):
+            runs = sorted((bucket, count) for (program, bucket), count in self.runs.items() if program == name)
+            listed = ", ".join(f"{'+'.join(map(str, bucket))} ({count} times)" for bucket, count in runs)
+            lines.append(f"{name} ran in {len(runs)} bucket{'s' * (len(runs) > 1)}: {listed}")
+        return "\n".join(lines)

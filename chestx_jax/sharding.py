@@ -152,6 +152,24 @@ def merge_interleaved(x: jax.Array, group: int = 1) -> jax.Array:
     return constrain(x, "batch", *(None,) * (x.ndim - 1))
 
 
+def take_groups(x: jax.Array, numbers: jax.Array, group: int = 1) -> jax.Array:
+    """The groups of `group` consecutive rows of `x` [N · group, …] that `numbers` [n] names: [n · group, …].
+
+    Each device takes from its own share, so that no row moves: its part of `numbers` must name groups of its part of
+    `x` (`batch_share`)."""
+
+    def take(x, numbers):
+        groups = x.reshape(-1, group, *x.shape[1:])
+        return groups[numbers % groups.shape[0]].reshape(-1, *x.shape[1:])
+
+    return shard_map(take, [("batch", *(None,) * (x.ndim - 1)), ("batch",)], x, numbers)
+
+
+def batch_share(mesh: Mesh, count: int) -> int:
+    """How many consecutive rows of a batch of `count` a device holds."""
+    return named_sharding(mesh, ("batch",), (count,)).shard_shape((count,))[0]
+
+
 def shard_count(name: str, size: int) -> int:
     """Number of shards of a dimension of `size` with the logical name `name`; 1 without `use_mesh`."""
     mesh = jax.sharding.get_abstract_mesh()

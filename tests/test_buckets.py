@@ -56,3 +56,6 @@ def test_the_first_run_of_a_bucket_is_told_apart():
     assert [use.add("grpo/reference", bucket) for bucket in ((64,), (96,), (64,))] == [True, True, False]
     assert use.add("grpo/step", (64,))
     assert use.runs["grpo/reference", (64,)] == 2
+    assert str(use) == (
+        "grpo/reference ran in 2 buckets: 64 (2 times), 96 (1 times)\ngrpo/step ran in 1 bucket: 64 (1 times)"
+    )

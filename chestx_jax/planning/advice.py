@@ -43,9 +43,9 @@ def _for_state(name: str, sizes: dict[str, int], share: float) -> list[str]:
 def _for_temporaries(job: JobConfig, name: str, sizes: dict[str, int]) -> list[str]:
     stage, _, kind = name.partition("/")
     remedies = []
-    if kind == "step":
+    if kind in ("step", "gradients", "reference", "logprobs"):
         remedies.append("split the batch into more micro_batches")
-        if job.model.compute.remat not in ("layer", "offload"):
+        if kind in ("step", "gradients") and job.model.compute.remat not in ("layer", "offload"):
             remedies.append("set model.compute.remat=layer")
     elif kind in ("rollout", "generate"):
         tensor = next((size for size in (8, 4, 2) if job.model.kv_heads % size == 0 and _groups(sizes, size)), 0)
@@ -57,7 +57,7 @@ def _for_temporaries(job: JobConfig, name: str, sizes: dict[str, int]) -> list[s
         remedies.append("sample for fewer prompts")
     else:
         remedies.append("use fewer prompts or rows at once")
-    if kind in ("rollout", "reference", "logprobs", "validate") and not _offloads(job, stage):
+    if kind in ("rollout", "reference", "logprobs", "gradients", "validate") and not _offloads(job, stage):
         remedies.append(f"keep moments on the host ({stage}.optimizer.offload=True)")
     if job.model.compute.head_parts < 16:
         remedies.append("set model.compute.head_parts=16, so that logits exist for a part of the vocabulary at a time")

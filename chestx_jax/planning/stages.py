@@ -23,6 +23,7 @@ class PlannedProgram:
     model_flops: ModelFlops | None  # None where no model runs in it
     fits: bool
     resident: float = 0.0  # bytes of state on a device beside the program's own (`resident_bytes`)
+    runs: float = 1.0  # in a step of its stage
 
     @property
     def peak(self) -> float:
@@ -58,11 +59,14 @@ def runs_per_step(stage: Stage) -> dict[str, float]:
         validations = stage.validation_batches / stage.cadence.validate if stage.validation else 0.0
         return {f"{stage.name}/step": 1.0, f"{stage.name}/validate": validations}
     if isinstance(stage, GrpoConfig):
+        parts = float(stage.micro_batches)
         return {
             "grpo/rollout": 1.0,
             "grpo/score": 1.0,
-            "grpo/reference": 1.0 if stage.policy.kl_weight else 0.0,
-            "grpo/logprobs": 1.0 if stage.updates > 1 else 0.0,
+            "grpo/select": parts,
+            "grpo/reference": parts if stage.policy.kl_weight else 0.0,
+            "grpo/logprobs": parts if stage.updates > 1 else 0.0,
+            "grpo/gradients": parts * stage.updates,
             "grpo/step": float(stage.updates),
         }
     return {"test/generate": 1.0}

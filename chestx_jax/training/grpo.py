@@ -6,8 +6,9 @@ One step, on one batch of N prompts:
     rollout     the policy samples G completions of each prompt
     score       each completion gets a reward, and its advantage is the reward's distance from the mean of its group
                 over the group's standard deviation (`update.scoring`)
+    split       groups sorted by length into micro-batches, each padded to its own bucket (`update.micro_batches`)
     reference   log-probs of the sampled tokens under the initial policy, for the KL term
-    update      `stage.updates` optimizer steps on the clipped objective (`update.steps.grpo_step`)
+    update      `stage.updates` optimizer steps on the clipped objective (`update.steps.grpo_gradients`)
 
 What the settings select: `stage.rewards` the terms of the reward; `stage.advantages` GRPO, Dr.GRPO or RLOO, and credit
 per reasoning step; `stage.policy` the clip of the probability ratio (PPO's, with dual clip, or DAPO's upper clip; per
@@ -24,10 +25,11 @@ import jax
 from chestx_jax import checkpoint, metrics, multihost, sharding
 from chestx_jax.programs.state import init_reference, init_state
 from chestx_jax.recipes import GrpoConfig
+from chestx_jax.training.policy_update import PolicyUpdate
 from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
 from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
-from chestx_jax.update.steps import Experience
+from chestx_jax.update.micro_batches import Experience
 
 PROGRESS_METRICS = ("reward/total/mean", "reward/accuracy/mean", "reward/process/mean", "length", "kl")
 
@@ -39,12 +41,10 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     SIGTERM, with the state saved, and UserError after too many steps without a finite gradient.
     """
     job, mesh, vocabulary = context.job, context.mesh, context.vocabulary
-    rollout_fn, score_fn, reference_fn, policy_fn, step_fn = (
-        context.functions[f"grpo/{name}"] for name in ("rollout", "score", "reference", "logprobs", "step")
-    )
-    prompt_shardings = context.programs["grpo/rollout"].shardings["prompts"]
+    rollout_fn, score_fn = (context.functions[f"grpo/{name}"] for name in ("rollout", "score"))
     target_shardings = context.programs["grpo/score"].shardings["targets"]
     data, tables = context.prompt_batches(stage), context.reward_tables()
+    policy = PolicyUpdate(job, stage, mesh, context.programs, context.functions, vocabulary)
     needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
     reference_params = init_reference(job, stage, mesh).jit()(initial_params()) if needs_reference else None
     saved = folder / "checkpoints"
@@ -67,7 +67,7 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
         with metrics.writer(folder, folder.name, stage.steps, **options) as write, jax.transfer_guard("disallow"):
             for step in range(first + 1, stage.steps + 1):
                 position, prompt_batch = data.get_state(), next(data)
-                prompts = sharding.put(prompt_batch.prompts, prompt_shardings)
+                prompts, image_slots = policy.put_prompts(prompt_batch.prompts)
                 targets = sharding.put(prompt_batch.targets, target_shardings)
                 rollout = rollout_fn(state.params, prompts, vocabulary, state.step)
                 if pending:
@@ -78,18 +78,12 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
                     checkpoint.save(checkpoints, state, position, step - 1, None)
                     stop_at(step - 1)
                 scored = score_fn(tables, targets, rollout)
-                sampled = (prompts, rollout, vocabulary)
-                experience = Experience(
-                    prompts=prompts,
-                    rollout=rollout,
-                    advantages=scored.advantages,
-                    loss_mask=scored.loss_mask,
-                    ref_logprobs=reference_fn(reference_params, *sampled) if needs_reference else None,
-                    old_logprobs=policy_fn(state.params, *sampled) if needs_old else None,
-                )
+                experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
+                parts = policy.split(experience, image_slots)
+                logprobs = policy.logprobs(reference_params, state.params if needs_old else None, parts)
                 for _ in range(stage.updates):
-                    state, measured = step_fn(state, experience, vocabulary)
-                inputs = (experience, prompt_batch, scored.scores)
+                    state, measured = policy.step(state, parts, logprobs)
+                inputs = (rollout, prompt_batch, scored.scores, parts, logprobs)
                 pending, stop = PendingStep(step, {**scored.metrics, **measured}, inputs), stop_requested(2 * step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
                     log(write, context, stage, pending, folder)
@@ -97,6 +91,8 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
                     checkpoint.save(checkpoints, state, data.get_state(), step, None)
                 if stop:
                     stop_at(step)
+        if multihost.is_primary() and policy.use.runs:
+            print(policy.use, flush=True)
     return state.params
 
 
@@ -111,9 +107,9 @@ def log(write: metrics.Write, context: RunContext, stage: GrpoConfig, pending: P
 
 def sample_rows(context: RunContext, stage: GrpoConfig, pending: PendingStep) -> list[metrics.SampleRow]:
     """The completions of the step's first prompt with their reward terms."""
-    experience, prompt_batch, scores = pending.batch
+    rollout, prompt_batch, scores, *_ = pending.batch
     first_group = lambda tree: jax.tree.map(lambda x: x[: stage.sampling.group], multihost.local_rows(tree))  # noqa: E731
-    rollout, terms, total = first_group(experience.rollout), first_group(scores.terms), first_group(scores.sequence)
+    rollout, terms, total = first_group(rollout), first_group(scores.terms), first_group(scores.sequence)
     sample = prompt_batch.samples[0]
     return [
         metrics.SampleRow(

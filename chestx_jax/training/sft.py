@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from chestx_jax import checkpoint, metrics, multihost, sharding
+from chestx_jax.buckets import BucketUse
 from chestx_jax.programs.state import init_state
 from chestx_jax.recipes import SftConfig
 from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
@@ -33,7 +34,7 @@ def train(
         state = checkpoint.restore(checkpoints, *program.arguments["state"], data)
         if state is None:
             state = init_state(context.job, stage, context.mesh).jit()(initial_params())
-        first, pending = checkpoints.latest_step() or 0, None
+        first, pending, use = checkpoints.latest_step() or 0, None, BucketUse()
         lowest = min(checkpoint.validation_losses(saved).values(), default=math.inf)
         if first and multihost.is_primary():
             print(describe_resume(folder, first, stage.steps), flush=True)
@@ -48,7 +49,9 @@ def train(
                     write(pending.step, measured)
 
             for step in range(first + 1, stage.steps + 1):
-                batch = sharding.put(next(data), program.shardings["batch"])
+                packed = next(data)
+                use.add(f"{stage.name}/step", (*packed.tokens.ids.shape[1:], packed.images.valid.shape[1]))
+                batch = sharding.put(packed, program.shardings["batch"])
                 state, measured = step_fn(state, batch, context.vocabulary)
                 if pending:
                     log(pending)  # while the device runs this step
@@ -70,6 +73,8 @@ def train(
                     raise Stopped(
                         f"{stage.name} stopped at step {step} of {stage.steps}; run the same command to go on"
                     )
+        if multihost.is_primary() and use.runs:
+            print(use, flush=True)
     if stage.result == "best":
         return checkpoint.load_params(checkpoint.step_folder(folder, "best"), context.job.model, context.mesh)
     return state.params

@@ -74,6 +74,7 @@ def test_what_stays_on_the_devices_beside_a_program():
     resident = functools.partial(resident_memory.resident_bytes, by_name)
     assert resident("grpo/rollout") == layout.device["moments"]
     assert resident("grpo/score") == layout.device["moments"] + layout.device["params"]
+    assert resident("grpo/gradients") == layout.device["moments"]
     assert resident("grpo/step") == resident("test/generate") == 0
 
 

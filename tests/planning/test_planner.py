@@ -103,8 +103,8 @@ def test_a_sweep_raises_micro_batches_until_it_fits(monkeypatch):
 
     monkeypatch.setattr(sweep, "plan", fake_plan)
     plans = sweep.sweep(job, machine, log=lambda line: None)
-    fitting = [plan.programs["grpo/step"].fits for plan in plans]
+    fitting = [plan.programs["grpo/gradients"].fits for plan in plans]
     assert any(fitting)
     assert fitting == sorted(fitting, reverse=True)
     assert len({tuple(plan.sizes.values()) for plan in plans}) > 1
-    assert "| grpo/step |" in sweep.text(plans)
+    assert "| grpo/gradients |" in sweep.text(plans)

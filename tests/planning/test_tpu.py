@@ -52,6 +52,8 @@ def test_flops_are_the_analytic_count(planned):
     """Trip counts, packed rows, recomputation, shared prompts and splash attention included."""
     whole = plan_of(planned, "v5e:2x4")
     for name, program in whole.programs.items():
+        if program.model_flops is None:
+            continue
         ratio = program.cost.flops * whole.topology.count / program.model_flops.executed
         assert ratio == pytest.approx(1.0, abs=0.03), name
 
@@ -60,7 +62,7 @@ def test_scores_over_the_whole_vocabulary_never_exist(planned):
     """Of the training steps: no array holds a row's tokens by the vocabulary."""
     job = planned_job.JOB
     for name, program in plan_of(planned, "v5e:2x4").programs.items():
-        if name.endswith("/step"):
+        if name.endswith(("/step", "/gradients")):
             most = 256 * job.model.vocab_size * 4 // job.mesh.tensor
             assert all(
                 str(job.model.vocab_size) not in array.shape
@@ -72,7 +74,9 @@ def test_scores_over_the_whole_vocabulary_never_exist(planned):
 SHARED = ("mesh.fsdp=16", "mesh.tensor=2", "grpo.micro_batches=16", "grpo.optimizer.offload=True")
 
 
-@pytest.mark.parametrize(("config", "name", "overrides"), [("sft.py", "sft/step", ()), ("rl.py", "grpo/step", SHARED)])
+@pytest.mark.parametrize(
+    ("config", "name", "overrides"), [("sft.py", "sft/step", ()), ("rl.py", "grpo/gradients", SHARED)]
+)
 def test_the_7b_training_steps_compile_for_a_small_slice(config, name, overrides):
     """The paper's recipe on 32 v5e chips of 16 GB: it fits, runs the FLOPs that it should, and updates its weights in
     place."""
@@ -81,7 +85,8 @@ def test_the_7b_training_steps_compile_for_a_small_slice(config, name, overrides
     program = on_slice.programs[name]
     assert program.fits, on_slice.advice
     assert program.cost.flops * on_slice.topology.count == pytest.approx(program.model_flops.executed, rel=0.03)
-    copied = [x.name for x in program.compiled.arguments if "params" in x.name and not x.reused and x.bytes > 1e6]
+    updated = {"sft/step": "state.params", "grpo/gradients": "total.params"}[name]
+    copied = [x.name for x in program.compiled.arguments if updated in x.name and not x.reused and x.bytes > 1e6]
     assert copied == []
 
 

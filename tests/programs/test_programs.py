@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax import findings, lexicon, sharding
+from chestx_jax.buckets import LengthsConfig
 from chestx_jax.cli import load_config
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
@@ -25,15 +26,20 @@ from chestx_jax.programs.state import init_params, init_reference, init_state
 from chestx_jax.recipes import EvaluationConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.rows import RowsConfig
-from chestx_jax.update.steps import Experience
+from chestx_jax.training.policy_update import PolicyUpdate
+from chestx_jax.update.micro_batches import Experience
 from tests.helpers import mesh_run, tiny_rows
 from tests.helpers.paths import CONFIGS
 from tests.helpers.tiny_models import VOCABULARY
 
-JOB = replace(mesh_run.JOB, evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=8, length=8))
+JOB = replace(
+    mesh_run.JOB,
+    grpo=replace(mesh_run.JOB.grpo, lengths=LengthsConfig(rows=(16,), completions=(4,))),
+    evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=8, length=8),
+)
 NAMES = {
-    "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/logprobs", "grpo/reference", "grpo/step",
-    "test/generate",
+    "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/select", "grpo/logprobs", "grpo/reference",
+    "grpo/gradients", "grpo/step", "test/generate",
 }  # fmt: skip
 
 
@@ -157,39 +163,37 @@ def reward_targets(known, turn):
     return findings.reward_targets(known, reports, [("No edema.",)] * 8, gold, tasks, JOB.grpo.rewards.slots)
 
 
-def test_a_policy_run_compiles_once_and_moves_nothing_unasked(job_programs, functions, mesh):
-    """Rollout, score, log-probs and update over batches of different content, as the loop calls them."""
+def test_a_policy_run_compiles_once_a_bucket_and_moves_nothing_unasked(job_programs, functions, mesh):
+    """Rollout, score, log-probs and update over batches of different content and lengths, as the loop calls them."""
     known = lexicon.load()
-    vocabulary = sharding.put(tiny_rows.vocabulary(), job_programs["grpo/step"].shardings["vocabulary"])
+    vocabulary = sharding.put(tiny_rows.vocabulary(), job_programs["grpo/rollout"].shardings["vocabulary"])
     tables = sharding.put(lexicon.compile_tables(known, letters()), job_programs["grpo/score"].shardings["tables"])
     state = state_of(JOB.grpo, mesh)
     reference = init_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
     assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(reference)} == {"pinned_host"}
-    examples = [*tiny_rows.prompt_examples(), *tiny_rows.prompt_examples()[::-1]]
+    short, long = tiny_rows.prompt_examples()[2:], tiny_rows.prompt_examples()[:2]
+    policy = PolicyUpdate(JOB, JOB.grpo, mesh, job_programs, functions, vocabulary)
     with jax.transfer_guard("disallow"):
-        for turn in range(2):
-            prompts = tiny_rows.prompt_rows(examples[turn:] + examples[:turn])
-            prompts = sharding.put(prompts, job_programs["grpo/rollout"].shardings["prompts"])
+        for turn, examples in enumerate((4 * short, 2 * (long + short), 4 * short[::-1], 2 * (short + long))):
+            length = 16 if turn % 2 == 0 else tiny_rows.LONG
+            prompts, slots = policy.put_prompts(tiny_rows.prompt_rows(examples, length))
             targets = sharding.put(reward_targets(known, turn), job_programs["grpo/score"].shardings["targets"])
             rollout = functions["grpo/rollout"](state.params, prompts, vocabulary, state.step)
             scored = functions["grpo/score"](tables, targets, rollout)
-            experience = Experience(
-                prompts, rollout, scored.advantages, scored.loss_mask,
-                ref_logprobs=functions["grpo/reference"](reference, prompts, rollout, vocabulary),
-                old_logprobs=functions["grpo/logprobs"](state.params, prompts, rollout, vocabulary),
-            )  # fmt: skip
-            if not turn:  # nothing is learned yet, so the policy is the reference
-                np.testing.assert_array_equal(*jax.device_get((experience.ref_logprobs, experience.old_logprobs)))
+            parts = policy.split(Experience(prompts, rollout, scored.advantages, scored.loss_mask), slots)
+            logprobs = policy.logprobs(reference, state.params, parts)
+            for given in logprobs if not turn else ():  # nothing is learned yet, so the policy is the reference
+                np.testing.assert_array_equal(*jax.device_get((given.reference, given.old)))
             for update in range(JOB.grpo.updates):
                 before = state
-                state, metrics = functions["grpo/step"](state, experience, vocabulary)
+                state, metrics = policy.step(state, parts, logprobs)
                 assert deleted(before) == {True}
                 measured = jax.device_get(metrics)
                 assert np.isfinite(measured["loss"])
                 if not update:  # the policy that sampled is the one that learns
                     assert measured["sampler_drift"] < 1e-5
                     assert measured["clipped"] == 0
-            assert deleted((experience, vocabulary, tables, reference)) == {False}
+            assert deleted((parts, logprobs, vocabulary, tables, reference)) == {False}
         answers = functions["test/generate"](
             state.params,
             sharding.put(
@@ -199,9 +203,14 @@ def test_a_policy_run_compiles_once_and_moves_nothing_unasked(job_programs, func
             state.step,
         )
     assert answers.ids.shape == (4, 8)
-    assert {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")} == {
-        name: 1 for name in NAMES if not name.startswith("sft")
+    buckets = {
+        name: sum(program == name for program, _ in policy.use.runs) for name in ("grpo/rollout", "grpo/gradients")
     }
+    assert all(count >= 2 for count in buckets.values())
+    compiled = {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")}
+    once = {"grpo/score": 1, "grpo/step": 1, "test/generate": 1, "grpo/select": 0}  # one of its own for each bucket
+    of_parts = dict.fromkeys(("grpo/reference", "grpo/logprobs", "grpo/gradients"), buckets["grpo/gradients"])
+    assert compiled == once | of_parts | {"grpo/rollout": buckets["grpo/rollout"]}
 
 
 def test_abstract_references_are_what_the_host_makes():

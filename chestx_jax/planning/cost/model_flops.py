@@ -112,8 +112,8 @@ def model_flops(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | E
         return _generation(model, stage.rows, stage.batch, 1, stage.length)
     if name == "grpo/rollout":
         return _generation(model, stage.rows, stage.prompts, stage.sampling.group, stage.sampling.length)
-    if name in ("grpo/logprobs", "grpo/reference", "grpo/step"):
-        return _completions(model, stage, trained=name == "grpo/step")
+    if name in ("grpo/logprobs", "grpo/reference", "grpo/gradients"):
+        return _completions(model, stage, trained=name == "grpo/gradients")
     return None
 
 
@@ -136,16 +136,16 @@ def _with_images(
 
 
 def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> ModelFlops:
-    """Prompts once, completions after them."""
-    prompt_length, length = stage.rows.length, stage.sampling.length
-    prompt_tokens = float(stage.prompts * prompt_length)
-    completion_tokens = float(stage.prompts * stage.sampling.group * length)
+    """A micro-batch of the longest bucket: prompts once, completions after them."""
+    prompt_length, length, count = stage.rows.length, stage.sampling.length, stage.prompts // stage.micro_batches
+    prompt_tokens = float(count * prompt_length)
+    completion_tokens = float(count * stage.sampling.group * length)
     prompts = decoder_forward(model, prompt_tokens, prompt_length)
     completions = decoder_forward(model, completion_tokens, length, prompt_length, head=completion_tokens)
     visible, slots = prompt_length + length / 2, prompt_length + length
     causal = prompts.attention_full / 2 + completions.attention_full * visible / slots
     tokens = prompt_tokens + completion_tokens
-    return _with_images(model, prompts + completions, causal, stage.rows, stage.prompts, trained, length, tokens)
+    return _with_images(model, prompts + completions, causal, stage.rows, count, trained, length, tokens)
 
 
 def _generation(model: ModelConfig, rows: RowsConfig, prompts: int, group: int, length: int) -> ModelFlops:

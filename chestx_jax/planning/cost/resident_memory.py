@@ -13,7 +13,7 @@ from chestx_jax.sharding import HOST_MEMORY
 # Which parts of the stage's state a program is given, by the second half of its name.
 _GIVEN = {
     "step": ("params", "moments"), "validate": ("params",), "rollout": ("params",), "logprobs": ("params",),
-    "reference": ("reference",),
+    "gradients": ("params",), "reference": ("reference",),
 }  # fmt: skip
 
 

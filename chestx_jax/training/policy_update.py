@@ -1,0 +1,97 @@
+"""From an iteration's completions to the updated policy, micro-batch by micro-batch, each in its own bucket."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from jax.sharding import Mesh
+from jaxtyping import Int32
+
+from chestx_jax import multihost, sharding
+from chestx_jax.buckets import BucketUse
+from chestx_jax.programs.grpo import select_program
+from chestx_jax.programs.program import Program, zeros
+from chestx_jax.recipes import GrpoConfig, JobConfig
+from chestx_jax.rollout.sampling import Vocabulary
+from chestx_jax.types import Array, Prompts
+from chestx_jax.update.micro_batches import (
+    Bucket,
+    Experience,
+    Logprobs,
+    MicroBatch,
+    image_slots_used,
+    plan_micro_batches,
+)
+from chestx_jax.update.state import TrainState
+
+
+@dataclass(frozen=True)
+class PolicyUpdate:
+    """The programs of a GRPO stage that run once for each micro-batch, and in which buckets they have run."""
+
+    job: JobConfig
+    stage: GrpoConfig
+    mesh: Mesh
+    programs: Mapping[str, Program]
+    functions: Mapping[str, Callable[..., Any]]  # the programs, jitted
+    vocabulary: Vocabulary
+    use: BucketUse = field(default_factory=BucketUse)
+
+    def put_prompts(self, prompts: Prompts) -> tuple[Prompts, Int32[Array, " N"]]:
+        """This process's rows of a batch of prompts as global arrays, and the image slots that each prompt fills."""
+        self.use.add("grpo/rollout", (*prompts.tokens.ids.shape[1:], prompts.images.valid.shape[1]))
+        shardings = self.programs["grpo/rollout"].shardings["prompts"]
+        return sharding.put(prompts, shardings), sharding.put(image_slots_used(prompts), shardings.length)
+
+    def split(self, experience: Experience, image_slots_N: Int32[Array, " N"]) -> list[MicroBatch]:
+        """The iteration as micro-batches of similar lengths, the same on all processes."""
+        prompts, count = experience.prompts, self.stage.micro_batches
+        tokens, slots, completion = multihost.all_gather((prompts.length, image_slots_N, experience.rollout.length))
+        shards = self.stage.prompts // sharding.batch_share(self.mesh, self.stage.prompts)
+        planned = plan_micro_batches(tokens, slots, completion, count, shards, self.stage.buckets)
+        by_row = self.programs["grpo/select"].shardings["groups"]
+        own = multihost.local_row_indices(by_row, len(planned[0].groups))
+        for micro_batch in planned:
+            self.use.add("grpo/gradients", micro_batch.bucket)
+        return [
+            self._select(micro_batch.bucket)(experience, sharding.put(micro_batch.groups[own], by_row))
+            for micro_batch in planned
+        ]
+
+    def logprobs(self, reference: Any, params: Any, parts: Sequence[MicroBatch]) -> list[Logprobs]:
+        """Log-probs of each micro-batch's tokens under the reference model and the policy (None: not needed)."""
+        return [
+            Logprobs(
+                *(
+                    None if weights is None else function(weights, part.prompts, part.rollout, self.vocabulary)
+                    for function, weights in (
+                        (self.functions["grpo/reference"], reference),
+                        (self.functions["grpo/logprobs"], params),
+                    )
+                )
+            )
+            for part in parts
+        ]
+
+    def step(
+        self, state: TrainState, parts: Sequence[MicroBatch], logprobs: Sequence[Logprobs]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """One optimizer step on all micro-batches, and its metrics. The state is donated."""
+        total = self._zeros() if len(parts) > 1 else None
+        for part, given in zip(parts, logprobs, strict=True):
+            total = self.functions["grpo/gradients"](state.params, total, part, given, self.vocabulary)
+        return self.functions["grpo/step"](state, total)
+
+    def _select(self, bucket: Bucket) -> Callable[..., MicroBatch]:
+        if bucket not in self._selecting:
+            self._selecting[bucket] = select_program(self.job, self.stage, self.mesh, bucket).jit()
+        return self._selecting[bucket]
+
+    @cached_property
+    def _selecting(self) -> dict[Bucket, Callable[..., MicroBatch]]:
+        return {}
+
+    @cached_property
+    def _zeros(self) -> Callable[[], Any]:
+        return zeros(self.programs["grpo/step"].arguments["total"]).jit()
