@@ -28,7 +28,7 @@ SMALL = {
         "validation_batches": 1,
         "optimizer": {"offload": True},
         "rows": {"length": 384},
-        "lengths": {"rows": (384,), "image_slots": (2,)},
+        "lengths": {"rows": (384,), "image_slots": (3,)},
         "cadence": {"log": 1, "save": 3, "validate": 6},
     },
     "grpo": {
