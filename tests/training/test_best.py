@@ -1,6 +1,8 @@
 """Validation at its own cadence, the best checkpoint as a place, as a stage's result, and changes between two runs."""
 
 import json
+import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,7 +21,7 @@ FLAGS = ("--config.init.cadence.validate=2", "--config.init.cadence.save=50", *R
 
 
 def test_validation_has_its_own_cadence_and_a_stage_may_leave_its_best(tmp_path):
-    workdir, cache = tmp_path / "run", tmp_path / "cache"
+    workdir, cache = tmp_path / "run", Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     finished(started(workdir, cache, "sft", "--config.init.result=best", *FLAGS))
     logged = metrics.read(workdir / "sft" / "sft.jsonl")
     losses = {line["step"]: line["validation_loss"] for line in logged if "validation_loss" in line}
