@@ -18,6 +18,7 @@ from chestx_jax.model import induction, lora
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.decoder import Cache, Decoder
 from chestx_jax.model.deepstack import at_places
+from chestx_jax.model.embedding import embed_tokens, head_logits
 from chestx_jax.model.layers import with_axes
 from chestx_jax.model.vision import VisionTower
 from chestx_jax.sharding import constrain, named_sharding
@@ -53,23 +54,15 @@ class QwenVL(nn.Module):
 
     def embed(self, ids_BxL: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """Token embeddings in the compute dtype."""
-        table = constrain(self.embedding.astype(self.config.compute.dtype), "vocab", None)  # gathered over fsdp once
-        return constrain(table[ids_BxL], "batch", None, None)
+        return embed_tokens(self.embedding, ids_BxL, self.config.compute.dtype)
 
     def logits(self, hidden_BxLxD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """fp32 logits of the next token."""
-        return head_logits(hidden_BxLxD, self.output_matrix())
+        return head_logits(hidden_BxLxD, self.output_matrix(), self.config.compute.dtype)
 
     def output_matrix(self) -> Float[Array, "D V"]:
-        """The matrix that maps hidden states to logits, in the compute dtype."""
-        kernel = self.embedding.T if self.config.tied else self.head
-        return kernel.astype(self.config.compute.dtype)
-
-
-def head_logits(hidden_BxLxD: Float[Array, "B L D"], head_DxV: Float[Array, "D V"]) -> Float[Array, "B L V"]:
-    """fp32 logits of the tokens whose columns `head_DxV` holds: the whole vocabulary or a part."""
-    logits_BxLxV = jnp.einsum("bld,dv->blv", hidden_BxLxD, head_DxV, preferred_element_type=jnp.float32)
-    return constrain(logits_BxLxV, "batch", None, "vocab")
+        """The matrix that maps hidden states to logits."""
+        return self.embedding.T if self.config.tied else self.head
 
 
 def forward(
