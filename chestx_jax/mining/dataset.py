@@ -163,7 +163,7 @@ def _read(lexicon: Lexicon, studies: Sequence[Study], console: TextIO) -> list[R
     with progress("read", len(studies), (), console, unit="report") as show:
         for start in range(0, len(studies), _BLOCK):
             references += read_references(lexicon, studies[start : start + _BLOCK])
-            show(len(references), measure(len(references), None))
+            show(len(references), measure(len(references), {}))
     return references
 
 
@@ -196,7 +196,7 @@ def _mined(
     with progress("mine", len(asked), (), console, unit="question") as show:
         for number, result in results:
             mined[number] = result
-            show(len(mined), measure(len(mined), None))
+            show(len(mined), measure(len(mined), {}))
     usage = Usage()
     for result in mined.values():
         usage = usage.sum(result.usage)

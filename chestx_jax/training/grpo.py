@@ -28,6 +28,7 @@ from chestx_jax.recipes import GrpoConfig
 from chestx_jax.training.policy_update import PolicyUpdate
 from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
+from chestx_jax.training.speed import Phases, StepTrace, patches_of_films
 from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
 from chestx_jax.update.micro_batches import Experience
 
@@ -63,30 +64,42 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
             checkpoints.wait_until_finished()
             raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
 
+        phases, trace = Phases(), StepTrace(folder, context.profile)
         options = {"restored_step": first, "show": PROGRESS_METRICS, **context.writer_options}
         with metrics.writer(folder, folder.name, stage.steps, **options) as write, jax.transfer_guard("disallow"):
             for step in range(first + 1, stage.steps + 1):
-                position, prompt_batch = data.get_state(), next(data)
-                prompts, image_slots = policy.put_prompts(prompt_batch.prompts)
-                targets = sharding.put(prompt_batch.targets, target_shardings)
-                rollout = rollout_fn(state.params, prompts, vocabulary, state.step)
-                if pending:
-                    log(write, context, stage, pending, folder)  # while the device samples
-                    pending = None
-                jax.block_until_ready(rollout)
+                trace.begin(step)
+                with phases.phase("input"):
+                    position, prompt_batch = data.get_state(), next(data)
+                    prompts, image_slots = policy.put_prompts(prompt_batch.prompts)
+                    targets = sharding.put(prompt_batch.targets, target_shardings)
+                with phases.phase("rollout"):
+                    rollout = rollout_fn(state.params, prompts, vocabulary, state.step)
+                    if pending:
+                        log(write, context, stage, pending, folder, phases)  # while the device samples
+                        pending = None
+                    jax.block_until_ready(rollout)
                 if stop_requested(2 * step - 1):  # sampling takes most of a step, and has changed nothing yet
                     checkpoint.save(checkpoints, state, position, step - 1, None)
                     stop_at(step - 1)
-                scored = score_fn(tables, targets, rollout)
-                experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
-                parts = policy.split(experience, image_slots)
-                logprobs = policy.logprobs(reference_params, state.params if needs_old else None, parts)
-                for _ in range(stage.updates):
-                    state, measured = policy.step(state, parts, logprobs)
+                with phases.phase("reward"):
+                    scored = jax.block_until_ready(score_fn(tables, targets, rollout))
+                with phases.phase("reference"):
+                    experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
+                    lengths = policy.lengths(experience, image_slots)
+                    parts = policy.split(experience, lengths)
+                    logprobs = policy.logprobs(reference_params, state.params if needs_old else None, parts)
+                    jax.block_until_ready(logprobs)
+                with phases.phase("update"):
+                    for _ in range(stage.updates):
+                        state, measured = policy.step(state, parts, logprobs)
+                    jax.block_until_ready(measured)
+                trace.end(step, state)
+                work = policy.work(lengths, patches_of_films(prompt_batch.prompts), parts)
                 inputs = (rollout, prompt_batch, scored.scores, parts, logprobs)
-                pending, stop = PendingStep(step, {**scored.metrics, **measured}, inputs), stop_requested(2 * step)
+                pending, stop = PendingStep(step, scored.metrics | measured | work, inputs), stop_requested(2 * step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
-                    log(write, context, stage, pending, folder)
+                    log(write, context, stage, pending, folder, phases)
                     pending = None
                     checkpoint.save(checkpoints, state, data.get_state(), step, None)
                 if stop:
@@ -96,13 +109,16 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     return state.params
 
 
-def log(write: metrics.Write, context: RunContext, stage: GrpoConfig, pending: PendingStep, folder: Path) -> None:
-    """Writes a step's metrics at the log cadence, and a table of its first group at the sample cadence."""
+def log(
+    write: metrics.Write, context: RunContext, stage: GrpoConfig, pending: PendingStep, folder: Path, phases: Phases
+) -> None:
+    """Writes a step's metrics and the shares of time at the log cadence, and a table of its first group at the sample
+    cadence."""
     measured = fetch_metrics(pending, folder, stage.optimizer.max_skipped)
     with_samples = pending.step % stage.cadence.samples == 0
     if pending.step % stage.cadence.log and not with_samples and pending.step != stage.steps:
         return
-    write(pending.step, measured, sample_rows(context, stage, pending) if with_samples else ())
+    write(pending.step, measured | phases.shares(), sample_rows(context, stage, pending) if with_samples else ())
 
 
 def sample_rows(context: RunContext, stage: GrpoConfig, pending: PendingStep) -> list[metrics.SampleRow]:

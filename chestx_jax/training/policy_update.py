@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
 
 from chestx_jax import multihost, sharding
 from chestx_jax.buckets import BucketUse
+from chestx_jax.planning.cost.model_flops import real_flops
 from chestx_jax.programs.grpo import select_program
 from chestx_jax.programs.program import Program, zeros
 from chestx_jax.recipes import GrpoConfig, JobConfig
@@ -24,6 +26,14 @@ from chestx_jax.update.micro_batches import (
     plan_micro_batches,
 )
 from chestx_jax.update.state import TrainState
+
+
+class IterationLengths(NamedTuple):
+    """Tokens and image slots of all processes' prompts, and tokens of their completions."""
+
+    prompt: Int32[np.ndarray, " N"]
+    image_slots: Int32[np.ndarray, " N"]
+    completion: Int32[np.ndarray, " B"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +54,16 @@ class PolicyUpdate:
         shardings = self.programs["grpo/rollout"].shardings["prompts"]
         return sharding.put(prompts, shardings), sharding.put(image_slots_used(prompts), shardings.length)
 
-    def split(self, experience: Experience, image_slots_N: Int32[Array, " N"]) -> list[MicroBatch]:
+    def lengths(self, experience: Experience, image_slots_N: Int32[Array, " N"]) -> IterationLengths:
+        """The lengths of all processes' prompts and completions."""
+        prompts, rollout = experience.prompts, experience.rollout
+        return IterationLengths(*multihost.all_gather((prompts.length, image_slots_N, rollout.length)))
+
+    def split(self, experience: Experience, lengths: IterationLengths) -> list[MicroBatch]:
         """The iteration as micro-batches of similar lengths, the same on all processes."""
-        prompts, count = experience.prompts, self.stage.micro_batches
-        tokens, slots, completion = multihost.all_gather((prompts.length, image_slots_N, experience.rollout.length))
+        count = self.stage.micro_batches
         shards = self.stage.prompts // sharding.batch_share(self.mesh, self.stage.prompts)
-        planned = plan_micro_batches(tokens, slots, completion, count, shards, self.stage.buckets)
+        planned = plan_micro_batches(*lengths, count, shards, self.stage.buckets)
         by_row = self.programs["grpo/select"].shardings["groups"]
         own = multihost.local_row_indices(by_row, len(planned[0].groups))
         for micro_batch in planned:
@@ -82,6 +96,20 @@ class PolicyUpdate:
         for part, given in zip(parts, logprobs, strict=True):
             total = self.functions["grpo/gradients"](state.params, total, part, given, self.vocabulary)
         return self.functions["grpo/step"](state, total)
+
+    def work(self, lengths: IterationLengths, patches: int, parts: Sequence[MicroBatch]) -> dict[str, float]:
+        """What an iteration computes: its real `tokens`, the share of computed positions that they are (`filled`), and
+        useful `flops`, with `patches` patches a film."""
+        completion_NxG = lengths.completion.reshape(len(lengths.prompt), -1)
+        tokens = float(lengths.prompt.sum() + lengths.completion.sum())
+        films = {patches: int(lengths.image_slots.sum())}
+        forward, trained = (
+            real_flops(self.job.model, lengths.prompt.tolist(), completion_NxG.tolist(), films, trained=trained)
+            for trained in (False, True)
+        )
+        updates, forwards = self.stage.updates, 1 + (self.stage.policy.kl_weight > 0) + (self.stage.updates > 1)
+        padded = sum(part.prompts.tokens.ids.size + part.mask.size for part in parts)
+        return {"tokens": tokens, "filled": tokens / padded, "flops": forwards * forward + updates * trained}
 
     def _select(self, bucket: Bucket) -> Callable[..., MicroBatch]:
         if bucket not in self._selecting:

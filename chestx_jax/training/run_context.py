@@ -32,6 +32,7 @@ from chestx_jax.sharding import make_mesh
 from chestx_jax.tokens.chat import chat_form
 from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
 from chestx_jax.training.reward_data import count_priors, targets_with_stakes
+from chestx_jax.training.speed import peak_flops
 from chestx_jax.types import Batch
 
 
@@ -49,11 +50,13 @@ class RunContext:
     special: SpecialIds
     vocabulary: Vocabulary  # on the devices
     lexicon: Any
+    profile: int = 0  # the step of each stage that is traced; 0: none
 
     @property
     def writer_options(self) -> dict[str, Any]:
         """Keyword arguments of `metrics.writer`."""
-        return {"wandb_mode": self.job.wandb, "config": to_dict(self.job), "primary": multihost.is_primary()}
+        options = {"wandb_mode": self.job.wandb, "config": to_dict(self.job), "primary": multihost.is_primary()}
+        return options | {"peak_flops": peak_flops()}
 
     def training_batches(self, stage: SftConfig, blind: bool) -> grain.DatasetIterator:
         """The stage's endless packed batches: this process's rows of them."""
@@ -160,7 +163,7 @@ class RunContext:
         return multihost.local_row_indices(per_row, count)
 
 
-def make_context(job: JobConfig, workdir: Path) -> RunContext:
+def make_context(job: JobConfig, workdir: Path, profile: int = 0) -> RunContext:
     """Binds a job to the devices and the tokenizer at hand.
 
     Raises UserError where the tokenizer has more tokens than the model's vocabulary, or the mesh does not fit.
@@ -186,4 +189,5 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
         special=special,
         vocabulary=completion_vocabulary(tokenizer, special, job.model.vocab_size, mesh),
         lexicon=lexicon.load(),
+        profile=profile,
     )

@@ -37,7 +37,8 @@ def sft_step(
     batch: Batch,
     allowed_V: Bool[Array, " V"],
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step on a packed batch. Metrics, fp32: loss (nats per weighted token), norms, tokens."""
+    """One optimizer step on a packed batch. Metrics, fp32: loss (nats per weighted token), norms, and how
+    many `tokens` are no padding."""
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)
     tuning = config.tuning
     has_dropout = tuning.dropout > 0 and not lora.fully_trainable(config)
@@ -49,7 +50,7 @@ def sft_step(
 
     grads, metrics = accumulate_gradients(loss, state.params, batch, micro_batches)
     state, norms = apply_gradients(transform, state, grads, metrics["loss"], tuning.seed)
-    return state, {**metrics, **norms, "tokens": jnp.sum(batch.weights)}
+    return state, {**metrics, **norms, "tokens": jnp.sum((batch.tokens.segments != 0).astype(jnp.float32))}
 
 
 def sft_loss(

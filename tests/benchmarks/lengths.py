@@ -97,7 +97,7 @@ class Side:
         return sharding.put(given, sharding.batch_shardings(self.policy.mesh, given))
 
     def split(self):
-        return self.policy.split(self.experience, self.slots)
+        return self.policy.split(self.experience, self.policy.lengths(self.experience, self.slots))
 
     def reference(self):
         return self.policy.logprobs(self.params, None, self.parts)

@@ -122,9 +122,10 @@ def policy_step(job: JobConfig, mesh, job_programs, state, vocabulary, number: i
     put = lambda x: sharding.put(x, shardings.advantages)  # noqa: E731
     rollout, loss_mask = sharding.put((whole.rollout, whole.loss_mask), (shardings.rollout, shardings.loss_mask))
     whole = Experience(prompts, rollout, put(whole.advantages), loss_mask)
-    part_of = lambda x: [part.advantages for part in policy.split(whole.replace(advantages=put(x)), slots)]  # noqa: E731
+    lengths = policy.lengths(whole, slots)
+    part_of = lambda x: [part.advantages for part in policy.split(whole.replace(advantages=put(x)), lengths)]  # noqa: E731
     given = map(Logprobs, part_of(logprobs.reference), part_of(logprobs.old))
-    return policy.step(state, policy.split(whole, slots), list(given))
+    return policy.step(state, policy.split(whole, lengths), list(given))
 
 
 def main(port: str, processes: str, number: str, path: str) -> None:

@@ -180,7 +180,8 @@ def test_a_policy_run_compiles_once_a_bucket_and_moves_nothing_unasked(job_progr
             targets = sharding.put(reward_targets(known, turn), job_programs["grpo/score"].shardings["targets"])
             rollout = functions["grpo/rollout"](state.params, prompts, vocabulary, state.step)
             scored = functions["grpo/score"](tables, targets, rollout)
-            parts = policy.split(Experience(prompts, rollout, scored.advantages, scored.loss_mask), slots)
+            experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
+            parts = policy.split(experience, policy.lengths(experience, slots))
             logprobs = policy.logprobs(reference, state.params, parts)
             for given in logprobs if not turn else ():  # nothing is learned yet, so the policy is the reference
                 np.testing.assert_array_equal(*jax.device_get((given.reference, given.old)))

@@ -6,7 +6,10 @@ compiled program with: the full score matrix in attention (splash attention skip
 product in its backward pass), layers and logits recomputed in the backward pass.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.splash import computed_share, fits_kernel
@@ -115,6 +118,34 @@ def model_flops(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | E
     if name in ("grpo/logprobs", "grpo/reference", "grpo/gradients"):
         return _completions(model, stage, trained=name == "grpo/gradients")
     return None
+
+
+def real_flops(
+    model: ModelConfig,
+    prompts: Sequence[int],
+    completions: Sequence[Sequence[int]] | None,
+    films: Mapping[int, int],
+    trained: bool,
+) -> float:
+    """Useful FLOPs of a batch as it is, without padding: causal attention over each sequence's own length.
+
+    Args:
+      prompts: tokens of each sequence; all of them get logits where there are no completions.
+      completions: tokens of each prompt's completions, which alone get logits; the prompt is computed once for them.
+      films: how many films have so many patches.
+    """
+    prompt = np.asarray(prompts, np.float64)
+    tokens, pairs = prompt.sum(), np.square(prompt).sum() / 2
+    head = tokens
+    if completions is not None:
+        own = np.asarray(completions, np.float64)
+        head = own.sum()
+        tokens, pairs = tokens + head, pairs + (own * prompt[:, None] + np.square(own) / 2).sum()
+    images = sum((vision_forward(model, count, patches) for patches, count in films.items()), Forward())
+    forward = decoder_forward(model, float(tokens), 0, head=float(head)) + images
+    attention = model.layers * 4 * model.heads * model.head_width * float(pairs)
+    once = forward.without_attention + images.attention_full + attention
+    return 3 * once - forward.patch_embed if trained else once
 
 
 def _with_images(
