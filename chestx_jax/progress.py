@@ -17,14 +17,14 @@ def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, Mapp
 
     def measure(step: int, numbers: Mapping[str, float]) -> dict[str, float]:
         _, previous, totals = recent[-1]
-        counted = {name: numbers[name] for name in ("tokens", "flops") if name in numbers}
-        totals = {name: totals.get(name, 0.0) + count * (step - previous) for name, count in counted.items()}
+        counted = [name for name in ("tokens", "flops") if name in numbers]
+        totals = totals | {name: totals.get(name, 0.0) + numbers[name] * (step - previous) for name in counted}
         recent.append((clock(), step, totals))
         if len(recent) == 3 and recent[0][1] == restored_step:
             recent.popleft()  # the first interval contains compilation
         (begun, first, before), (now, last, after) = recent[0], recent[-1]
         seconds = max(now - begun, 1e-9)
-        per_second = {f"{name}_per_second": (after[name] - before.get(name, 0.0)) / seconds for name in after}
+        per_second = {f"{name}_per_second": (after[name] - before.get(name, 0.0)) / seconds for name in counted}
         return {"steps_per_second": (last - first) / seconds, **per_second}
 
     return measure

@@ -105,10 +105,11 @@ def test_only_the_first_process_writes(tmp_path):
 
 
 def test_rates_forget_compilation():
-    times = iter([0.0, 60.0, 61.0, 62.0])
+    times = iter([0.0, 60.0, 61.0, 61.0, 62.0])
     measure = progress.rates(lambda: next(times), restored_step=10)
     assert measure(11, {"tokens": 100.0})["steps_per_second"] == pytest.approx(1 / 60)
     assert measure(12, {"tokens": 100.0}) == pytest.approx({"steps_per_second": 1.0, "tokens_per_second": 100.0})
+    assert measure(12, {}) == pytest.approx({"steps_per_second": 1.0})  # as of a validation between two steps
     assert measure(15, {"tokens": 100.0}) == pytest.approx({"steps_per_second": 2.0, "tokens_per_second": 200.0})
 
 
