@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
@@ -38,7 +38,7 @@ from chestx_jax.rewards.value import ValueConfig
 from chestx_jax.sources.catalog import SOURCES
 from chestx_jax.sources.prepare import read_prepared
 from chestx_jax.sources.problems import Problems
-from chestx_jax.sources.splits import check_disjoint, complete_split
+from chestx_jax.sources.splits import with_splits
 from chestx_jax.sources.study import Split, Study
 
 SPLITS = [split for split in get_args(Split) if split]
@@ -103,10 +103,7 @@ def mine(config: MineConfig, folder: Path, out: Path, console: TextIO = sys.stde
 
 def _usable(studies: list[Study], problems: Problems) -> list[Study]:
     """The studies with a split and something to ask about. Where some have films, those without are left out."""
-    given = {study.split for study in studies}
-    shares = {name: 0.1 * (name not in given) for name in ("validation", "test")}
-    studies = [replace(study, split=complete_split(study.patient, study.split, **shares)) for study in studies]
-    check_disjoint(studies)
+    studies = with_splits(studies)
     any_films = any(study.films for study in studies)
     kept = []
     for study in studies:
