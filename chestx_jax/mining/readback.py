@@ -15,7 +15,7 @@ from chestx_jax.mining.questions import Question
 from chestx_jax.mining.reference import NO_FINDING, Reference
 from chestx_jax.rewards import verify
 
-LEAST, MOST, LONGEST = 2, 16, 400  # steps of a chain, and characters of a step
+LEAST, MOST, LONGEST = 3, 16, 400  # steps of a chain, and characters of a step
 _REPORT = re.compile(
     r"\b(?:reports?|reported|radiologists?|impression|indication|clinical history|dictat\w+|the (?:text|plan|evidence)"
     r"|(?:was|were|is|are) (?:given|provided)|according to)\b|_{3,}|XXXX",

@@ -119,7 +119,11 @@ def _chain(lexicon, question, document, name):
     statuses = question.reference.statuses
     stated = (label for label in LABELS[:-1] if statuses[label][:2] == ("absent", "stated"))
     known = {f.concept for f in question.reference.findings}
-    new = next(c for c in (lexicon.concept(n) - 1 for n in ("Kyphosis", "Hiatal Hernia")) if c not in known)
+    new = next(
+        c
+        for c in (lexicon.concept(n) - 1 for n in ("Kyphosis", "Hiatal Hernia", "Azygos Lobe", "Pectus"))
+        if c not in known
+    )
     added = {
         "contradiction": wording.present(lexicon, Finding(LABELS.index(next(stated, "Pneumothorax")), 1, 2), 0),
         "invention": wording.present(lexicon, Finding(new, 1, 2), 0),
@@ -134,7 +138,8 @@ def _chain(lexicon, question, document, name):
     if name == "no steps":
         return {"steps": []}
     if name == "asked left out":
-        return {"steps": [first, f"So the answer is {question.answer}." if question.options else last]}
+        ending = f"So the answer is {question.answer}." if question.options else "No more is to be said."
+        return {"steps": [first, "No more is needed.", ending]}
     if name == "no answer":
         return {"steps": [first, *middle]}
     assert name == "other answer"
