@@ -70,13 +70,13 @@ LOOKS = {
 _OPENINGS = (
     "The question turns on {places}.",
     "To answer, {places} {are} examined.",
-    "What decides is {places}.",
+    "The answer lies in {places}.",
     "The place to look is {places}.",
 )
 _SEVERAL = (
     "The options differ in {places}, so these are gone through in turn.",
     "To tell the options apart, {places} {are} examined.",
-    "What decides between the options is {places}.",
+    "The options are told apart by {places}.",
 )
 _ALL = (
     "The film is gone through region by region: heart and mediastinum, lungs, pleura, bones.",

@@ -92,7 +92,7 @@ def _disagreements(lexicon: Lexicon, question: Question, claims: Sequence[Findin
 
 
 def known_findings(reference: Reference) -> list[Finding]:
-    """The report's findings, and the labels that the set alone gives."""
+    """What the report says, and the labels that the set alone gives."""
     stated = [
         Finding(LABELS.index(label), int(status.value == "present"), 2)
         for label, status in reference.statuses.items()
@@ -100,7 +100,7 @@ def known_findings(reference: Reference) -> list[Finding]:
     ]
     if reference.statuses[NO_FINDING].value == "present":
         stated.append(Finding(LABELS.index(NO_FINDING), 1, 2))
-    return [*reference.findings, *stated]
+    return [*reference.mentions, *stated]
 
 
 def _unsupported(

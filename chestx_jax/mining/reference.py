@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from chestx_jax.findings import ASSERTED, Finding, read_reports
+from chestx_jax.findings import ASSERTED, HYPOTHETICAL, SEVERITIES, Finding, read_reports
 from chestx_jax.findings.sections import SILENT_SECTIONS, sentence_span
 from chestx_jax.findings.targets import distinct
 from chestx_jax.labels import LABELS
@@ -20,6 +20,7 @@ NO_FINDING = LABELS[-1]
 
 # The end of a line within a sentence.
 _WRAPPED = re.compile(rb"(?<![.:!?\n])\n(?![ \t]*(?:\n|\d+[.)]|[A-Z ]+:))")
+_HEADER = re.compile(r"^[A-Z][A-Z /]+: ")
 Value = Literal["present", "absent", "uncertain"]
 # Where a status comes from: the report says so, says something that implies it, is silent; the set's labels.
 Basis = Literal["stated", "implied", "not mentioned", "labels"]
@@ -36,12 +37,13 @@ class Status(NamedTuple):
 
 @dataclass(frozen=True)
 class Reference:
-    """A study with its report (the sections that tell of the films), the report's distinct findings, and the status of
-    each of LABELS."""
+    """A study with its report (the sections that tell of the films), what the report says, and the status of each of
+    LABELS."""
 
     study: Study
     report: str
-    findings: tuple[Finding, ...]
+    mentions: tuple[Finding, ...]  # all that the report says, hypotheses aside
+    findings: tuple[Finding, ...]  # one for each concept, polarity and film
     statuses: dict[str, Status]
     shown: tuple[str, ...]  # the labels that are present, without those that another of them is a kind of
 
@@ -55,21 +57,23 @@ def read_references(lexicon: Lexicon, studies: Sequence[Study]) -> list[Referenc
     reports = [told_report(study) for study in studies]
     readings = read_reports(lexicon, reports)
     return [
-        _reference(lexicon, study, report, distinct(reading.findings))
+        _reference(lexicon, study, report, [f for f in reading.findings if f.certainty != HYPOTHETICAL])
         for study, report, reading in zip(studies, reports, readings, strict=True)
     ]
 
 
 def told_report(study: Study) -> str:
-    """The sections that tell of the films, each under its header; a report that has none of them, whole."""
+    """The sections that tell of the films, each under its header. Without sections there is no text that the rules can
+    read (PadChest's are stems of Spanish words)."""
     sections = {name: text for name, text in study.sections.items() if not SILENT_SECTIONS.fullmatch(name)}
     if set(sections) == {"last_paragraph"}:
         return sections["last_paragraph"]
-    return joined_report(sections) if study.sections else study.report
+    return joined_report(sections)
 
 
-def _reference(lexicon: Lexicon, study: Study, report: str, findings: list[Finding]) -> Reference:
+def _reference(lexicon: Lexicon, study: Study, report: str, mentions: list[Finding]) -> Reference:
     tables = relations(lexicon)
+    findings = [_agreed_attributes(finding, mentions) for finding in distinct(mentions)]
     opinions = second_opinion(study)
     statuses = {}
     for index, label in enumerate(FINDINGS):
@@ -85,7 +89,21 @@ def _reference(lexicon: Lexicon, study: Study, report: str, findings: list[Findi
     statuses[NO_FINDING] = _normality(tables, report, findings, statuses, opinions.get(NO_FINDING, ()))
     present = [index for index, label in enumerate(FINDINGS) if statuses[label].value == "present"]
     shown = [LABELS[i] for i in present if not any(tables.is_a[other, i] for other in present if other != i)]
-    return Reference(study, report, tuple(findings), statuses, tuple(shown))
+    return Reference(study, report, tuple(mentions or findings), tuple(findings), statuses, tuple(shown))
+
+
+def _agreed_attributes(finding: Finding, mentions: Sequence[Finding]) -> Finding:
+    """A distinct finding without a site or severity that only some of its mentions, on one of its sides, have."""
+    key = (finding.concept, finding.polarity, finding.film)
+    alike = [m for m in mentions if (m.concept, m.polarity, m.film) == key]
+    for name in ("site", "severity"):
+        having = [m for m in alike if getattr(m, name)]
+        sides = 0
+        for mention in having:
+            sides |= mention.side
+        if len({getattr(m, name) for m in having}) > 1 or (sides and finding.side & ~sides):
+            finding = finding._replace(**{name: 0})
+    return finding
 
 
 def second_opinion(study: Study) -> dict[str, tuple[int | None, ...]]:
@@ -105,6 +123,8 @@ def _by_report(tables: Relations, report: str, findings: list[Finding], label: i
     atelectasis"), which leaves the broader label uncertain."""
     is_a = tables.is_a
     denials = [f for f in findings if f.polarity == 0]
+    # "Right lung clear" leaves the left one open, "no large effusion" a small one.
+    partly = [f for f in denials if f.side in (1, 2) or f.severity == SEVERITIES.index("severe")]
     shown = [f for f in findings if f.polarity == 1 and is_a[f.concept, label]]
     ruled_out = [f for f in findings if f.polarity == 1 and tables.denies[f.concept, label]]
     denied = [f for f in denials if is_a[label, f.concept]] + ruled_out
@@ -117,7 +137,7 @@ def _by_report(tables: Relations, report: str, findings: list[Finding], label: i
     if agreed:
         best = max(agreed, key=lambda f: (f.concept == label, float(tables.weight[f.concept])))
         return Status("present", "stated", statement(report, best))
-    if shown or any(f.certainty != ASSERTED for f in denied):
+    if shown or any(f.certainty != ASSERTED or (f in partly and is_a[label, f.concept]) for f in denied):
         return Status("uncertain", "stated", statement(report, (shown or denied)[0]))
     if denied:
         closest = min(denied, key=lambda f: (f.concept != label, f.polarity))
@@ -135,7 +155,8 @@ def statement(report: str, finding: Finding) -> str:
     """The report's sentence that a finding stands in, on one line."""
     data = _WRAPPED.sub(b" ", report.encode("utf-8", "surrogatepass"))
     start, end = sentence_span(data, finding.first, finding.last)
-    return " ".join(data[start:end].decode("utf-8", "replace").split())
+    text = " ".join(data[start:end].decode("utf-8", "replace").split())
+    return _HEADER.sub("", text)
 
 
 def _agreed(report: Status | None, values: tuple[int | None, ...]) -> Status:

@@ -82,6 +82,8 @@ def _one_film(lexicon: Lexicon, question: Question, rng: np.random.Generator) ->
     others.sort(key=lambda f: -float(tables.weight[f.concept]))
     absent = [label for label in question.named if reference.statuses[label].value == "absent" and label != NO_FINDING]
     absent += _further_denials(reference, absent, 3 - len(absent), rng)
+    if question.gold == (NO_FINDING,) and not absent:  # "no active disease" and no more
+        absent = ["Pneumonia", "Edema", "Pneumothorax"]
     statements = []
     for finding in [*asked, *others[: _OTHERS[question.task]]]:
         text = wording.present(lexicon, finding, int(rng.integers(1 << 16)))
@@ -167,22 +169,41 @@ def _two_films(lexicon: Lexicon, question: Question, way: int) -> list[str]:
     return [*steps, trend[way % len(trend)].format(label=wording.noun(lexicon, LABELS.index(label)))]
 
 
+def _in_answer(question: Question) -> Sequence[str]:
+    """The labels of the right answer in its own order."""
+    if question.task == "anomaly":
+        return question.answer.split(", ")
+    return question.options[LETTERS.index(question.answer)] if question.task == "multiple" else question.gold
+
+
+def _kinds(lexicon: Lexicon, question: Question) -> list[str]:
+    """What shows the asked label without being it by name ("atelectasis" of an opacity)."""
+    concepts = [finding.concept for finding in _asked_findings(lexicon, question)]
+    if LABELS.index(question.gold[0]) in concepts:
+        return []
+    return [wording.phrase(lexicon, concept) for concept in concepts if wording.is_plain(lexicon, concept)]
+
+
 def _conclusion(lexicon: Lexicon, question: Question, way: int) -> str:
     """The step that ends in the answer."""
     letter, first = question.answer, question.gold[0]
-    nouns = [wording.phrase(lexicon, LABELS.index(label)) for label in question.gold]
+    nouns = [wording.phrase(lexicon, LABELS.index(label)) for label in _in_answer(question)]
     listed = wording.listing(nouns, "and")
     bare = wording.noun(lexicon, LABELS.index(first))
     verb = "are" if len(nouns) > 1 or wording.is_plural(lexicon, LABELS.index(first)) else "is"
+    forms: tuple[str, ...]
     if question.task == "anomaly":
         forms = (f"The film thus shows {listed}.", f"In all, {listed} {verb} present.")
         normal = ("The film is normal: no finding.", "The film shows no finding.")
     elif question.task == "binary":
+        kinds = [] if letter == "B" else _kinds(lexicon, question)
         shown, answer = letter == "A", "A) Yes" if letter == "A" else "B) No"
         forms = (
             f"So {listed if shown else bare} {verb} {'present' if shown else 'absent'}, and the answer is {answer}.",
             f"This film shows {listed if shown else f'no {bare}'}: the answer is {answer}.",
         )
+        if kinds:
+            forms = (f"{kinds[0][0].upper()}{kinds[0][1:]} counts as {listed}, so the answer is {answer}.",)
     elif question.task == "temporal":
         option = question.options[LETTERS.index(letter)][0]
         forms = (f"So the answer is {letter}) {option}.", f"The progression is therefore option {letter}) {option}.")

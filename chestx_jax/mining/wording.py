@@ -104,6 +104,13 @@ _LEADS = {
     "diaphragm": ("At the diaphragm, ", "Below the lungs, "),
     "chest_wall": ("In the chest wall, ", "Among the bones, ", "Turning to the bones, "),
 }
+_IN_LUNGS = ("base", "lower lobe", "middle lobe", "lingula", "upper lobe", "apex", "perihilar", "retrocardiac")
+_SITES_OF = {
+    "lungs": _IN_LUNGS,
+    "pleura": ("base", "apex", "costophrenic", "fissure"),
+    _DEVICES: tuple(site for site in _SITES if site not in (*_IN_LUNGS, "costophrenic", "fissure")),
+}
+_SIDED = ("Hilar Enlargement", "Lymphadenopathy")  # findings of the mediastinum that are on a side
 _PLURALS = {"pneumothorax": "pneumothoraces", "bulla": "bullae", "tracheostomy tube": "tracheostomy tubes"}
 
 
@@ -153,6 +160,17 @@ def on_film(lexicon: Lexicon, finding: Finding, film: str) -> str:
     return f"{shows} {noun(lexicon, finding.concept)}."
 
 
+def _degree(name: str, word: str) -> tuple[str, ...]:
+    """The words for the severities of a concept: sizes, adverbs before an adjective, or adjectives."""
+    adjective = word.startswith(("enlarged", "increased", "elevated", "blunted", "flattened", "low", "prominent"))
+    return _ADVERB if adjective else _SIZE if name in _SIZED else _SEVERITY
+
+
+def is_plain(lexicon: Lexicon, concept: int) -> bool:
+    """Whether a concept's noun says the concept alone, and no place or side with it."""
+    return _says(lexicon, f"There is {phrase(lexicon, concept)}.", [Finding(concept, 1, ASSERTED)])
+
+
 def is_plural(lexicon: Lexicon, concept: int) -> bool:
     """Whether a concept's noun is a plural."""
     return lexicon.concepts[concept].name in _PLURAL
@@ -187,17 +205,16 @@ def _frames(lexicon: Lexicon, finding: Finding) -> tuple[str, ...]:
 
 def _filled(lexicon: Lexicon, finding: Finding, frame: str) -> Iterator[tuple[int, str]]:
     """A frame with all that it can say of a finding, and with less; each with the number of attributes said."""
-    concept, side, severity = lexicon.concepts[finding.concept], finding.side, finding.severity
+    concept, severity = lexicon.concepts[finding.concept], finding.severity
     name = concept.name
+    side = 0 if concept.region == "heart_and_mediastinum" and name not in _SIDED else finding.side
     site = lexicon.sites[finding.site - 1] if finding.site else ""
+    site = site if site in _SITES_OF.get(concept.region, ()) else ""
     for with_site, with_side, with_severity in _CHOICES:
-        if (
-            (with_site and site not in _SITES)
-            or (with_side and not side)
-            or (with_severity and (not severity or concept.region == _DEVICES))
-        ):
+        no_degree = not severity or concept.region == _DEVICES
+        if (with_site and not site) or (with_side and not side) or (with_severity and no_degree):
             continue
-        degree = (_SIZE if name in _SIZED else _SEVERITY)[severity] if with_severity else ""
+        degree = _degree(name, noun(lexicon, finding.concept))[severity] if with_severity else ""
         place, placed_side = _place(site, side if with_side else 0) if with_site else ("", False)
         before = _SIDE[side] if with_side and not placed_side else ""
         word = noun(lexicon, finding.concept)

@@ -140,8 +140,8 @@ def _chain(lexicon, question, document, name):
     if name == "asked left out":
         ending = f"So the answer is {question.answer}." if question.options else "No more is to be said."
         return {"steps": [first, "No more is needed.", ending]}
-    if name == "no answer":
+    if name == "no answer" and question.options:
         return {"steps": [first, *middle]}
-    assert name == "other answer"
+    assert name in ("other answer", "no answer")
     other = "B" if question.answer == "A" else "A"
     return {"steps": [first, *middle, f"So the answer is {other}." if question.options else "That is what is seen."]}

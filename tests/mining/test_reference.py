@@ -20,6 +20,10 @@ def statuses(report, labels=(), source="openi"):
         ("FINDINGS: No pleural effusion.", "Pleural Effusion", "absent", "stated"),
         ("IMPRESSION: No acute cardiopulmonary abnormality.", "Pneumonia", "absent", "implied"),
         ("FINDINGS: The heart is enlarged.", "Fracture", "absent", "not mentioned"),
+        # denied in part
+        ("FINDINGS: Right lung clear. Large left effusion.", "Atelectasis", "uncertain", "stated"),
+        ("FINDINGS: The left lung is clear. The right lung is clear.", "Atelectasis", "absent", "implied"),
+        ("FINDINGS: No large pleural effusion.", "Pleural Effusion", "uncertain", "stated"),
         ("FINDINGS: There may be a small effusion.", "Pleural Effusion", "uncertain", "stated"),
         # said and denied
         ("FINDINGS: No effusion. IMPRESSION: Pleural effusion.", "Pleural Effusion", "uncertain", "stated"),
@@ -78,6 +82,17 @@ def test_the_statement_is_the_reports_own_sentence():
     assert status["Pleural Effusion"].statement == "There is a small left pleural effusion."
 
 
+def test_attributes_of_one_side_are_not_those_of_both():
+    report = (
+        "FINDINGS: A small left effusion is seen. A large right effusion is seen. "
+        "Scarring at the left base. Right apical scarring."
+    )
+    (reference,) = read_references(load(), [make_study("1", report)])
+    for finding in reference.findings:
+        assert (finding.side, finding.severity, finding.site) == (3, 0, 0)
+    assert {mention.severity for mention in reference.mentions} == {0, 1, 3}
+
+
 def test_what_a_study_shows_is_told_most_closely():
     (reference,) = read_references(load(), [make_study("1", "FINDINGS: Basilar atelectasis. Cardiomegaly.")])
     assert reference.shown == ("Atelectasis", "Cardiomegaly")
@@ -86,4 +101,5 @@ def test_what_a_study_shows_is_told_most_closely():
 def test_the_report_is_what_tells_of_the_films():
     report = " FINAL REPORT\n INDICATION:  ___ man, cough.\n\n FINDINGS:  Clear lungs.\n\n IMPRESSION:  Normal."
     assert told_report(make_study("1", report)) == "FINDINGS: Clear lungs.\nIMPRESSION: Normal."
-    assert told_report(Study("openi", "p", "1", report="Clear lungs.")) == "Clear lungs."
+    assert told_report(make_study("1", "Clear lungs.")) == "Clear lungs."
+    assert told_report(Study("padchest", "p", "1", report="radiografi torax")) == ""
