@@ -1,11 +1,14 @@
 """The reward as other trainers call it: on the host, with neither jax nor flax."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from chestx_jax.rewards.adapters import trl_reward, verl_score
+from tests.helpers import tiny_trl
+from tests.helpers.paths import ROOT
 
 
 def test_trl_gives_texts_or_messages_with_columns():
@@ -28,18 +31,21 @@ def test_neither_jax_nor_flax_is_imported():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.filterwarnings("ignore")  # of trl, datasets and dill among themselves
-def test_the_real_trl_trainer_takes_a_step(tmp_path):
-    pytest.importorskip("trl", reason="trl is not installed")
-    datasets, transformers, trl = (pytest.importorskip(name) for name in ("datasets", "transformers", "trl"))
-    from tests.helpers.tiny_trl import tiny_model
+def example(name: str) -> str:
+    """The block of Python in docs/process-reward.md that uses `name`."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "process-reward.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if name in block)
 
-    model, tokenizer = tiny_model(transformers)
-    data = datasets.Dataset.from_list([{"prompt": "Edema?", "report": "Mild edema."}] * 4)
-    arguments = trl.GRPOConfig(
-        output_dir=str(tmp_path), per_device_train_batch_size=4, num_generations=4, max_completion_length=8,
-        max_steps=1, report_to=[], use_cpu=True, bf16=False, logging_steps=1,
-    )  # fmt: skip
-    trainer = trl.GRPOTrainer(model, trl_reward, arguments, data, processing_class=tokenizer)
-    trainer.train()
-    assert any("rewards/trl_reward/mean" in line for line in trainer.state.log_history)
+
+def test_the_example_for_verl_runs():
+    exec(example("verl_score"), {})
+
+
+@pytest.mark.filterwarnings("ignore")  # of trl, datasets and dill among themselves
+def test_the_example_for_trl_takes_a_step(tmp_path, monkeypatch):
+    pytest.importorskip("trl", reason="trl is not installed")
+    model, tokenizer = tiny_trl.tiny_model(pytest.importorskip("transformers"))
+    monkeypatch.chdir(tmp_path)
+    names = {"model": model, "tokenizer": tokenizer}
+    exec(example("GRPOTrainer"), names)
+    assert any("rewards/trl_reward/mean" in line for line in names["trainer"].state.log_history)
