@@ -80,8 +80,9 @@ def _reference(lexicon: Lexicon, study: Study, report: str, mentions: list[Findi
         by_report = _by_report(tables, report, findings, index) if report.strip() else None
         statuses[label] = _agreed(by_report, opinions.get(label, ()))
     if not report.strip():
+        sides = _box_sides(study)
         findings = [
-            Finding(index, int(statuses[label].value == "present"), ASSERTED)
+            Finding(index, int(statuses[label].value == "present"), ASSERTED, sides.get(label, 0))
             for index, label in enumerate(FINDINGS)
             if statuses[label].value != "uncertain" and statuses[label].basis == "labels"
         ]
@@ -90,6 +91,21 @@ def _reference(lexicon: Lexicon, study: Study, report: str, mentions: list[Findi
     present = [index for index, label in enumerate(FINDINGS) if statuses[label].value == "present"]
     shown = [LABELS[i] for i in present if not any(tables.is_a[other, i] for other in present if other != i)]
     return Reference(study, report, tuple(mentions or findings), tuple(findings), statuses, tuple(shown))
+
+
+def _box_sides(study: Study) -> dict[str, int]:
+    """The sides (1 left, 2 right, 3 both) of the labels that have boxes on the first film; the patient's left is at the
+    picture's right. A box over the midline says none."""
+    sides: dict[str, int] = {}
+    for box in study.boxes:
+        if box.frame is None or box.film != study.films[0].id:
+            continue
+        begin, end = (x / box.frame[0] for x in (box.left, box.left + box.width))
+        side = 2 if end < 0.55 else 1 if begin > 0.45 else 0
+        for label, value in radr_labels({box.label: 1}).items():
+            if value == 1:
+                sides[label] = sides.get(label, 0) | side
+    return sides
 
 
 def _agreed_attributes(finding: Finding, mentions: Sequence[Finding]) -> Finding:
@@ -167,7 +183,7 @@ def _agreed(report: Status | None, values: tuple[int | None, ...]) -> Status:
         return doubtful
     if report is None:
         if not values:
-            return doubtful  # no labeller knows it
+            return Status("uncertain", "not mentioned")  # no labeller knows it
         if not spoken:
             return Status("absent", "not mentioned")
         return Status("present" if spoken == {1} else "absent", "labels")

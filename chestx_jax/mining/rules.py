@@ -126,10 +126,9 @@ def _positive(lexicon: Lexicon, reference: Reference, least: float = _OTHER_WEIG
 
 
 def _further_denials(reference: Reference, taken: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-    """Labels that the report itself denies, other than those already spoken of."""
-    stated = [
-        label for label in FINDINGS if reference.statuses[label][:2] == ("absent", "stated") and label not in taken
-    ]
+    """Labels that the report itself denies, or a labeller, other than those already spoken of."""
+    sure = (("absent", "stated"), ("absent", "labels"))
+    stated = [label for label in FINDINGS if reference.statuses[label][:2] in sure and label not in taken]
     return [stated[i] for i in rng.permutation(len(stated))[: max(count, 0)]]
 
 

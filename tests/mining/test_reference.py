@@ -1,10 +1,12 @@
 """What a study shows, by its report and its labels."""
 
+from dataclasses import replace
+
 import pytest
 
 from chestx_jax.lexicon import load
 from chestx_jax.mining.reference import read_references, told_report
-from chestx_jax.sources.study import Labels, Study
+from chestx_jax.sources.study import Box, Film, Labels, Study
 from tests.helpers.mined_studies import make_study
 
 
@@ -75,6 +77,21 @@ def test_a_radiologist_outweighs_labellers_and_labellers_must_agree():
     one, other = Labels("chexpert", {"Edema": 1}), Labels("negbio", {"Edema": 0})
     assert statuses("", (one, other))["Edema"].value == "uncertain"
     assert statuses("", (one, other, Labels("radiologist", {"Edema": 0})))["Edema"].value == "absent"
+
+
+def test_boxes_say_the_side():
+    def sides(*boxes):
+        boxes = [Box("f", "Mass", left, 10, 100, 50, (1000, 1000), "reader") for left in boxes]
+        study = Study("nih", "nih:1", "1", films=(Film("f", "f.png", "PA"),), boxes=tuple(boxes))
+        labels = Labels("nih", {"Mass": 1, "Edema": 0})
+        (reference,) = read_references(load(), [replace(study, labels=(labels,))])
+        return {f.side for f in reference.findings if f.polarity}
+
+    assert sides(100) == {2}  # the patient's right is at the picture's left
+    assert sides(800) == {1}
+    assert sides(100, 800) == {3}
+    assert sides(450) == {0}  # over the midline
+    assert sides() == {0}
 
 
 def test_the_statement_is_the_reports_own_sentence():
