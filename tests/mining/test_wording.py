@@ -12,7 +12,7 @@ from chestx_jax.mining import plans, wording
 
 LEXICON = load()
 CONCEPTS = [i for i, concept in enumerate(LEXICON.concepts) if not concept.general and concept.weight > 0]
-UNSAID = {"Haziness", "Small Heart"}  # signs that no sentence of ours names
+UNSAID = {"Haziness", "Small Heart", "Fissural Fluid"}  # no sentence of ours says them alone
 
 
 def findings():
