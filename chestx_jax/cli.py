@@ -58,11 +58,14 @@ def load_config(flag_value: str, overrides: Sequence[str] = ()) -> config_dict.C
 
 def check_overrides(config: config_dict.ConfigDict, paths: Iterable[str], where: str = "config") -> None:
     """Raise a UserError for the first dotted path that names no field of `config`."""
-    fields = dict(_fields(config, where))
+    fields, paths = dict(_fields(config, where)), list(paths)
     for path in paths:
         *parents, _ = path.split(".")
         prefixes = (".".join([where, *parents[:depth]]) for depth in range(1, len(parents) + 1))
         for prefix in prefixes:
+            whole = prefix.partition("[")[0]
+            if whole.removeprefix(f"{where}.") in paths:
+                raise UserError(f"{whole} is set as a whole and {where}.{path} within it: set one of the two.")
             if prefix in fields and not isinstance(fields[prefix], config_dict.ConfigDict):
                 raise UserError(
                     f"{where}.{path} cannot be set, since {prefix} is {fields[prefix]!r} here: "

@@ -1,5 +1,6 @@
 """The command line: config files with overrides, and one sentence for whatever is wrong."""
 
+import re
 import subprocess
 import sys
 
@@ -84,6 +85,16 @@ def test_items_of_a_tuple_are_set_by_number_or_as_a_whole(config_file):
 def test_load_config_refuses(config_file, override, sentence):
     with pytest.raises(UserError, match=sentence):
         cli.load_config(config_file, [override])
+
+
+@pytest.mark.parametrize("inner", ["sft.learning_rate=1", "sources[1].weight=1"])
+def test_a_group_and_a_field_of_it_are_not_both_set(config_file, inner):
+    whole = re.split(r"[.[]", inner)[0]
+    for overrides in ([f"{whole}='x'", inner], [inner, f"{whole}='x'"]):
+        with pytest.raises(
+            UserError, match=rf"config\.{whole} is set as a whole and config\.{re.escape(inner[:-2])} within"
+        ):
+            cli.load_config(config_file, overrides)
 
 
 def test_what_a_config_file_refuses_is_one_sentence(tmp_path):
