@@ -21,9 +21,8 @@ from jaxtyping import Bool, Int
 from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array
 from chestx_jax.findings.marked import MarkedText
-from chestx_jax.findings.matches import start_ahead
 from chestx_jax.findings.nearest import Nearest, before
-from chestx_jax.lexicon.lexicon import CHANGES, FILMS
+from chestx_jax.lexicon.lexicon import FILMS
 
 _TRAILING, _REFERS, _VALUE = 1, 2, 2  # bits of a cue after a mention, and where its value begins
 
@@ -43,8 +42,7 @@ def read_attributes(text: MarkedText) -> Attributes:
     ops, matches, last, following = text.ops, text.matches, text.last, text.next
     xp = ops.xp
     verb_of_change = matches.has("change_after")
-    moves = (matches.change > CHANGES.index("stable")) | verb_of_change
-    of_change = start_ahead(ops, matches.start, moves) <= text.words.content + 1
+    of_change = text.change_start <= text.words.content + 1
     cues = {
         "side": matches.side,
         "site": matches.site,

@@ -91,7 +91,7 @@ def select_matches(ops: ArrayOps, meanings: Meanings, words: Words) -> Matches:
     return Matches(meaning, attributes, roles, start)
 
 
-def start_ahead(ops: ArrayOps, start: Int[Array, "T B"], where: Bool[Array, "T B"]) -> Int[Array, "T B"]:
+def start_ahead(ops: ArrayOps, start: Int[Array, "T ..."], where: Bool[Array, "T ..."]) -> Int[Array, "T ..."]:
     """The least start of the matches that end after each step, of those `where` holds; NOWHERE if none does."""
     starts = ops.min_from_here(ops.xp.where(where, start, np.int32(NOWHERE)))
     return ops.xp.concatenate([starts[1:], ops.xp.full_like(starts[:1], NOWHERE)])

@@ -50,14 +50,16 @@ def of_two(ops: ArrayOps, cue: Array, other: Nearest) -> Nearest:
 
 def _keys(ops: ArrayOps, cues: dict[str, Array | Nearest], none: int) -> Array:
     """Keys [T, K, B] of K cues: step and value where the value is not 0, `none` elsewhere."""
-    values = [cue.value if isinstance(cue, Nearest) else cue for cue in cues.values()]
-    stacked = ops.xp.stack([value.astype(np.int32) for value in values], 1)
-    here = ops.xp.arange(stacked.shape[0], dtype=np.int32)[:, None]
-    step = here[:, None]
-    if any(isinstance(cue, Nearest) for cue in cues.values()):
-        at = [cue.step if isinstance(cue, Nearest) else here for cue in cues.values()]
-        step = ops.xp.stack([ops.xp.broadcast_to(one, stacked.shape[::2]) for one in at], 1)
-    return ops.xp.where(stacked > 0, step << _BITS | stacked, none)
+    first = next(iter(cues.values()))
+    steps = (first.step if isinstance(first, Nearest) else first).shape[0]
+    here = ops.xp.arange(steps, dtype=np.int32)[:, None]
+
+    def key(cue: Array | Nearest) -> Array:
+        step, value = cue if isinstance(cue, Nearest) else (here, cue)
+        value = value.astype(np.int32)
+        return ops.xp.where(value > 0, step << _BITS | value, none)
+
+    return ops.xp.stack([key(cue) for cue in cues.values()], 1)
 
 
 def _unpack(cues: dict[str, Array | Nearest], keys: Array) -> SimpleNamespace:

@@ -12,7 +12,7 @@ _NAMED = (
     r"(?:clinical |pertinent |patient |past medical )?(?:history|information|indications?|data)",
     r"clinical (?:statement|question|concern|context|details|scenario|presentation|problem|diagnosis)",
     r"reason(?: for (?:this )?(?:exam(?:ination)?|study))?",
-    r"priors?|prior (?:stud(?:y|ies)|exams?|films?|radiographs?)|comparisons?",
+    r"priors?|prior (?:studies|exams|films|radiographs)|comparisons?",
     r"techniques?|procedure|exam(?:ination)?|type of exam|views?",
     r"recommendations?(?:/notification)?|notifications?|follow[- ]up recommendations?",
 )

@@ -67,7 +67,7 @@ def evidence_entry(label: str, reference: Reference, film: str = "") -> dict[str
 def seen(lexicon: Lexicon, reference: Reference) -> list[dict[str, str]]:
     """The findings of a film in words, with side, place and severity."""
     entries = []
-    for finding in _closest(lexicon, _positive(lexicon, reference)):
+    for finding in _positive(lexicon, reference):
         if text := wording.present(lexicon, finding, 0):
             name = lexicon.concepts[finding.concept].name
             entries.append({"finding": name, "status": "present", "seen as": text})
@@ -78,8 +78,7 @@ def _one_film(lexicon: Lexicon, question: Question, rng: np.random.Generator) ->
     """What the film shows of what is asked and of the rest, by region."""
     tables, reference = relations(lexicon), question.reference
     asked = _asked_findings(lexicon, question)
-    others = [f for f in _closest(lexicon, _positive(lexicon, reference)) if f not in asked]
-    others = [f for f in others if not any(tables.is_a[f.concept, g.concept] and overlap(f, g) for g in asked)]
+    others = [f for f in _positive(lexicon, reference) if f not in asked]
     others.sort(key=lambda f: -float(tables.weight[f.concept]))
     absent = [label for label in question.named if reference.statuses[label].value == "absent" and label != NO_FINDING]
     absent += _further_denials(reference, absent, 3 - len(absent), rng)
@@ -104,29 +103,25 @@ def _asked_findings(lexicon: Lexicon, question: Question) -> list[Finding]:
             continue
         index = LABELS.index(label)
         shown = [f for f in _positive(lexicon, question.reference, 0.0) if is_a[f.concept, index]]
-        shown.sort(key=lambda f: (f.concept != index, -(bool(f.side) + bool(f.site) + bool(f.severity))))
+        shown.sort(key=lambda f: -(bool(f.side) + bool(f.site) + bool(f.severity)))
         for finding in shown[:2] or [Finding(index, 1, ASSERTED)]:
             asked[finding.concept] = finding
     return list(asked.values())
 
 
 def _positive(lexicon: Lexicon, reference: Reference, least: float = _OTHER_WEIGHT) -> list[Finding]:
-    """The report's asserted findings of some clinical weight: no catch-alls, and nothing that it also denies."""
+    """The report's asserted findings of some clinical weight: no catch-alls, nothing that it also denies, and none of
+    which it states a kind on the same side."""
     tables = relations(lexicon)
     denied = {f.concept for f in reference.findings if f.polarity == 0}
-    return [
+    shown = [
         f
         for f in reference.findings
         if f.polarity == 1 and f.certainty == ASSERTED and tables.weight[f.concept] >= least
         and tables.counted[f.concept] and f.concept not in denied
     ]  # fmt: skip
-
-
-def _closest(lexicon: Lexicon, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings without those of which another, on the same side, is a kind."""
-    is_a = relations(lexicon).is_a
     return [
-        f for f in findings if not any(g is not f and is_a[g.concept, f.concept] and overlap(f, g) for g in findings)
+        f for f in shown if not any(g is not f and tables.is_a[g.concept, f.concept] and overlap(f, g) for g in shown)
     ]
 
 
@@ -166,7 +161,6 @@ def _two_films(lexicon: Lexicon, question: Question, way: int) -> list[str]:
     for film, reference in zip(("reference", "new"), question.references, strict=True):
         present = reference.statuses[label].value == "present"
         shown = [f for f in _positive(lexicon, reference) if relations(lexicon).is_a[f.concept, LABELS.index(label)]]
-        shown.sort(key=lambda f: f.concept != LABELS.index(label))
         finding = (shown or [Finding(LABELS.index(label), 1, ASSERTED)])[0]._replace(change=0, film=0)
         text = wording.on_film(lexicon, finding if present else finding._replace(polarity=0), film)
         steps.append(text)
