@@ -67,7 +67,11 @@ def parts_of(whole, count, buckets, aggregate="token", only_finished=False):
 
 @pytest.fixture(scope="module")
 def sampled():
-    return jax.tree.map(jnp.asarray, mesh_run.experience())
+    """Half of the prompts have completions of at most three tokens, a quarter of at most five."""
+    whole, logprobs = mesh_run.experience()
+    length = np.minimum(whole.rollout.length, np.repeat([3, 5, mesh_run.LENGTH], (N, N // 2, N * G - N - N // 2)))
+    whole = whole.replace(rollout=whole.rollout.replace(length=length.astype(np.int32)))
+    return jax.tree.map(jnp.asarray, (whole, logprobs))
 
 
 def on_tokens(x, part):
@@ -81,7 +85,7 @@ def test_weights_are_those_of_the_whole_batch(sampled, aggregate):
     whole, _ = sampled
     ((_, padded),) = parts_of(whole, 1, PADDED, aggregate)
     parts = parts_of(whole, 4, BUCKETS, aggregate)
-    assert len({bucket for bucket, _ in parts}) >= 3
+    assert {bucket.completion for bucket, _ in parts} == {3, 5, mesh_run.LENGTH}
     for bucket, part in parts:
         assert part.prompts.tokens.ids.shape == (2, bucket.tokens)
         assert part.prompts.images.valid.shape[:2] == (2, bucket.image_slots)
@@ -125,7 +129,7 @@ def test_buckets_change_nothing(sampled):
 
     padded, _ = update(1, PADDED)
     parts, buckets = update(2, BUCKETS)
-    assert len(buckets) == 2
+    assert {bucket.completion for bucket in buckets} == {3, mesh_run.LENGTH}
     close(padded.params, parts.params)
     assert padded.metrics.keys() == parts.metrics.keys() >= {"loss", "kl", "entropy", "clipped", "sampler_drift"}
     for name, value in padded.metrics.items():
