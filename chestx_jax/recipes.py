@@ -88,6 +88,8 @@ class ReferenceConfig:
 class GrpoConfig:
     """Group-relative policy optimisation from the weights that `init` gives."""
 
+    former_fields: ClassVar[frozenset[str]] = frozenset({"rollout_parts"})
+
     name: str = "grpo"
     source: SourceConfig = field(default_factory=SourceConfig)
     prompts: int = bounded(256, min=1)  # prompts a step, over all processes
@@ -102,7 +104,7 @@ class GrpoConfig:
     micro_batches: int = bounded(1, min=1)  # parts of a batch that are computed one after the other, sorted by length
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     rollout_tensor: int = bounded(0, min=0)  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
-    rollout_parts: int = bounded(1, min=1)  # parts of the prompts that are sampled one after the other: less memory
+    rollout_slots: int = bounded(0, min=0)  # completions sampled at a time, over all devices: less memory; 0: all
     steps: int = bounded(150, min=1)
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(rate=5e-7, schedule="constant", warmup=0.0, weight_decay=0.01)
@@ -112,7 +114,6 @@ class GrpoConfig:
 
     def __post_init__(self) -> None:
         _check_divides("prompts", self.prompts, "micro_batches", self.micro_batches)
-        _check_divides("prompts", self.prompts, "rollout_parts", self.rollout_parts)
         row_buckets(self.rows, self.lengths), token_buckets(self.sampling.length, self.lengths.completions)
         if self.sampling.temperature == 0:
             raise UserError("sampling.temperature is 0, with which all completions of a prompt are alike: raise it.")

@@ -29,7 +29,7 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
     """The programs of an iteration, in the order in which it runs them; those from `select` on run once for each
     micro-batch, in the bucket that holds it. Their arguments here are of the longest bucket.
 
-    grpo/rollout    (params, prompts, vocabulary, step) → rollout
+    grpo/weights, grpo/prefill, grpo/decode    sample (`programs.generation`)
     grpo/score      (tables, targets, rollout) → ScoredRollout
     grpo/select     (experience, groups) → micro-batch
     grpo/reference  (reference, prompts, rollout, vocabulary) → log-probs [B, L] under the reference model
@@ -78,17 +78,11 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
         "rollout": batched(part.shapes.rollout, mesh),
         "vocabulary": vocabulary,
     }
+    sample = generation(
+        model, stage.rows, stage.prompts, sampling, stage.seed, mesh, stage.rollout_slots, stage.rollout_tensor
+    )
     return {
-        "grpo/rollout": generation(
-            model,
-            stage.rows,
-            stage.prompts,
-            sampling,
-            stage.seed,
-            mesh,
-            tensor=stage.rollout_tensor,
-            parts=stage.rollout_parts,
-        ),
+        **{f"grpo/{name}": program for name, program in sample.items()},
         "grpo/score": Program(
             with_mesh(mesh, score),
             {

@@ -44,14 +44,14 @@ def next_token_logprobs(
 
 
 def sample(
-    logprobs_BxV: Float[Array, "B V"], key: Array, sampling: SamplingConfig
+    logprobs_BxV: Float[Array, "B V"], keys_B: Array, sampling: SamplingConfig
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """One id per row and its log-prob under `logprobs_BxV`."""
+    """One id per row, drawn with the row's own key, and its log-prob under `logprobs_BxV`."""
     if sampling.temperature == 0.0:
         ids = jnp.argmax(logprobs_BxV, axis=-1).astype(jnp.int32)
     else:
         truncated = _truncate(logprobs_BxV, sampling)
-        ids = jax.random.categorical(key, truncated, axis=-1).astype(jnp.int32)
+        ids = jax.vmap(jax.random.categorical)(keys_B, truncated).astype(jnp.int32)
     return ids, jnp.take_along_axis(logprobs_BxV, ids[:, None], axis=-1)[:, 0]
 
 

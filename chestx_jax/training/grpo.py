@@ -25,6 +25,7 @@ import jax
 from chestx_jax import checkpoint, metrics, multihost, sharding
 from chestx_jax.programs.state import init_reference, init_state
 from chestx_jax.recipes import GrpoConfig
+from chestx_jax.rollout.loop import sample_rollout
 from chestx_jax.training.policy_update import PolicyUpdate
 from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
@@ -42,7 +43,9 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     SIGTERM, with the state saved, and UserError after too many steps without a finite gradient.
     """
     job, mesh, vocabulary = context.job, context.mesh, context.vocabulary
-    rollout_fn, score_fn = (context.functions[f"grpo/{name}"] for name in ("rollout", "score"))
+    score_fn = context.functions["grpo/score"]
+    sampler = context.sampler("grpo", stage.sampling, stage.rollout_slots, stage.rollout_tensor)
+    rollout_shardings = context.programs["grpo/score"].shardings["rollout"]
     target_shardings = context.programs["grpo/score"].shardings["targets"]
     data, tables = context.prompt_batches(stage), context.reward_tables()
     policy = PolicyUpdate(job, stage, mesh, context.programs, context.functions, vocabulary)
@@ -60,6 +63,12 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
         if first and multihost.is_primary():
             print(describe_resume(folder, first, stage.steps), flush=True)
 
+        def log_pending() -> None:
+            nonlocal pending
+            if pending:
+                log(write, context, stage, pending, folder, phases)
+            pending = None
+
         def stop_at(step: int) -> None:
             checkpoints.wait_until_finished()
             raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
@@ -74,11 +83,9 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
                     prompts, image_slots = policy.put_prompts(prompt_batch.prompts)
                     targets = sharding.put(prompt_batch.targets, target_shardings)
                 with phases.phase("rollout"):
-                    rollout = rollout_fn(state.params, prompts, vocabulary, state.step)
-                    if pending:
-                        log(write, context, stage, pending, folder, phases)  # while the device samples
-                        pending = None
-                    jax.block_until_ready(rollout)
+                    rollout, live_share = sample_rollout(
+                        sampler, state.params, prompts, vocabulary, step - 1, rollout_shardings, log_pending
+                    )
                 if stop_requested(2 * step - 1):  # sampling takes most of a step, and has changed nothing yet
                     checkpoint.save(checkpoints, state, position, step - 1, None)
                     stop_at(step - 1)
@@ -95,12 +102,11 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
                         state, measured = policy.step(state, parts, logprobs)
                     jax.block_until_ready(measured)
                 trace.end(step, state)
-                work = policy.work(lengths, patches_of_films(prompt_batch.prompts), parts)
+                work = policy.work(lengths, patches_of_films(prompt_batch.prompts), parts) | {"live_slots": live_share}
                 inputs = (rollout, prompt_batch, scored.scores, parts, logprobs)
                 pending, stop = PendingStep(step, scored.metrics | measured | work, inputs), stop_requested(2 * step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
-                    log(write, context, stage, pending, folder, phases)
-                    pending = None
+                    log_pending()
                     checkpoint.save(checkpoints, state, data.get_state(), step, None)
                 if stop:
                     stop_at(step)

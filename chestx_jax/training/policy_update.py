@@ -50,8 +50,8 @@ class PolicyUpdate:
 
     def put_prompts(self, prompts: Prompts) -> tuple[Prompts, Int32[Array, " N"]]:
         """This process's rows of a batch of prompts as global arrays, and the image slots that each prompt fills."""
-        self.use.add("grpo/rollout", (*prompts.tokens.ids.shape[1:], prompts.images.valid.shape[1]))
-        shardings = self.programs["grpo/rollout"].shardings["prompts"]
+        self.use.add("grpo/prefill", (*prompts.tokens.ids.shape[1:], prompts.images.valid.shape[1]))
+        shardings = self.programs["grpo/prefill"].shardings["prompts"]
         return sharding.put(prompts, shardings), sharding.put(image_slots_used(prompts), shardings.length)
 
     def lengths(self, experience: Experience, image_slots_N: Int32[Array, " N"]) -> IterationLengths:

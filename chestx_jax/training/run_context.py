@@ -22,12 +22,14 @@ from chestx_jax.findings import RewardTargets
 from chestx_jax.inference.loaded_model import LoadedModel, completion_vocabulary
 from chestx_jax.inference.places import find_checkpoint, load_params
 from chestx_jax.lexicon.token_tables import Tables
+from chestx_jax.programs.generation import sampler
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.program import Program
 from chestx_jax.programs.state import all_finite, init_params
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig, supervised_stages
 from chestx_jax.rewards import priors
-from chestx_jax.rollout.sampling import Vocabulary
+from chestx_jax.rollout.loop import Sampler
+from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.sharding import make_mesh
 from chestx_jax.tokens.chat import chat_form
 from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
@@ -122,7 +124,7 @@ class RunContext:
         return partial(targets_with_stakes, self.lexicon, priors.load(file, self.lexicon), config)
 
     def loaded_model(self, params: Any, blind: bool = False) -> LoadedModel:
-        """Parameters of the job's model, ready to answer."""
+        """Parameters for decoding of the job's model, ready to answer."""
         return LoadedModel(self.job.model, params, self.mesh, self._encoder(blind), self.vocabulary)
 
     def load_params(self, place: str) -> Any:
@@ -137,6 +139,11 @@ class RunContext:
         if not jax.device_get(all_finite(self.job, self.mesh).jit()(params)):
             raise UserError(f"{place} holds weights that are not finite numbers: start from another checkpoint.")
         return params
+
+    def sampler(self, stage: str, sampling: SamplingConfig, slots: int, tensor: int = 0) -> Sampler:
+        """The sampler of a stage's programs; `slots` completions at a time."""
+        functions = {name: self.functions[f"{stage}/{name}"] for name in ("weights", "prefill", "decode")}
+        return sampler(self.job.model, sampling, self.mesh, functions, slots, tensor)
 
     def reward_tables(self) -> Tables:
         """The lexicon's automaton over the tokens of this vocabulary, on every device."""

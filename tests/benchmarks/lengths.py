@@ -13,11 +13,13 @@ import numpy as np
 import optax
 
 from chestx_jax import sharding
-from chestx_jax.buckets import LengthsConfig
+from chestx_jax.buckets import LengthsConfig, slot_buckets, smallest_bucket, token_buckets
 from chestx_jax.model.config import ModelConfig, VisionConfig
+from chestx_jax.programs.generation import sampler
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.state import init_params, init_state
 from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig
+from chestx_jax.rollout.loop import sample_rollout
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.patches import ImageSpec
@@ -27,12 +29,14 @@ from chestx_jax.types import Prompts, Rollout
 from chestx_jax.update.micro_batches import Experience
 from chestx_jax.update.optimizer import OptimizerConfig
 from tests.benchmarks.timing import median_seconds
+from tests.helpers.forced_lengths import forced_lengths
 from tests.helpers.tiny_models import FIRST_TEXT, FP32, example
 
 MODEL = ModelConfig(
     vocab_size=4096, layers=6, width=256, heads=8, kv_heads=4, hidden=768, mrope_section=(4, 6, 6), tied=True,
     vision=VisionConfig(layers=4, width=128, heads=4, hidden=512), compute=FP32,
 )  # fmt: skip
+PHASES = ("rollout", "split", "reference", "update")
 GROUP, PER_PART, FILM = 8, 2, (16, 16)  # completions a prompt, prompts a micro-batch, patches of a film
 QUANTILES = ((0, 5, 50, 95, 99, 100), (16, 28, 46, 75, 87, 125))  # of the completions' lengths
 TWO_FILMS = 0.3  # share of prompts
@@ -70,7 +74,7 @@ def job_of(count: int, limit: int, lengths: LengthsConfig) -> JobConfig:
 
 
 class Side:
-    """An iteration's phases after the rollout, in the buckets of a job."""
+    """An iteration's phases in the buckets of a job; the rollout samples completions of the same lengths."""
 
     def __init__(self, count: int, limit: int, lengths: LengthsConfig):
         job, mesh = job_of(count, limit, lengths), make_mesh(MeshConfig())
@@ -83,6 +87,12 @@ class Side:
         self.state = init_state(job, job.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, self.params))
         place, self.slots = self.policy.put_prompts(prompt_batch(count, job.grpo.rows))
         self.experience = Experience(place, *self._completions(count, limit))
+        self.padded, self.live_share = lengths.rows == (limit,), 0.0
+        longest = smallest_bucket(int(jax.device_get(place.length).max()), token_buckets(limit, lengths.rows))
+        rows = RowsConfig(longest, smallest_bucket(2, slot_buckets(3, lengths.image_slots)), FILM[0] * FILM[1])
+        self.prompts = sharding.put(prompt_batch(count, rows), by_name["grpo/prefill"].shardings["prompts"])
+        sampling = {name: functions[f"grpo/{name}"] for name in ("weights", "prefill", "decode")}
+        self.sampler = sampler(job.model, job.grpo.sampling, mesh, sampling)
         self.parts = self.split()
         self.logprobs = self.reference()
         self.metrics: dict = {}
@@ -95,6 +105,17 @@ class Side:
         advantages = np.repeat(rng.normal(size=(len(length), 1)).astype(np.float32), limit, axis=1)
         given = whole, advantages, np.ones(len(length), bool)
         return sharding.put(given, sharding.batch_shardings(self.policy.mesh, given))
+
+    def rollout(self):
+        policy, length = self.policy, completion_lengths(len(self.experience.loss_mask))
+        allowed = np.ones(MODEL.vocab_size, bool)
+        allowed[[1, 3]] = False
+        vocabulary = Vocabulary(allowed=allowed, stop_ids=np.array([1, 3], np.int32))
+        vocabulary = sharding.put(vocabulary, sharding.replicated(policy.mesh))
+        split = policy.programs["grpo/score"].shardings["rollout"]
+        with forced_lengths(length, self.padded):
+            rollout, self.live_share = sample_rollout(self.sampler, self.params, self.prompts, vocabulary, 0, split)
+        return rollout
 
     def split(self):
         return self.policy.split(self.experience, self.policy.lengths(self.experience, self.slots))
@@ -116,7 +137,9 @@ def compare(count: int, limit: int) -> None:
     padded = LengthsConfig(rows=(limit,), image_slots=(3,), completions=(limit,))
     sides = {"padded": Side(count, limit, padded), "buckets": Side(count, limit, LengthsConfig())}
     times = {
-        name: {phase: median_seconds(getattr(side, phase), 3, 1) for phase in ("split", "reference", "update")}
+        name: {
+            phase: median_seconds(getattr(side, phase), 3, 1) for phase in ("rollout", "split", "reference", "update")
+        }
         for name, side in sides.items()
     }
     for side in times.values():
@@ -127,6 +150,9 @@ def compare(count: int, limit: int) -> None:
     for phase, seconds in times["padded"].items():
         ours = times["buckets"][phase]
         print(f"| {phase} | {seconds:.3f} | {ours:.3f} | {seconds / ours:.1f} |")
+    shares = " and ".join(f"{side.live_share:.0%}" for side in sides.values())
+    ids = [jax.device_get(side.rollout().ids) for side in sides.values()]
+    print(f"of what slots sample {shares} are of use; of all tokens {np.mean(ids[0] == ids[1]):.2%} are the same")
     params = [side.state.params for side in sides.values()]
     moved = optax.tree.norm(optax.tree.sub(params[0], sides["padded"].params))
     apart = float(optax.tree.norm(optax.tree.sub(*params)) / moved)

@@ -42,7 +42,7 @@ JOB = JobConfig(
     mesh=MeshConfig(1, 4, 2),
 )
 NAMES = {
-    "v5e:2x4": ("sft/step", "grpo/rollout", "grpo/gradients", "grpo/step"),
+    "v5e:2x4": ("sft/step", "grpo/prefill", "grpo/decode", "grpo/gradients", "grpo/step"),
     "v5p:2x2x2": ("sft/step",),
     "v6e:2x4": ("sft/step",),
 }

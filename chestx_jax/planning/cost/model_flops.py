@@ -13,7 +13,9 @@ import numpy as np
 
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.splash import computed_share, fits_kernel
+from chestx_jax.programs.generation import WINDOW
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, SftConfig
+from chestx_jax.rollout.schedule import STEPS, LaneShape, lane_shape
 from chestx_jax.tokens.rows import RowsConfig
 
 
@@ -112,9 +114,11 @@ def model_flops(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | E
         trained = name.endswith("/step")
         return _with_images(model, text, text.attention_full / 2, stage.rows, stage.batch, trained, length, tokens)
     if isinstance(stage, EvaluationConfig):
-        return _generation(model, stage.rows, stage.batch, 1, stage.length)
-    if name == "grpo/rollout":
-        return _generation(model, stage.rows, stage.prompts, stage.sampling.group, stage.sampling.length)
+        layout = lane_shape(WINDOW * stage.batch, 1, stage.batch)
+        return _sampling(name, model, stage.rows, layout, stage.length)
+    if name in ("grpo/prefill", "grpo/decode"):
+        layout = lane_shape(stage.prompts, stage.sampling.group, stage.rollout_slots)
+        return _sampling(name, model, stage.rows, layout, stage.sampling.length)
     if name in ("grpo/logprobs", "grpo/reference", "grpo/gradients"):
         return _completions(model, stage, trained=name == "grpo/gradients")
     return None
@@ -179,12 +183,14 @@ def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> ModelF
     return _with_images(model, prompts + completions, causal, stage.rows, count, trained, length, tokens)
 
 
-def _generation(model: ModelConfig, rows: RowsConfig, prompts: int, group: int, length: int) -> ModelFlops:
-    """Prefill and the longest decoding: every completion to its limit, every slot of the cache read."""
-    completions = prompts * group
-    decoded = float(completions * (length - 1))  # the first token comes from the prompt's last position
-    prefill = decoder_forward(model, float(prompts * rows.length), rows.length)
-    decoding = decoder_forward(model, decoded, 1, rows.length + length, head=decoded + completions)
-    visible, slots = rows.length + length / 2, rows.length + length + 1  # of the cache, and the token itself
-    causal = prefill.attention_full / 2 + decoding.attention_full * visible / slots
-    return _with_images(model, prefill + decoding, causal, rows, prompts, False, length, float(completions * length))
+def _sampling(name: str, model: ModelConfig, rows: RowsConfig, layout: LaneShape, length: int) -> ModelFlops | None:
+    """Prompts that are prefilled together; or a few tokens of every slot, near the length limit."""
+    if name.endswith("/prefill"):
+        prompts, tokens = layout.admitted, float(layout.admitted * rows.length)
+        prefill = decoder_forward(model, tokens, rows.length)
+        return _with_images(model, prefill, prefill.attention_full / 2, rows, prompts, False, rows.length, tokens)
+    if name.endswith("/decode"):
+        tokens = float(layout.lanes * layout.width * STEPS)
+        decoding = decoder_forward(model, tokens, 1, rows.length + length - 1, head=tokens)
+        return ModelFlops(executed_flops(model, decoding, False, 1), executed_flops(model, decoding, False, 1), tokens)
+    return None

@@ -12,7 +12,7 @@ from chestx_jax.sharding import HOST_MEMORY
 
 # Which parts of the stage's state a program is given, by the second half of its name.
 _GIVEN = {
-    "step": ("params", "moments"), "validate": ("params",), "rollout": ("params",), "logprobs": ("params",),
+    "step": ("params", "moments"), "validate": ("params",), "weights": ("params",), "logprobs": ("params",),
     "gradients": ("params",), "reference": ("reference",),
 }  # fmt: skip
 
