@@ -205,7 +205,7 @@ def test_the_papers_rule_is_the_mean_truth(tables, targets):
         ({"credit": "token"}, "credit"),
         ({"format": -1.0}, "format"),
         ({"format": 0.0, "accuracy": 0.0, "process": 0.0}, "above 0"),
-        ({"process": 0.0, "credit": "step"}, "raise its weight"),
+        ({"process": 0.0, "credit": "step"}, "raise it"),
         ({"value": {"tau": 1.0}}, "tau"),
         ({"slots": 0}, "slots"),
     ],
