@@ -147,7 +147,7 @@ class Schedule:
         ids, logprobs = ids_BxT[live_B], logprobs_BxT[live_B]
         stops = np.isin(ids, self.stop_ids)
         room = self.length - position
-        until_stop = np.where(stops.any(axis=1), stops.argmax(axis=1) + 1, self.length)
+        until_stop = np.where(stops.any(axis=1), stops.argmax(axis=1) + 1, ids.shape[1] + 1)  # or none
         taken = np.minimum(np.minimum(until_stop, room), ids.shape[1])
         offsets = np.arange(ids.shape[1])
         inside = offsets[None] < taken[:, None]

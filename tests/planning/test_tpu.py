@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -88,6 +89,17 @@ def test_the_7b_training_steps_compile_for_a_small_slice(config, name, overrides
     updated = {"sft/step": "state.params", "grpo/gradients": "total.params"}[name]
     copied = [x.name for x in program.compiled.arguments if updated in x.name and not x.reused and x.bytes > 1e6]
     assert copied == []
+
+
+def test_decoding_cuts_nothing_out_of_a_stack():
+    """At each token no layer's weights, keys or values are sliced out of a stacked array, alone or in a fusion."""
+    texts: dict[str, str] = {}
+    plan(planned_job.JOB, topology.find("v5e:2x4"), ["grpo/decode"], texts.__setitem__)
+    in_loop = [line for line in texts["grpo/decode"].splitlines() if "while/body" in line]
+    sizes = [re.search(r"= \w+\[([\d,]*)\]\S* dynamic-slice\(", line) for line in in_loop]
+    elements = [math.prod(map(int, size.group(1).split(","))) for size in sizes if size]
+    assert len(in_loop) > 100
+    assert all(count < planned_job.JOB.model.head_width for count in elements), elements
 
 
 def test_a_missing_constraint_is_named(planned, monkeypatch):

@@ -119,6 +119,13 @@ def test_every_completion_is_sampled_once_to_its_end(data):
     assert min(rows for _, rows, _ in programs.shapes) >= shards
 
 
+@pytest.mark.parametrize("limit", [1, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS])
+def test_what_the_limit_cuts_off_is_not_finished(limit):
+    lengths = np.array([[limit, limit + 1], [limit + 2, 1]])
+    _, schedule, _ = run(lengths, np.arange(2), 1, 0, limit)
+    assert schedule.rollout.finished.tolist() == (lengths <= limit).ravel().tolist()
+
+
 def released_lengths(count, scale=0.25):
     """Lengths of completions as the released model's (p5, p50, p95, p99, the longest), scaled."""
     at = np.random.default_rng(0).uniform(0, 100, count)
