@@ -107,13 +107,14 @@ def _score_cell(metric: str, value: Interval, longest: float) -> str:
     if value.mean is None or value.low is None or value.high is None:
         return "–"
     mean, low, high = (scale(metric) * number for number in (value.mean, value.low, value.high))
-    bar_mean, bar_low, bar_high = (100 * number / longest for number in (value.mean, value.low, value.high))
+    bar_mean, bar_low, bar_high = (max(0.0, 100 * x / longest) for x in (value.mean, value.low, value.high))
     bar = (
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="8"/><rect class="mean" width="{bar_mean:.1f}" height="8"/>'
         f'<path class="reach" vector-effect="non-scaling-stroke" d="M{bar_low:.1f} 4H{bar_high:.1f}"/></svg>'
     )
-    return f"{mean:.1f}<small>{low:.1f}–{high:.1f}</small>{bar}"
+    reach = f"{low:.1f} to {high:.1f}" if low < 0 else f"{low:.1f}–{high:.1f}"
+    return f"{mean:.1f}<small>{reach}</small>".replace("-", "−") + bar
 
 
 def _difference_cell(metric: str, value: Difference) -> str:
