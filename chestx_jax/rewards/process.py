@@ -61,8 +61,8 @@ def recall(tables: Relations, claims: Findings, targets: Findings) -> Float[Arra
     claims, targets = resolve_hypotheses(tables, claims), resolve_hypotheses(tables, targets)
     credit = xp.asarray(tables.credit)[targets.concept[:, :, None], claims.concept[:, None]]
     mentions = claims.valid & xp.asarray(tables.counted)[claims.concept]
-    alike = targets.polarity[:, :, None] == claims.polarity[:, None]
-    stated = xp.where(alike & verify.is_scored(tables, claims)[:, None], credit, 0.0).max(2)
+    same_polarity = targets.polarity[:, :, None] == claims.polarity[:, None]
+    stated = xp.where(same_polarity & verify.is_scored(tables, claims)[:, None], credit, 0.0).max(2)
     mentioned = xp.where(mentions[:, None], credit, 0.0).max(2)
     weight = verify.distinct_weight(targets, verify.is_scored(tables, targets))
     share = STATED * stated + (1 - STATED) * mentioned

@@ -47,6 +47,10 @@ class RewardConfig:
             raise UserError(f"The reward's weights (format, accuracy, process) are {weights}: raise one above 0.")
         if self.credit == "step" and not self.process:
             raise UserError("credit=step pays nothing while the weight process is 0: raise it, or set credit=sequence.")
+        if self.credit == "step" and self.rule == "paper":
+            raise UserError(
+                "credit=step shares out what claims are worth, which rule=paper does not: set credit=sequence."
+            )
 
 
 @partial(jax.jit, static_argnums=0)

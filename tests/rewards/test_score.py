@@ -206,6 +206,7 @@ def test_the_papers_rule_is_the_mean_truth(tables, targets):
         ({"format": -1.0}, "format"),
         ({"format": 0.0, "accuracy": 0.0, "process": 0.0}, "above 0"),
         ({"process": 0.0, "credit": "step"}, "raise it"),
+        ({"rule": "paper", "credit": "step"}, "set credit=sequence"),
         ({"value": {"tau": 1.0}}, "tau"),
         ({"slots": 0}, "slots"),
     ],

@@ -110,14 +110,13 @@ def _studies(
         time = (float("inf") if date is None else date, number(row, "StudyTime", problems) or 0.0)
         earlier, films = studies.get(ids, _Films(time, []))
         path = root / film_path(*ids, row["dicom_id"])
-        if only is not None and ids[1] not in only:
-            pass
-        elif path.is_file():
+        wanted = only is None or ids[1] in only
+        if wanted and path.is_file():
             view = view_of(row["ViewPosition"], row["ViewCodeSequence_CodeMeaning"])
             if view == "unknown" and not row["ViewPosition"]:
                 view = view_in_text(row["PerformedProcedureStepDescription"])
             films.append(Film(row["dicom_id"], path.relative_to(raw).as_posix(), view))
-        else:
+        elif wanted:
             problems.note("a film is missing", f"{row.where} ({path.relative_to(raw)})", "the study goes without it")
         studies[ids] = _Films(min(time, earlier), films)
     return studies
