@@ -39,7 +39,8 @@ class SampleRow:
 
 
 class Write(Protocol):
-    """Record scalars (host numbers) and samples of `step`; the scalar `tokens` is the number of tokens in a step."""
+    """Record scalars (host numbers) and samples of `step`; the scalars `tokens` and `flops` are a step's number of
+    tokens and of useful FLOPs, from which the speed is measured."""
 
     def __call__(self, step: int, scalars: Mapping[str, Any], samples: Sequence[SampleRow] = ()) -> None: ...
 
@@ -55,13 +56,15 @@ def writer(
     wandb_mode: WandbMode = "disabled",
     config: Mapping[str, Any] | None = None,
     primary: bool = True,
+    peak_flops: float = 0.0,
     console: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Write]:
     """Opens the run's records under `workdir` and yields the function that writes to all of them.
 
     Lines later than `restored_step` are dropped first. `show` names the scalars of the progress line; `config` is
-    passed to wandb. Where `primary` is False (all processes but the first) nothing is written. Raises UserError where
+    passed to wandb. With `peak_flops`, the FLOP/s that all devices can do at most, `mfu` is the share of them that is
+    reached. Where `primary` is False (all processes but the first) nothing is written. Raises UserError where
     an existing record cannot be read.
     """
     if not primary:
@@ -79,7 +82,9 @@ def writer(
 
         def write(step: int, scalars: Mapping[str, Any], samples: Sequence[SampleRow] = ()) -> None:
             numbers = {key: float(value) for key, value in scalars.items()}
-            numbers |= measure(step, numbers.get("tokens"))
+            numbers |= measure(step, numbers)
+            if peak_flops and "flops_per_second" in numbers:
+                numbers["mfu"] = numbers["flops_per_second"] / peak_flops
             files.append_json_lines(paths[0], [{"step": step, "time": round(time.time(), 3), **numbers}])
             files.append_json_lines(paths[1], [_sample_line(step, sample) for sample in samples])
             report(step, numbers, samples)

@@ -21,7 +21,7 @@ CONFIG = flags.DEFINE_string(
 )
 TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:4x8, v5p-64, cpu:8, local …", required=True)
 SET = flags.DEFINE_multi_string("set", [], "a field of the config: mesh.tensor=4")
-PROGRAMS = flags.DEFINE_list("programs", [], "only these: sft/step, grpo/rollout …")
+PROGRAMS = flags.DEFINE_list("programs", [], "only these: sft/step, grpo/decode …")
 JSON = flags.DEFINE_string("json", None, "file for the plan as JSON")
 HLO = flags.DEFINE_string("hlo", None, "folder for the optimised HLO of each program")
 SWEEP = flags.DEFINE_bool("sweep", False, "try meshes and micro-batches of the training step and rank those that fit")

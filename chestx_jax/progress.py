@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 
-def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, float | None], dict[str, float]]:
-    """A function of the step and its number of tokens: steps and tokens per second over the last 20 calls. The first
-    interval, which contains compilation, is left out as soon as there are others."""
-    recent: collections.deque[tuple[float, int, float]] = collections.deque([(clock(), restored_step, 0.0)], maxlen=20)
+def rates(clock: Callable[[], float], restored_step: int) -> Callable[[int, Mapping[str, float]], dict[str, float]]:
+    """A function of the step and its numbers: steps per second over the last 20 calls, and as many `tokens` and `flops`
+    per second, where the numbers have them. The first interval, which contains compilation, is left out as soon as
+    there are others."""
+    start: tuple[float, int, dict[str, float]] = (clock(), restored_step, {})
+    recent = collections.deque([start], maxlen=20)
 
-    def measure(step: int, tokens: float | None) -> dict[str, float]:
-        _, previous, total = recent[-1]
-        recent.append((clock(), step, total + (tokens or 0.0) * (step - previous)))
+    def measure(step: int, numbers: Mapping[str, float]) -> dict[str, float]:
+        _, previous, totals = recent[-1]
+        counted = [name for name in ("tokens", "flops") if name in numbers]
+        totals = totals | {name: totals.get(name, 0.0) + numbers[name] * (step - previous) for name in counted}
+        recent.append((clock(), step, totals))
         if len(recent) == 3 and recent[0][1] == restored_step:
             recent.popleft()  # the first interval contains compilation
-        (start, first, before), (now, last, after) = recent[0], recent[-1]
-        seconds = max(now - start, 1e-9)
-        rate = {"steps_per_second": (last - first) / seconds}
-        return rate if tokens is None else {**rate, "tokens_per_second": (after - before) / seconds}
+        (begun, first, before), (now, last, after) = recent[0], recent[-1]
+        seconds = max(now - begun, 1e-9)
+        per_second = {f"{name}_per_second": (after[name] - before.get(name, 0.0)) / seconds for name in counted}
+        return {"steps_per_second": (last - first) / seconds, **per_second}
 
     return measure
 

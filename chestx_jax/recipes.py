@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
+from chestx_jax.buckets import LengthsConfig, token_buckets
 from chestx_jax.config import SEED_LIMIT, bounded, to_dataclass
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.errors import UserError
@@ -16,7 +17,7 @@ from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.patches import ImageSpec, check_patches, with_aspect
-from chestx_jax.tokens.rows import RowsConfig
+from chestx_jax.tokens.rows import RowsConfig, row_buckets
 from chestx_jax.update.advantages import AdvantageConfig
 from chestx_jax.update.losses import PolicyConfig
 from chestx_jax.update.optimizer import OptimizerConfig
@@ -46,6 +47,7 @@ class SftConfig:
     validation: SourceConfig | None = None
     validation_batches: int = bounded(8, min=1)
     rows: RowsConfig = field(default_factory=lambda: RowsConfig(image_slots=4))
+    lengths: LengthsConfig = field(default_factory=LengthsConfig)
     batch: int = bounded(32, min=1)  # packed rows a step: about the paper's 128 samples of some 500 tokens
     micro_batches: int = bounded(1, min=1)
     steps: int = bounded(5000, min=1)
@@ -58,6 +60,7 @@ class SftConfig:
     def __post_init__(self) -> None:
         if self.result == "best" and self.validation is None:
             raise UserError('result="best" needs a validation source: set validation, or result="last"')
+        row_buckets(self.rows, self.lengths)
         _check_divides("batch", self.batch, "micro_batches", self.micro_batches)
 
 
@@ -85,6 +88,8 @@ class ReferenceConfig:
 class GrpoConfig:
     """Group-relative policy optimisation from the weights that `init` gives."""
 
+    former_fields: ClassVar[frozenset[str]] = frozenset({"rollout_parts"})
+
     name: str = "grpo"
     source: SourceConfig = field(default_factory=SourceConfig)
     prompts: int = bounded(256, min=1)  # prompts a step, over all processes
@@ -96,9 +101,10 @@ class GrpoConfig:
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     overlong: OverlongConfig = field(default_factory=OverlongConfig)
     updates: int = bounded(1, min=1)  # optimizer steps on one batch of completions
-    micro_batches: int = bounded(1, min=1)
+    micro_batches: int = bounded(1, min=1)  # parts of a batch that are computed one after the other, sorted by length
+    lengths: LengthsConfig = field(default_factory=LengthsConfig)
     rollout_tensor: int = bounded(0, min=0)  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
-    rollout_parts: int = bounded(1, min=1)  # parts of the prompts that are sampled one after the other: less memory
+    rollout_slots: int = bounded(0, min=0)  # completions sampled at a time, over all devices: less memory; 0: all
     steps: int = bounded(150, min=1)
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(rate=5e-7, schedule="constant", warmup=0.0, weight_decay=0.01)
@@ -108,7 +114,7 @@ class GrpoConfig:
 
     def __post_init__(self) -> None:
         _check_divides("prompts", self.prompts, "micro_batches", self.micro_batches)
-        _check_divides("prompts", self.prompts, "rollout_parts", self.rollout_parts)
+        row_buckets(self.rows, self.lengths), token_buckets(self.sampling.length, self.lengths.completions)
         if self.sampling.temperature == 0:
             raise UserError("sampling.temperature is 0, with which all completions of a prompt are alike: raise it.")
         if self.sampling.group < 2:
@@ -130,6 +136,11 @@ class GrpoConfig:
                 f"advantages.step_weight is {self.advantages.step_weight} and no step has credit: set "
                 "rewards.credit=step, or the weight to 0."
             )
+
+    @property
+    def buckets(self) -> tuple[tuple[int, ...], ...]:
+        """Lengths that prompts, their image slots and completions are padded to."""
+        return (*row_buckets(self.rows, self.lengths), token_buckets(self.sampling.length, self.lengths.completions))
 
 
 @dataclass(frozen=True)

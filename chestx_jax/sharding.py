@@ -152,6 +152,24 @@ def merge_interleaved(x: jax.Array, group: int = 1) -> jax.Array:
     return constrain(x, "batch", *(None,) * (x.ndim - 1))
 
 
+def take_groups(x: jax.Array, numbers: jax.Array, group: int = 1) -> jax.Array:
+    """The groups of `group` consecutive rows of `x` [N · group, …] that `numbers` [n] names: [n · group, …].
+
+    Each device takes from its own share, so that no row moves: its part of `numbers` must name groups of its part of
+    `x` (`batch_share`)."""
+
+    def take(x, numbers):
+        groups = x.reshape(-1, group, *x.shape[1:])
+        return groups[numbers % groups.shape[0]].reshape(-1, *x.shape[1:])
+
+    return shard_map(take, [("batch", *(None,) * (x.ndim - 1)), ("batch",)], x, numbers)
+
+
+def batch_share(mesh: Mesh, count: int) -> int:
+    """How many consecutive rows of a batch of `count` a device holds."""
+    return named_sharding(mesh, ("batch",), (count,)).shard_shape((count,))[0]
+
+
 def shard_count(name: str, size: int) -> int:
     """Number of shards of a dimension of `size` with the logical name `name`; 1 without `use_mesh`."""
     mesh = jax.sharding.get_abstract_mesh()
@@ -182,3 +200,26 @@ def put(tree, shardings):
             tree,
             jax.tree.broadcast(shardings, tree),
         )
+
+
+def put_global(tree, shardings):
+    """Host arrays that every process holds whole as global device arrays; otherwise as `put`."""
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.tree.map(
+            lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: np.asarray(x)[index]),
+            tree,
+            jax.tree.broadcast(shardings, tree),
+        )
+
+
+def take_rows(x: jax.Array, rows_N: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """Rows of each device's own part of `x`, whose dimensions have the logical names `axes`, the first "batch": shard d
+    of the result holds the rows of shard d of `x` that shard d of `rows_N` names, counted from its first."""
+    return shard_map(lambda x, rows: x[rows], (axes, ("batch",)), x, rows_N)
+
+
+def put_rows(x: jax.Array, new: jax.Array, rows_N: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """`x` with `new` in place of rows of each device's own part, named as for `take_rows`; a row that is not there is
+    left out."""
+    put = lambda x, new, rows: x.at[rows].set(new, mode="drop")  # noqa: E731
+    return shard_map(put, (axes, axes, ("batch",)), x, new, rows_N)

@@ -17,6 +17,9 @@ from chestx_jax.training.read_job import read_job
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the job: configs/NAME.py or configs/NAME.py:PRESET")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "a step to trace in each stage, for TensorBoard or Perfetto", lower_bound=0
+)
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts (TPU pods, SLURM) before starting")
 
 
@@ -27,7 +30,7 @@ def main(arguments: list[str]) -> int:
         jax.distributed.initialize()
     try:
         workdir = Path(str(WORKDIR.value))
-        job.run(read_job(CONFIG.value, workdir), workdir)
+        job.run(read_job(CONFIG.value, workdir), workdir, PROFILE.value)
     except Stopped as stopped:
         print(stopped, flush=True)
     return 0

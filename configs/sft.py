@@ -2,6 +2,7 @@
 
 `configs/sft.py`: Qwen2-VL-7B-Instruct on films of the area of 448 × 448 pixels at most, 32 packed rows a step, rate
 2e-6 with cosine and 10 % warm-up.
+`configs/sft.py:mined`: the same recipe on questions mined from a public set (docs/real-data.md).
 `configs/sft.py:qwen3_vl_8b`: the same recipe from Qwen3-VL-8B-Instruct.
 `configs/sft.py:phantom`: the same code on a laptop, from nothing; configs/rl.py:phantom goes on from here.
 """
@@ -12,8 +13,16 @@ from chestx_jax.config import from_defaults
 from chestx_jax.errors import choose
 from chestx_jax.recipes import JobConfig
 
-# The recipe itself is the defaults. Here are the files, under data/, and how a TPU slice computes it.
+# The recipe itself is the defaults. Here is how a TPU slice computes it, and then the files, under data/.
+COMPUTE = {
+    "model": {"compute": {"head_parts": 16}},  # the logits of a sixteenth of the vocabulary at a time
+    "mesh": {"data": 1, "fsdp": -1},
+    "data_root": "data",
+    "wandb": "offline",
+}
+
 PAPER = {
+    **COMPUTE,
     "init": {
         "sources": (
             {"path": "train_reasoning.json", "image_root": "images"},
@@ -21,10 +30,18 @@ PAPER = {
         ),
         "validation": {"path": "validation.json", "image_root": "images"},
     },
-    "model": {"compute": {"head_parts": 16}},  # the logits of a sixteenth of the vocabulary at a time
-    "mesh": {"data": 1, "fsdp": -1},
-    "data_root": "data",
-    "wandb": "offline",
+}
+
+# What `python -m chestx_jax.mine --out=data/mined` wrote, with and without its reasoning.
+MINED = {
+    **COMPUTE,
+    "init": {
+        "sources": (
+            {"path": "mined/train.jsonl"},
+            {"path": "mined/train.jsonl", "reasoning": False, "weight": 0.2},
+        ),
+        "validation": {"path": "mined/validation.jsonl"},
+    },
 }
 
 # Qwen3-VL-8B-Instruct in place of Qwen2-VL-7B-Instruct: the sizes of its config.json, its image settings, and films of
@@ -68,6 +85,7 @@ BASE = {
     ),
     "validation_batches": 4,
     "rows": ROWS,
+    "lengths": {"image_slots": (4,)},  # three are enough for one batch in four: not worth compiling for
     "batch": 8,
     "steps": 400,
     "optimizer": {**OPTIMIZER, "rate": 8e-3},
@@ -131,5 +149,10 @@ PHANTOM = {
 def get_config(preset: str = "") -> ConfigDict:
     """Every field of the job, to be set on the command line."""
     start = {"init": {"init": "hf:Qwen/Qwen3-VL-8B-Instruct"}}
-    presets = {"": (PAPER,), "qwen3_vl_8b": (PAPER, QWEN3_VL_8B, start), "phantom": (PHANTOM,)}
+    presets = {
+        "": (PAPER,),
+        "mined": (MINED,),
+        "qwen3_vl_8b": (PAPER, QWEN3_VL_8B, start),
+        "phantom": (PHANTOM,),
+    }
     return from_defaults(JobConfig, *choose(presets, preset, "preset of configs/sft.py"))

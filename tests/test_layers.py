@@ -13,7 +13,9 @@ from tests.helpers.paths import ROOT
 PACKAGE = "chestx_jax"
 
 # From the bottom up. Rooms of one layer are siblings and do not import each other; the ground may use itself.
-GROUND = ("types", "labels", "errors", "config", "files", "sharding", "multihost", "progress", "metrics", "cli")
+GROUND = (
+    "types", "labels", "errors", "config", "files", "sharding", "multihost", "buckets", "progress", "metrics", "cli",
+)  # fmt: skip
 LAYERS = (
     GROUND,
     ("lexicon", "tokens", "model", "endpoint"),
@@ -23,9 +25,9 @@ LAYERS = (
     ("recipes",),
     ("programs",),
     ("checkpoint", "export", "eval", "planning"),
-    ("inference",),
+    ("inference", "mining"),
     ("training",),
-    ("train", "evaluate", "convert", "generate", "plan", "prepare"),
+    ("train", "evaluate", "convert", "generate", "plan", "prepare", "mine"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1]
@@ -34,7 +36,7 @@ NEVER = ("torch", "tensorflow", "pickle", "cloudpickle", "dill", "joblib", "shel
 FLAGS = ("absl.flags", "absl.app", "argparse", "getopt", "ml_collections.config_flags", f"{PACKAGE}.cli")
 WEIGHTS = ("orbax", "safetensors")
 DEVICE = ("jax", "flax", "optax", "orbax")
-HOST_ROOMS = ("lexicon", "tokens", "findings", "sources")
+HOST_ROOMS = ("lexicon", "tokens", "findings", "sources", "mining")
 IN_JIT = ("findings/tokens.py", "findings/token_words.py", "findings/jit_arrays.py")
 
 

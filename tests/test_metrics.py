@@ -105,11 +105,22 @@ def test_only_the_first_process_writes(tmp_path):
 
 
 def test_rates_forget_compilation():
-    times = iter([0.0, 60.0, 61.0, 62.0])
+    times = iter([0.0, 60.0, 61.0, 61.0, 62.0])
     measure = progress.rates(lambda: next(times), restored_step=10)
-    assert measure(11, 100.0)["steps_per_second"] == pytest.approx(1 / 60)
-    assert measure(12, 100.0) == pytest.approx({"steps_per_second": 1.0, "tokens_per_second": 100.0})
-    assert measure(15, 100.0) == pytest.approx({"steps_per_second": 2.0, "tokens_per_second": 200.0})
+    assert measure(11, {"tokens": 100.0})["steps_per_second"] == pytest.approx(1 / 60)
+    assert measure(12, {"tokens": 100.0}) == pytest.approx({"steps_per_second": 1.0, "tokens_per_second": 100.0})
+    assert measure(12, {}) == pytest.approx({"steps_per_second": 1.0})  # as of a validation between two steps
+    assert measure(15, {"tokens": 100.0}) == pytest.approx({"steps_per_second": 2.0, "tokens_per_second": 200.0})
+
+
+def test_utilisation_is_the_reached_share_of_the_peak(tmp_path):
+    times = iter([0.0, *np.arange(60.0, 100.0, 0.5)])
+    with metrics.writer(tmp_path, "rl", 9, console=io.StringIO(), clock=lambda: next(times), peak_flops=1e12) as write:
+        for step in range(1, 5):
+            write(step, {"flops": 1e11})
+    last = metrics.read(tmp_path / "rl.jsonl")[-1]
+    assert last["mfu"] == pytest.approx(last["flops_per_second"] / 1e12)
+    assert 0.05 < last["mfu"] <= 0.2
 
 
 def test_console_prints_every_few_seconds_and_the_last_step(tmp_path):

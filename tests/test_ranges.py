@@ -102,7 +102,7 @@ def test_flags_have_the_same_ranges(flag, complaint):
         (["grpo.advantages.step_weight=0"], "config.grpo: rewards.credit=step pays nothing while advantages.step"),
         (["grpo.rewards.credit=sequence"], "config.grpo: advantages.step_weight is 0.5 and no step has credit"),
         (["grpo.micro_batches=3"], "config.grpo: prompts is 16 and micro_batches 3: set micro_batches to a divisor"),
-        (["grpo.rollout_parts=3"], "config.grpo: prompts is 16 and rollout_parts 3"),
+        (["grpo.rollout_slots=-1"], "config.grpo.rollout_slots is -1 but must be at least 0"),
         (["init.micro_batches=5"], "config.init: batch is 8 and micro_batches 5"),
         (["init.init.micro_batches=16"], "config.init.init: batch is 8 and micro_batches 16"),
         (["grpo.policy.dual_clip=0.5"], "config.grpo.policy: dual_clip is 0.5: set it above 1, or to 0"),

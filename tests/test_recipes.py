@@ -26,9 +26,11 @@ from tests.model.hf.test_shapes import MODELS
 
 PRESETS = [
     (JobConfig, "sft.py", sft.PAPER),
+    (JobConfig, "sft.py:mined", sft.MINED),
     (JobConfig, "sft.py:qwen3_vl_8b", sft.QWEN3_VL_8B),
     (JobConfig, "sft.py:phantom", sft.PHANTOM),
     (JobConfig, "rl.py", rl.PAPER),
+    (JobConfig, "rl.py:mined", rl.MINED),
     (JobConfig, "rl.py:qwen3_vl_8b", sft.QWEN3_VL_8B),
     (JobConfig, "rl.py:phantom", rl.PHANTOM),
     (EvalConfig, "eval.py", {}),

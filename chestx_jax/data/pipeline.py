@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from chestx_jax.buckets import LengthsConfig
 from chestx_jax.data.bad_records import Attempt, BadRecords, GoodRecords, attempt
 from chestx_jax.data.mixture import Source, draw
 from chestx_jax.data.packing import PackedBatches
@@ -86,11 +87,13 @@ def supervised_batches(
     encoder: Encoder,
     count: int,
     rows: RowsConfig,
+    lengths: LengthsConfig,
     seed: int,
     max_bad: float,
     own_rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
-    """Endless packed batches of `count` rows, of which `own_rows` (None: all) are laid out.
+    """Endless packed batches of `count` rows, of which `own_rows` (None: all) are laid out, in the smallest bucket that
+    holds the whole batch.
 
     Raises UserError where no source has a weight, and, while iterating, where more than the share `max_bad` of a
     source's records are bad (a record that no row can hold is one).
@@ -108,7 +111,8 @@ def supervised_batches(
         return attempt(encode, source_number, record_number, record.name)
 
     def emit(packed: list[list[Example]]) -> Batch:
-        return layout.pack(packed if own_rows is None else [packed[row] for row in own_rows], rows, encoder.image)
+        own = packed if own_rows is None else [packed[row] for row in own_rows]
+        return layout.pack(own, layout.bucket_of(packed, rows, lengths), encoder.image)
 
     attempts = grain.MapDataset.range(STREAM_LENGTH).map(example).to_iter_dataset(READING)
     examples = GoodRecords(attempts, [bad_records(source, max_bad) for source in sources])
@@ -135,13 +139,15 @@ def prompt_batches(
     encoder: Encoder,
     count: int,
     rows: RowsConfig,
+    lengths: LengthsConfig,
     seed: int,
     max_bad: float,
     targets: Callable[[Sequence[Sample]], RewardTargets],
     own_rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
-    """Endless batches of `count` prompts with their reward `targets`, of which `own_rows` (None: all) are laid out;
-    every record once an epoch, shuffled anew each. Raises UserError as `supervised_batches` does, while iterating."""
+    """Endless batches of `count` prompts with their reward `targets`, of which `own_rows` (None: all) are laid out, in
+    the smallest bucket that holds the whole batch; every record once an epoch, shuffled anew each. Raises UserError as
+    `supervised_batches` does, while iterating."""
 
     def encode(number: int) -> Attempt:
         record = source.records[number]
@@ -153,7 +159,8 @@ def prompt_batches(
     def batch(encoded: Sequence[tuple[int, Sample, Example]]) -> PromptBatch:
         own = encoded if own_rows is None else [encoded[row] for row in own_rows]
         numbers, batch_samples, examples = zip(*own, strict=True)
-        prompts = layout.prompts(examples, rows, numbers, encoder.image)
+        bucket = layout.bucket_of([[example] for _, _, example in encoded], rows, lengths)
+        prompts = layout.prompts(examples, bucket, numbers, encoder.image)
         return PromptBatch(prompts, batch_samples, targets(batch_samples))
 
     numbers = grain.MapDataset.range(len(source.records)).seed(seed).shuffle().repeat()

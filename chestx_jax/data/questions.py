@@ -5,6 +5,7 @@ one; `A)`, `(a)`, `A.`, `A:`, `1.`. All are read as letters, and asked in the re
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,8 +51,14 @@ def canonical_question(question: str) -> str:
     split = parts(question)
     if split.canonical:
         return question
-    lines = "\n".join(f"{letter}) {text}" for letter, text in split.options.items())
-    return f"{split.stem} Options:\n{lines}" + (f"\n{split.rest}" if split.rest else "")
+    listed = "\n".join(f"{letter}) {text}" for letter, text in split.options.items())
+    return f"{split.stem} Options:\n{listed}" + (f"\n{split.rest}" if split.rest else "")
+
+
+def with_options(stem: str, texts: Sequence[str]) -> str:
+    """A question in the release's form: what is asked, and one lettered line an option."""
+    lines = "\n".join(f"{chr(65 + i)}) {text}" for i, text in enumerate(texts))
+    return f"{stem} Options:\n{lines}"
 
 
 def question_key(question: str) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 
 from chestx_jax.data.fields import FieldError
 from chestx_jax.endpoint.client import Endpoint
-from chestx_jax.errors import UserError
+from chestx_jax.endpoint.structured import Usage, dollars
 from chestx_jax.eval.commands import Log, log_judgements
 from chestx_jax.eval.judges import judgements, lexicon_judge, llm_judge, prompts
 from chestx_jax.eval.judges.lexicon_judge import Judgement
-from chestx_jax.eval.judges.llm_judge import Usage
 from chestx_jax.eval.predictions.records import Prediction, from_record, raw_records
 from chestx_jax.eval.report.tables import file_table
 from chestx_jax.eval.statistics.intervals import mean, share_interval
@@ -65,7 +64,7 @@ def judge_by_endpoint(
     ]
     numbers, readable = list(predictions), list(predictions.values())
     expected = llm_judge.estimate(readable)
-    log(f"about to judge {len(predictions)} predictions: at most {expected}{_cost(expected, prices)}")
+    log(f"about to judge {len(predictions)} predictions: at most {expected}{dollars(expected, prices)}")
     usage = Usage()
     try:
         for position, record, record_usage in llm_judge.judge_all(endpoint, readable, log):
@@ -82,23 +81,9 @@ def judge_by_endpoint(
     if per_item:
         write_json_lines(per_item, [{"index": index, **record} for index, record in enumerate(judged)])
     spent = usage._asdict()
-    log(f"spent: {spent}{_cost(spent, prices)}")
+    log(f"spent: {spent}{dollars(spent, prices)}")
     header = {"judge": endpoint.model, "prompts": prompts.VERSION, "aggregation": aggregation, "usage": spent}
     return {**header, **document}
-
-
-def _cost(tokens: Mapping[str, int], prices: Sequence[str] | None) -> str:
-    """The price of so many tokens in dollars, as text; empty without prices. Raises UserError unless there are two."""
-    if not prices:
-        return ""
-    try:
-        prompt_price, completion_price = (float(price) for price in prices)
-    except ValueError:
-        raise UserError(
-            f"--prices={','.join(prices)}: write two numbers, dollars per million tokens in and out"
-        ) from None
-    dollars = tokens["prompt_tokens"] * prompt_price + tokens["completion_tokens"] * completion_price
-    return f", {dollars / 1e6:.2f} dollars"
 
 
 def _prediction(record: Any, index: int, path: str) -> Prediction | str:

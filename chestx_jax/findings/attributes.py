@@ -9,7 +9,8 @@ nearest after it, with no other mention in between.
 * A change that no mention follows, or a verb of change ("has grown"), holds for all mentions before it in its clause.
 * A degree next to a change is the change's ("slightly increased").
 * A film named before any mention holds for its sentence; one named after a mention dates it if no
-  conjunction or comma parts them, and outdoes one of an earlier clause. What has changed is not of the earlier film.
+  conjunction or comma parts them, and outdoes one of an earlier clause. The current film outdoes the earlier one ("the
+  effusion of the first film is still seen now"), and what has changed is not of the earlier film.
 """
 
 from typing import NamedTuple
@@ -20,9 +21,8 @@ from jaxtyping import Bool, Int
 from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array
 from chestx_jax.findings.marked import MarkedText
-from chestx_jax.findings.matches import start_ahead
 from chestx_jax.findings.nearest import Nearest, before
-from chestx_jax.lexicon.lexicon import CHANGES, FILMS
+from chestx_jax.lexicon.lexicon import FILMS
 
 _TRAILING, _REFERS, _VALUE = 1, 2, 2  # bits of a cue after a mention, and where its value begins
 
@@ -42,8 +42,7 @@ def read_attributes(text: MarkedText) -> Attributes:
     ops, matches, last, following = text.ops, text.matches, text.last, text.next
     xp = ops.xp
     verb_of_change = matches.has("change_after")
-    moves = (matches.change > CHANGES.index("stable")) | verb_of_change
-    of_change = start_ahead(ops, matches.start, moves) <= text.words.content + 1
+    of_change = text.change_start <= text.words.content + 1
     cues = {
         "side": matches.side,
         "site": matches.site,
@@ -57,11 +56,14 @@ def read_attributes(text: MarkedText) -> Attributes:
     opens = xp.where(last.mention.step < last.boundary.step, matches.film, 0)
     cues_behind = nearest.up_to_here(ops, opening=opens, **cues)
     late = xp.where(verb_of_change & trailing, matches.change, cues["change"])
+    own = matches.has("repeats")  # what is said of the finding there, not of the one before
+    current = (matches.film == FILMS.index("current")) & ~own
     cues_ahead = nearest.after(
         ops,
+        current=current,
         verb_of_change=xp.where(verb_of_change | ((cues["change"] > 0) & trailing), matches.change, 0),
         **{
-            name: xp.where(cue > 0, cue << _VALUE | bits, 0).astype(np.int32)
+            name: xp.where((cue > 0) & ~own, cue << _VALUE | bits, 0).astype(np.int32)
             for name, cue in {**cues, "change": late}.items()
         },
     )
@@ -79,11 +81,13 @@ def read_attributes(text: MarkedText) -> Attributes:
     reaches = (of_all.step < following.clause.step) & (following.barrier.step >= of_all.step)
     change = xp.where(change > 0, change, xp.where(reaches, of_all.value, 0))
     opening = xp.where(last.boundary.step <= cues_behind.opening.step, cues_behind.opening.value, 0)
-    beside = cues_ahead.film.step < xp.minimum(following.link.step, following.clause.step)
+    near = xp.minimum(following.link.step, following.clause.step)
+    beside, now = cues_ahead.film.step < near, cues_ahead.current.step
     in_clause = cues_behind.film.step >= last.clause.step
     film = opening
     for said in (behind("film"), xp.where(beside, ahead("film"), 0), xp.where(in_clause, behind("film"), 0)):
         film = xp.where(said > 0, said, film)
+    film = xp.where((now < near) & (now <= following.mention.step), FILMS.index("current"), film)
     film = xp.where((film == FILMS.index("earlier")) & (change > 0), 0, film)
     return Attributes(nearest_of("side"), nearest_of("site"), nearest_of("severity"), change, film)
 

@@ -76,17 +76,22 @@ class Matches(NamedTuple):
 
 
 def select_matches(ops: ArrayOps, meanings: Meanings, words: Words) -> Matches:
-    """The matches of B texts, less those that a later-ending one overlaps ("pleural" in "pleural effusion")."""
+    """The matches of B texts, less those that a later-ending one overlaps ("pleural" in "pleural effusion").
+
+    One that is itself overlapped drops nothing: of "this is" and "is unchanged" the second counts, and "this" with it.
+    """
     xp = ops.xp
     record = xp.where(words.word[..., None], meanings.record[words.state], 0)
     depth = record[..., 1] & 31
     start = words.content - depth + 1
-    selected = words.passed | (start_ahead(ops, start, words.word & (depth > 0) & ~words.passed) > words.content)
+    ends = words.word & (depth > 0) & ~words.passed
+    last = ends & (start_ahead(ops, start, ends) > words.content)
+    selected = words.passed | (start_ahead(ops, start, last) > words.content)
     meaning, attributes, roles = (xp.where(selected, record[..., k], 0) for k in range(3))
     return Matches(meaning, attributes, roles, start)
 
 
-def start_ahead(ops: ArrayOps, start: Int[Array, "T B"], where: Bool[Array, "T B"]) -> Int[Array, "T B"]:
+def start_ahead(ops: ArrayOps, start: Int[Array, "T ..."], where: Bool[Array, "T ..."]) -> Int[Array, "T ..."]:
     """The least start of the matches that end after each step, of those `where` holds; NOWHERE if none does."""
     starts = ops.min_from_here(ops.xp.where(where, start, np.int32(NOWHERE)))
     return ops.xp.concatenate([starts[1:], ops.xp.full_like(starts[:1], NOWHERE)])

@@ -1,7 +1,7 @@
 """The nearest cue before or after each step, by running maxima.
 
-A cue is an array [T, B] that is not 0 at the steps where it stands (a mask, or a value below 512). A cue reaches a
-mention if it is nearer than every stop.
+A cue is an array [T, B] that is not 0 at the steps where it stands (a mask, or a value below 512); or a `Nearest`,
+where what is known at one step stands at another. A cue reaches a mention if it is nearer than every stop.
 """
 
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ class Nearest(NamedTuple):
     value: Array
 
 
-def up_to_here(ops: ArrayOps, **cues: Array) -> Any:
+def up_to_here(ops: ArrayOps, **cues: Array | Nearest) -> Any:
     """The nearest of each cue at or before each step, under its name."""
     return _unpack(cues, ops.max_so_far(_keys(ops, cues, -1 << _BITS)))
 
@@ -42,13 +42,26 @@ def before(ops: ArrayOps, nearest: Nearest) -> Nearest:
     return Nearest(*shifted)
 
 
-def _keys(ops: ArrayOps, cues: dict[str, Array], none: int) -> Array:
+def of_two(ops: ArrayOps, cue: Array, other: Nearest) -> Nearest:
+    """A cue that stands at the steps of one, and where that is not, at those of another."""
+    steps = ops.xp.arange(cue.shape[0], dtype=np.int32)[:, None]
+    return Nearest(ops.xp.where(cue, steps, other.step), cue | other.value)
+
+
+def _keys(ops: ArrayOps, cues: dict[str, Array | Nearest], none: int) -> Array:
     """Keys [T, K, B] of K cues: step and value where the value is not 0, `none` elsewhere."""
-    stacked = ops.xp.stack([cue.astype(np.int32) for cue in cues.values()], 1)
-    step = ops.xp.arange(stacked.shape[0], dtype=np.int32)[:, None, None] << _BITS
-    return ops.xp.where(stacked > 0, step | stacked, none)
+    first = next(iter(cues.values()))
+    steps = (first.step if isinstance(first, Nearest) else first).shape[0]
+    here = ops.xp.arange(steps, dtype=np.int32)[:, None]
+
+    def key(cue: Array | Nearest) -> Array:
+        step, value = cue if isinstance(cue, Nearest) else (here, cue)
+        value = value.astype(np.int32)
+        return ops.xp.where(value > 0, step << _BITS | value, none)
+
+    return ops.xp.stack([key(cue) for cue in cues.values()], 1)
 
 
-def _unpack(cues: dict[str, Array], keys: Array) -> SimpleNamespace:
+def _unpack(cues: dict[str, Array | Nearest], keys: Array) -> SimpleNamespace:
     steps, values = keys >> _BITS, keys & ((1 << _BITS) - 1)
     return SimpleNamespace(**{name: Nearest(steps[:, k], values[:, k]) for k, name in enumerate(cues)})

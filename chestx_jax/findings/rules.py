@@ -11,8 +11,10 @@ The rules are written once, over an array namespace: numpy runs them on the host
   been removed").
 * What is told of the patient ("treated for", up to a comma) asserts nothing.
 * A predicate ("enlarged") applies to the entity right after it ("enlarged heart"), else to the last one before it in
-  the clause ("heart is enlarged"); entities in a row share one ("heart and mediastinum are normal").
-* What repeats a finding ("none on the left") is a mention of the last concept before it.
+  the clause ("heart is enlarged"), or before it if the clause refers back ("It is enlarged.") and no finding has been
+  named since; entities in a row share one ("heart and mediastinum are normal").
+* What repeats a finding ("none on the left") is a mention of the last concept before it. Of two sides with "and"
+  between them, the one farther from their finding is a mention of it too ("small left and moderate right effusions").
 * What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
@@ -28,17 +30,20 @@ from jaxtyping import Bool, Int
 from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array, ArrayOps
 from chestx_jax.findings.attributes import read_attributes
-from chestx_jax.findings.marked import MarkedText, ends_list, gap
+from chestx_jax.findings.marked import MarkedText, adds_item, gap, list_ends
 from chestx_jax.findings.matches import Matches, start_ahead
 from chestx_jax.findings.nearest import Nearest, before
 from chestx_jax.findings.slots import Claims
 from chestx_jax.findings.words import Words
 from chestx_jax.lexicon import alphabet as a
+from chestx_jax.lexicon.lexicon import CHANGES
 from chestx_jax.lexicon.tables import Meanings
 
 # Modes of a text at a word: neutral, observing, or hypothetical in one of three ways.
 NEUTRAL, OBSERVES, SUPPOSES, INTRODUCES, DEFINES = range(5)
 _DENIED, _HEDGED, _AFFIRMED = 1, 2, 3  # answers to a supposition or question
+_LINKS, _ENDS, _MINUS = 2, 3, 4  # a word behind a conjunction or comma, or behind the end of a phrase; behind "(-)"
+_NAMELESS = 511  # value of a mention that names no present concept
 
 
 class _Cues(NamedTuple):
@@ -106,7 +111,9 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     comma = gap(words, a.COMMA)
     clause = words.boundary | gap(words, a.SEMICOLON) | has("terminator")
     link = comma | has("conjunction")
+    side = _bare_side(xp, matches)
     ends = words.closing | words.boundary | gap(words, a.COMMA | a.SEMICOLON)
+    minus = gap(words, a.BRACKET) & gap(words, a.HYPHEN) & ~gap(words, a.CLOSES_FIRST)
     hypothesis = xp.where(
         has("definition", "lasting"), DEFINES, xp.where(has("introduction"), INTRODUCES, SUPPOSES)
     ).astype(np.int32)
@@ -115,32 +122,32 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     ahead = nearest.after(
         ops,
         clause=clause,
-        boundary=words.boundary,
-        question=words.boundary & gap(words, a.QUESTION),
-        mention=mention,
+        boundary=xp.where(words.boundary, xp.where(a.asks(words.gap), 2, 1), 0),
+        mention=xp.where(matches.inverse | (matches.concept == 0), xp.where(mention, _NAMELESS, 0), matches.concept),
         entity=matches.entity,
+        side=side,
         link=link,
         barrier=barrier,
         verb=has("verb"),
-        word=xp.where(words.word, xp.where(ends, 3, xp.where(link, 2, 1)), 0),
-        asserted_cue=barrier | has("assertion"),
+        word=xp.where(
+            words.word, xp.where(ends, _ENDS, xp.where(link, _LINKS, 1)) | minus.astype(np.int32) * _MINUS, 0
+        ),
         hypothetical=has("hypothetical"),
         conclusion=has("conclusion"),
         assertion=has("assertion"),
         definition=has("definition"),
         parted=comma | has("addition"),
         disjunction=has("disjunction"),
-        minus=gap(words, a.BRACKET) & gap(words, a.HYPHEN) & ~gap(words, a.CLOSES_FIRST),
     )
     last = nearest.up_to_here(
         ops,
         clause=clause,
         boundary=words.boundary,
         mention=mention,
-        mention_or_entity=mention | (matches.entity > 0),
         entity=matches.entity,
-        link=link,
-        stop=clause | has("verb") | ends_list(ops, words, matches, ahead.clause, ahead.disjunction),
+        side=side,
+        link=xp.where(link, xp.where(has("addition"), 2, 1), 0),
+        joint=comma | adds_item(matches),
         background=has("background"),
         turn=clause | has("verb"),
         asserted_cue=barrier | has("assertion"),
@@ -148,24 +155,30 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         begun=begun,
         comma=comma & ~has("hypothetical"),
         refers=has("refers"),
+        concept=matches.concept > 0,
         subject=clause & (words.boundary | ~has("relative")),
     )
-    mode, behind_comma = _modes(ops, last, has("assertion") & ~has("hypothetical"))
-    return MarkedText(ops, words, matches, clause, mode, behind_comma, last, ahead)
-
-
-def _modes(ops: ArrayOps, last: Any, asserts: Bool[Array, "T B"]) -> tuple[Array, Array]:
-    """The mode at each step, and whether a comma followed since it began.
-
-    A hypothetical cue or a new clause begins a mode; the first words of observation after it, and after a definition
-    the first behind a comma, turn it into OBSERVES.
-    """
-    xp = ops.xp
+    # A hypothetical cue or a new clause begins a mode; the first words of observation after it, and after a definition
+    # the first behind a comma, turn it into OBSERVES.
     begun = xp.maximum(last.begun.value - 1, NEUTRAL)
     behind_comma = (last.comma.step >= 0) & (last.comma.step >= last.begun.step)
-    observes = nearest.up_to_here(ops, cue=asserts & ((begun != DEFINES) | behind_comma)).cue
-    observing = (observes.step >= 0) & (observes.step >= last.begun.step)
-    return xp.where(observing, OBSERVES, begun), behind_comma
+    ended = list_ends(words, matches, last, before(ops, last.mention), ahead)
+    conclusion, boundary = before(ops, last.conclusion).step, before(ops, last.boundary).step
+    announced = gap(words, a.COLON) & (conclusion >= 0) & (conclusion >= boundary)
+    behind = nearest.up_to_here(
+        ops,
+        observes=has("assertion") & ~has("hypothetical") & ((begun != DEFINES) | behind_comma),
+        stop=nearest.of_two(ops, clause | has("verb"), ended),
+        word=xp.where(words.word, xp.where(announced, 2, 1), 0),
+    )
+    observing = (behind.observes.step >= 0) & (behind.observes.step >= last.begun.step)
+    moves = (matches.change > CHANGES.index("stable")) | has("change_after")
+    starts = start_ahead(ops, matches.start[:, None], xp.stack([matches.entity > 0, moves], 1))
+    return MarkedText(
+        ops=ops, words=words, matches=matches, clause=clause, mode=xp.where(observing, OBSERVES, begun),
+        behind_comma=behind_comma, last=last, stop=behind.stop.step, announced=before(ops, behind.word).value == 2,
+        next=ahead, entity_start=starts[:, 0], change_start=starts[:, 1],
+    )  # fmt: skip
 
 
 def _cues(text: MarkedText) -> _Cues:
@@ -174,13 +187,13 @@ def _cues(text: MarkedText) -> _Cues:
     A cue that may stand on either side belongs to the mention ahead of it in its clause ("possible edema"), unless a
     verb, a negation or, right behind it, a conjunction or comma stands between; else to the one before.
     """
-    last, following, has = text.last, text.next, text.matches.has
+    last, following, has, xp = text.last, text.next, text.matches.has, text.ops.xp
     ahead = (following.mention.step < following.clause.step) & (following.mention.step <= following.barrier.step)
-    ahead = ahead & (following.word.value == 1)
-    replies = has("reply") & has("negation_before") & (following.word.value == 3)
+    ahead = ahead & ((following.word.value & _ENDS) == 1)
+    replies = has("reply") & has("negation_before") & ((following.word.value & _ENDS) == _ENDS)
     denies_ahead = has("negation_before") & (ahead | ~has("negation_after")) & ~replies
     denies_behind = (has("negation_after") & ~(has("negation_before") & ahead)) | replies
-    hedges_ahead = has("hedge_before") & (ahead | ~has("hedge_after"))
+    hedges_ahead = (has("hedge_before") & (ahead | ~has("hedge_after"))) | text.gap(a.DOUBT)
     hedges_behind = has("hedge_after") & ~(has("hedge_before") & ahead & ~has("conjunction"))
     subjects = 1 + has("singular").astype(np.int32)
     where = text.ops.xp.where
@@ -199,14 +212,15 @@ def _cues(text: MarkedText) -> _Cues:
 
     def reaches(cue: Nearest) -> Array:
         """Whether a cue at or before a mention reaches it."""
-        return (cue.step >= 0) & (cue.step >= last.stop.step)
+        return (cue.step >= 0) & (cue.step >= text.stop)
 
     negated = reaches(behind.negation)
-    negation_behind, between = before(text.ops, behind.negation).step, before(text.ops, last.mention_or_entity).step
+    negation_behind = before(text.ops, behind.negation).step
+    between = xp.maximum(before(text.ops, last.mention).step, before(text.ops, last.entity).step)
     return _Cues(
         negated=negated,
         predicate_negated=negated & (negation_behind >= 0) & (negation_behind >= between),
-        negated_after=follows(coming.negation) | (following.minus.step == following.word.step),
+        negated_after=follows(coming.negation) | ((following.word.value & _MINUS) != 0),
         hedged=reaches(behind.hedge) | follows(coming.hedge),
         denies_ahead=denies_ahead,
         denies_behind=denies_behind,
@@ -220,10 +234,10 @@ def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
     concept, entity, predicate = text.matches.concept, text.matches.entity, text.matches.predicate
     # The entity of a predicate: right after it, else the last one before it in the clause.
     entity_ahead = following.entity.step < following.clause.step
-    next_start = start_ahead(text.ops, text.matches.start, entity > 0)
-    attributive = entity_ahead & (next_start == text.words.content + 1)
+    attributive = entity_ahead & (text.entity_start == text.words.content + 1)
     entity_behind = before(text.ops, last.entity)
-    has_behind = (entity_behind.step >= 0) & (last.subject.step <= entity_behind.step)
+    refers_back = (last.refers.step >= last.subject.step) & (last.concept.step < entity_behind.step)
+    has_behind = (entity_behind.step >= 0) & ((last.subject.step <= entity_behind.step) | refers_back)
     behind = xp.where(has_behind, entity_behind.value, 0)
     predicate_pair = meanings.pairs[xp.where(attributive, following.entity.value, behind), predicate]
 
@@ -250,15 +264,18 @@ def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
     )
     shared_pair = meanings.pairs[entity, shared >> 2]
 
+    concept_ahead, shares_behind = _shared_sides(text)
+    concept = xp.where(concept > 0, concept, concept_ahead)
     is_concept = concept > 0
     is_predicate = ~is_concept & is_predicate
     is_shared = ~is_concept & ~is_predicate & (entity > 0)
     pair = xp.where(is_predicate, predicate_pair, xp.where(is_shared, shared_pair, 0))
-    negated = xp.where(is_concept | text.matches.has("repeats"), cues.negated | cues.negated_after, predicate_denied)
+    repeats = text.matches.has("repeats") | shares_behind
+    negated = xp.where(is_concept | repeats, cues.negated | cues.negated_after, predicate_denied)
     number = xp.where(is_concept, concept, pair >> 1)
     present = xp.where(is_concept, ~text.matches.inverse, (pair & 1) == 1)
     named = nearest.up_to_here(text.ops, it=xp.where(number > 0, number << 1 | present.astype(np.int32), 0)).it
-    repeats = (number == 0) & text.matches.has("repeats")
+    repeats = (number == 0) & repeats
     return _Mentions(
         number=xp.where(repeats, named.value >> 1, number),
         present=xp.where(repeats, (named.value & 1) == 1, present),
@@ -266,6 +283,28 @@ def _mentions(text: MarkedText, cues: _Cues, meanings: Meanings) -> _Mentions:
         hedged=xp.where(is_shared, (shared & 1) == 1, cues.hedged),
         shared=is_shared,
     )
+
+
+def _shared_sides(text: MarkedText) -> tuple[Int[Array, "T B"], Bool[Array, "T B"]]:
+    """The concept ahead where a side stands for it, and where one stands for the finding before.
+
+    Of two sides with "and" between them, the one farther from the finding does.
+    """
+    xp, last, following = text.ops.xp, text.last, text.next
+    side = _bare_side(xp, text.matches)
+    other, mention = before(text.ops, last.side), before(text.ops, last.mention)
+    joined = (last.link.value == 2) & (last.link.step > other.step) & (last.clause.step <= other.step)
+    second = (side > 0) & (other.value > 0) & (other.value + side == 3) & joined & (mention.step < other.step)
+    near = second & (following.mention.step < xp.minimum(following.link.step, following.clause.step))
+    ahead = xp.take_along_axis(near, xp.minimum(following.side.step, text.steps - 1), 0)
+    ahead = ahead & (following.side.step < text.steps) & (side > 0) & (following.mention.value != _NAMELESS)
+    ahead = ahead & (mention.step < xp.maximum(last.link.step, last.clause.step))
+    return xp.where(ahead, following.mention.value, 0), second & ~near
+
+
+def _bare_side(xp: Any, matches: Matches) -> Int[Array, "T B"]:
+    """The side that a word names which is no finding and no part of the body."""
+    return xp.where(matches.mention | (matches.entity > 0), 0, matches.side)
 
 
 def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
@@ -277,27 +316,24 @@ def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
     ops, words, last, following = text.ops, text.words, text.last, text.next
     xp = ops.xp
     colon = gap(words, a.COLON)
-    conclusion, boundary = before(ops, last.conclusion).step, before(ops, last.boundary).step
-    announced = colon & (conclusion >= 0) & (conclusion >= boundary)
-    letter = before(ops, nearest.up_to_here(ops, word=xp.where(words.word, 1 + announced.astype(np.int32), 0)).word)
-    mutes = words.option & (letter.value != 2)
+    mutes = words.option & ~text.announced
     ends_heading = words.boundary | text.matches.mention | (following.mention.step < following.boundary.step)
     coming = nearest.after(ops, mutes=mutes, colon=xp.where(colon, 1 + ends_heading.astype(np.int32), 0))
     last_mutes = nearest.up_to_here(ops, cue=mutes).cue.step
     heading = (
         (coming.colon.value == 2)
         & (following.boundary.step >= coming.colon.step)
-        & (following.asserted_cue.step >= coming.colon.step)
+        & (xp.minimum(following.barrier.step, following.assertion.step) >= coming.colon.step)
         & (last.asserted_cue.step < last.boundary.step)
     )
-    asks = (following.boundary.step < text.steps) & (following.question.step == following.boundary.step)
+    asks = (following.boundary.step < text.steps) & (following.boundary.value == 2)
     mutes_before = (last_mutes >= 0) & (last_mutes >= last.clause.step)
     return mutes_before, asks, heading, coming.mutes.step < following.clause.step
 
 
 def _background(text: MarkedText) -> Bool[Array, "T B"]:
     """Where a mention tells of the patient, up to a comma or what else stops a cue."""
-    cue, stop = text.last.background.step, text.ops.xp.maximum(text.last.stop.step, text.last.comma.step)
+    cue, stop = text.last.background.step, text.ops.xp.maximum(text.stop, text.last.comma.step)
     return (cue >= 0) & (cue >= stop)
 
 
@@ -323,7 +359,7 @@ def _answer(
     """
     xp, steps, has = text.ops.xp, text.steps, text.matches.has
     assertive = (text.mode == NEUTRAL) | (text.mode == OBSERVES) | (text.behind_comma & (text.mode != DEFINES))
-    affirms = has("affirms") & (~has("reply") | (text.next.word.value == 3))
+    affirms = has("affirms") & (~has("reply") | ((text.next.word.value & _ENDS) == _ENDS))
     answer = xp.where(cues.denies_behind, _DENIED, xp.where(affirms, _AFFIRMED, 0))
     answer = xp.where((answer == 0) & cues.hedges_behind, _HEDGED, answer)
     ahead = nearest.after(

@@ -10,17 +10,19 @@ from typing import NamedTuple
 
 _NAMED = (
     r"(?:clinical |pertinent |patient |past medical )?(?:history|information|indications?|data)",
-    r"reason for (?:this )?(?:exam(?:ination)?|study)",
-    r"comparisons?|techniques?|procedure|exam(?:ination)?|type of exam|views?",
+    r"clinical (?:statement|question|concern|context|details|scenario|presentation|problem|diagnosis)",
+    r"reason(?: for (?:this )?(?:exam(?:ination)?|study))?",
+    r"priors?|prior (?:studies|exams|films|radiographs)|comparisons?",
+    r"techniques?|procedure|exam(?:ination)?|type of exam|views?",
     r"recommendations?(?:/notification)?|notifications?|follow[- ]up recommendations?",
 )
-_SILENT = re.compile("|".join(_NAMED), re.IGNORECASE)
+SILENT_SECTIONS = re.compile("|".join(_NAMED), re.IGNORECASE)
 _ASSERTING = (
     r"findings?(?: and impression)?|impression|conclusions?|(?:wet read|addendum)[^:\n]*|(?:final|preliminary) report"
 )
 # Known names in any case where a line or sentence begins; other names in capitals where a line begins.
 _HEADER = re.compile(
-    rf"(?:(?:^|(?<=[.!?\]])\s)[ \t]*(?P<known>{_SILENT.pattern}|{_ASSERTING})[ \t]*:)"
+    rf"(?:(?:^|(?<=[.!?\]])\s)[ \t]*(?P<known>{SILENT_SECTIONS.pattern}|{_ASSERTING})[ \t]*:)"
     r"|^[ \t]*(?P<capitals>[A-Z][A-Z ()/,-]*[A-Z)])[ \t]*:"
     r"|^[ \t]*(?P<line>_{5,}|\**[ \t]*(?:FINAL REPORT|WET READ)\b[^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
@@ -38,7 +40,7 @@ class Section(NamedTuple):
 
     @property
     def asserts(self) -> bool:
-        return not _SILENT.fullmatch(self.name)
+        return not SILENT_SECTIONS.fullmatch(self.name)
 
 
 def split_sections(report: str) -> list[Section]:
@@ -68,6 +70,22 @@ def asserting_text(report: str) -> str:
         for section in split_sections(report)
     ]
     return "".join(parts)
+
+
+def sentence_span(data: bytes, first: int, last: int) -> tuple[int, int]:
+    """Start and end of the sentence around two offsets, by full stops before spaces, line ends and tags."""
+    start, end = first, last + 1
+    while start > 0 and not (
+        data[start - 1 : start] in (b"\n", b">") or data[start - 2 : start] in (b". ", b"? ", b"! ")
+    ):
+        start -= 1
+    while end < len(data) and data[end : end + 1] not in (b"\n", b"<"):
+        end += 1
+        if data[end - 1 : end] in (b".", b"?", b"!") and data[end : end + 1] in (b" ", b"", b"\n"):
+            break
+    while start < first and data[start : start + 1] == b" ":
+        start += 1
+    return start, end
 
 
 def _blank(text: str) -> str:

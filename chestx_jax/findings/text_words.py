@@ -50,6 +50,8 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
             gap = a.join_gap(gap, _gap_flags(data[end:first]))
         if closing:
             gap = a.join_gap(gap, a.NEWLINE)
+        elif not words and gap & a.QUESTION:
+            gap |= a.DOUBT
         end = last
         if gap & a.LESS and word in _TAG_NAMES:  # a tag's name is not a word: the gap continues past it
             continue
@@ -66,7 +68,7 @@ def _words(lexicon: Lexicon, data: bytes) -> list[tuple[int, ...]]:
         )
         if boundary or gap & PHRASE_BREAKS:
             state, content = 0, content + 1  # skipping a number keeps words across punctuation from being adjacent
-        cell = state * width + lexemes.get(word, 0)
+        cell = state * width + lexemes.get(b"0" if a.is_number(word) else word, 0)
         passed = loops[cell]
         content += not passed
         option = gap & a.CLOSES_FIRST and len(previous) == 1 and previous.isalpha() and previous_boundary
@@ -108,7 +110,7 @@ def _begins_sentence(
     mark, a blank line, or a capital that follows no comma and no open word ("no evidence of"). A number in the middle
     of a sentence begins the next item of a list ("No effusion 2) Mild edema", "Step 2: …").
     """
-    if gap & (a.QUESTION | a.BLANK_LINE | a.BULLET):
+    if a.asks(gap) or gap & (a.BLANK_LINE | a.BULLET):
         return True
     if gap & a.NEWLINE and upper and not gap & a.COMMA and (gap > a.SPACE | a.NEWLINE or previous not in open_words):
         return True

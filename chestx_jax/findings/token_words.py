@@ -18,8 +18,8 @@ from chestx_jax.lexicon import token_tables as t
 from chestx_jax.lexicon.token_tables import Tables
 
 _HALVED = 8  # tokens of a text that are read in halves at most; a vocabulary has few such tokens
-_BEGINS = 1 << 15  # flag of a gap that begins here
-_BOUNDARY, _PASSED = 1 << 14, 1 << 15  # flags of a phrase state
+_BEGINS = 1 << 16  # flag of a gap that begins here
+_BOUNDARY, _PASSED = 1 << 15, 1 << 16  # flags of a phrase state
 _CAPITAL, _ZONE = t.LETTER_SHIFT + 5, t.LETTER_SHIFT + 6  # bits above the class of a word
 
 
@@ -81,6 +81,7 @@ def read_words(tables: Tables, ids_BxL: Int[Array, "B L"], length_B: Int[Array, 
 
     # What is known of the word before.
     previous = before(JAX, cues.word).step
+    gap = gap | jnp.where((previous < 0) & ((gap & a.QUESTION) != 0), a.DOUBT, 0)
     answers = (gap & a.COLON) != 0  # "Effusion: no" ends
     packed = jnp.where(answers, kind & ~t.OPEN, kind) | upper << _CAPITAL | zone << _ZONE
     packed = jnp.where(previous < 0, 0, jnp.take_along_axis(packed, jnp.maximum(previous, 0), 0))
@@ -240,7 +241,7 @@ def _sentence_rules(gap: Array, kind: Array, capital: Array, previous: Array) ->
     bare = capital & ~was_number & ((kind & t.NUMBER) == 0)
     stopped = has(a.STOP) & ~was_short & ((gap != a.STOP) | bare)
     after_number = stopped & was_number & (gap != a.STOP)
-    return has(a.QUESTION, a.BLANK_LINE, a.BULLET) | wrapped | (stopped & ~after_number), numbered | after_number
+    return a.asks(gap) | has(a.BLANK_LINE, a.BULLET) | wrapped | (stopped & ~after_number), numbered | after_number
 
 
 def _phrase_step(tables: Tables, previous: Array, symbols: Array) -> Array:
@@ -249,15 +250,18 @@ def _phrase_step(tables: Tables, previous: Array, symbols: Array) -> Array:
     boundary = forced | (unless_begun & ((previous & _BOUNDARY) == 0))
     state = jnp.where(boundary | breaks, 0, previous & (_BOUNDARY - 1))
     follows = tables.phrase_next[tables.phrase_row[state], symbols & 0xFFFF].astype(jnp.int32)
-    return (follows & (t.LOOP - 1)) | jnp.where(boundary, _BOUNDARY, 0) | (follows >> 14) * _PASSED
+    return (follows & (t.LOOP - 1)) | jnp.where(boundary, _BOUNDARY, 0) | (follows >> 15) * _PASSED
 
 
 def _join_gaps(one: Array, two: Array) -> Array:
     """`alphabet.join_gap` of two gaps; one that begins anew replaces the other."""
-    joined = one | jnp.where((one & ~_BEGINS) != 0, two & ~a.CLOSES_FIRST, two)
+    begun = (one & ~_BEGINS) != 0
+    doubt = jnp.where(begun, (two & a.QUESTION) * (a.DOUBT // a.QUESTION), two & a.DOUBT)
+    doubt = jnp.where((one & a.QUESTION) != 0, one & a.DOUBT, doubt)
+    joined = one | jnp.where(begun, two & ~a.CLOSES_FIRST, two) & ~a.DOUBT | doubt
     behind_line = (one & a.NEWLINE) != 0
     joined = joined | jnp.where(behind_line & ((two & a.NEWLINE) != 0), a.BLANK_LINE, 0)
-    joined = joined | jnp.where(behind_line & ((two & (a.HYPHEN | a.OTHER)) != 0), a.BULLET, 0)
+    joined = joined | jnp.where(behind_line & ((two & (a.HYPHEN | a.OTHER | a.QUESTION)) != 0), a.BULLET, 0)
     return jnp.where((two & _BEGINS) != 0, two, joined)
 
 

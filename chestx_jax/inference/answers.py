@@ -1,7 +1,9 @@
-"""A batch of encoded prompts to answers: static shapes, compiled programs, text and the answer's probability."""
+"""A window of encoded prompts to answers: static shapes, compiled programs, text and the answer's probability."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,14 +15,13 @@ from chestx_jax import sharding
 from chestx_jax.eval.answers.parsing import without_thoughts
 from chestx_jax.inference.loaded_model import LoadedModel
 from chestx_jax.multihost import all_gather, local_row_indices
-from chestx_jax.programs.generation import generation
+from chestx_jax.programs.generation import WINDOW, generation, sampler
+from chestx_jax.rollout.loop import Sampler, sample_completions
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.chat import opened_text
 from chestx_jax.tokens.rows import Example, RowsConfig, prompts
 from chestx_jax.tokens.tokenizer import decode_text
 from chestx_jax.types import Rollout
-
-Generate = Callable[..., Rollout]  # a jitted generation program: (parameters, prompts, vocabulary, step) → rollout
 
 
 class Answer(NamedTuple):
@@ -30,6 +31,7 @@ class Answer(NamedTuple):
     ids: list[int]  # with the end token, where it was sampled
     finished: bool  # False: cut off by the length limit
     probability: float | None  # of the tokens between the answer tags; None without such a block
+    tokens_per_second: float  # of all prompts answered at a time: the median over every few tokens so far
 
 
 def greedy(length: int) -> SamplingConfig:
@@ -37,17 +39,11 @@ def greedy(length: int) -> SamplingConfig:
     return SamplingConfig(temperature=0.0, length=length, group=1)
 
 
-def compile_on_demand(
-    model: LoadedModel, batch: int, sampling: SamplingConfig, seed: int = 0, emit: Callable | None = None
-) -> Callable[[RowsConfig], Generate]:
-    """A function from the shape of a batch's rows to the generation program of that shape, compiled once."""
-
-    @cache
-    def compiled(rows: RowsConfig) -> Generate:
-        program = generation(model.config, rows, batch, sampling, seed, model.mesh, emit=emit)
-        return program.lower().compile()
-
-    return compiled
+def make_sampler(model: LoadedModel, batch: int, sampling: SamplingConfig, seed: int = 0) -> Sampler:
+    """What answers with the model, `batch` prompts at a time. Its programs are compiled as prompts need them."""
+    programs = generation(model.config, RowsConfig(), WINDOW * batch, sampling, seed, model.mesh, slots=batch)
+    functions = {name: program.jit() for name, program in programs.items()}
+    return sampler(model.config, sampling, model.mesh, functions, slots=batch)
 
 
 def bucket(examples: Collection[Example]) -> RowsConfig:
@@ -60,25 +56,49 @@ def bucket(examples: Collection[Example]) -> RowsConfig:
     )
 
 
-def answer_batch(
-    model: LoadedModel, generate: Generate, examples: Mapping[int, Example], rows: RowsConfig, batch: int
-) -> dict[int, Answer]:
-    """Answers to the examples by their numbers, in order; -1 numbers an example whose answer is left out.
+def window_places(model: LoadedModel, size: int) -> list[int]:
+    """For each of this process's rows of a window of `size` prompts, the prompt's place in the window: the devices take
+    turns, so that each gets as many as the others."""
+    by_row = row_sharding(model, size)
+    shards = size // by_row.shard_shape((size,))[0]
+    places = np.arange(size).reshape(-1, shards).T.ravel()
+    return places[local_row_indices(by_row, size)].tolist()
 
-    Of several processes each gives the examples of its own rows of the `batch`, and all of them get every answer.
-    Rows without an example repeat the last one.
+
+def answer_window(
+    model: LoadedModel,
+    sampler: Sampler,
+    examples: Sequence[Example | None],
+    numbers: Sequence[int],
+    rows: RowsConfig,
+    emit: Callable[[Sequence[int]], None] | None = None,
+) -> Iterator[tuple[int, Answer]]:
+    """Answers to this process's rows of a window by the numbers of their examples (None: there is none), in order, each
+    as soon as those before it are there. Of several processes all get every answer. Draws belong to the numbers.
+
+    `emit` is called with the first row's ids every few tokens.
     """
-    by_row = row_sharding(model, batch)
-    fillers = len(local_row_indices(by_row, batch)) - len(examples)
-    padded = [*examples.values(), *[list(examples.values())[-1]] * fillers]
-    local_prompts = prompts(padded, rows, [*examples, *[-1] * fillers], model.encoder.image)
+    filler = next(example for example in examples if example is not None)
+    index = [-1 if example is None else number for number, example in zip(numbers, examples, strict=True)]
+    local_prompts = prompts([example or filler for example in examples], rows, index, model.encoder.image)
+    by_row = row_sharding(model, len(examples) * jax.process_count())
     global_prompts = sharding.put(local_prompts, jax.tree.map(lambda _: by_row, local_prompts))
-    step = jax.device_put(jnp.int32(0), sharding.replicated(model.mesh))
-    rollout = generate(model.params, global_prompts, model.vocabulary, step)
-    tokens, length = global_prompts.tokens.ids, global_prompts.length
-    index, ids, length, rollout = all_gather((global_prompts.index, tokens, length, rollout))
-    in_order = [row for row in np.argsort(index, kind="stable") if index[row] >= 0]
-    return {int(index[row]): _decode(model, ids[row, : length[row]].tolist(), rollout, row) for row in in_order}
+    tokens, length, index = all_gather((global_prompts.tokens.ids, global_prompts.length, global_prompts.index))
+    awaited = deque(row for row in np.argsort(index, kind="stable").tolist() if index[row] >= 0)
+    ended: set[int] = set()
+    rates, sampled, since = [], 0, time.monotonic()
+    for schedule, new in sample_completions(sampler, model.params, global_prompts, model.vocabulary, step=0):
+        rollout, now = schedule.rollout, time.monotonic()
+        total = int(rollout.length.sum())
+        rates.append((total - sampled) / (now - since))
+        sampled, since = total, now
+        if emit:
+            emit(rollout.ids[0, : rollout.length[0]].tolist())
+        ended.update(new)
+        while awaited and awaited[0] in ended:
+            row = awaited.popleft()
+            prompt = tokens[row, : length[row]].tolist()
+            yield int(index[row]), _decode(model, prompt, rollout, row, statistics.median(rates))
 
 
 def row_sharding(model: LoadedModel, batch: int) -> jax.sharding.Sharding:
@@ -99,7 +119,7 @@ def answer_probability(pieces: Sequence[str], logprobs_L: Float[np.ndarray, " L"
     return float(np.exp(np.sum(logprobs_L[inside], dtype=np.float64)))
 
 
-def _decode(model: LoadedModel, prompt: list[int], rollout: Rollout, row: int) -> Answer:
+def _decode(model: LoadedModel, prompt: list[int], rollout: Rollout, row: int, rate: float) -> Answer:
     tokenizer, length = model.encoder.tokenizer, int(rollout.length[row])
     ids = rollout.ids[row, :length].tolist()
     return Answer(
@@ -107,6 +127,7 @@ def _decode(model: LoadedModel, prompt: list[int], rollout: Rollout, row: int) -
         ids=ids,
         finished=bool(rollout.finished[row]),
         probability=answer_probability([tokenizer.decode([id]) for id in ids], rollout.logprobs[row, :length]),
+        tokens_per_second=rate,
     )
 
 

@@ -14,7 +14,7 @@ from chestx_jax.eval.config import EvalConfig
 from chestx_jax.eval.evaluate import evaluate, read_eval_samples
 from chestx_jax.eval.predictions.resume import Predict
 from chestx_jax.inference import remote
-from chestx_jax.inference.answers import compile_on_demand, greedy
+from chestx_jax.inference.answers import greedy, make_sampler
 from chestx_jax.inference.loaded_model import load_model
 from chestx_jax.inference.multihost import coordinate, participate
 from chestx_jax.inference.predict import predict
@@ -52,9 +52,9 @@ def checkpoint_predict(config: EvalConfig, place: str, log: Callable[[str], None
         raise UserError(f"{sentence}, one share a process.")
     mesh = make_mesh(MeshConfig(data=processes, fsdp=1, tensor=-1))
     model = load_model(place, mesh, config.dtype, config.tokenizer, config.image_size, config.blind)
-    generate_for = compile_on_demand(model, config.batch, greedy(config.length))
+    sampler = make_sampler(model, config.batch, greedy(config.length))
     bad = lambda samples: BadRecords(1.0, len(samples), log)  # noqa: E731
-    return lambda samples: predict(model, samples, generate_for, config.batch, bad(samples))
+    return lambda samples: predict(model, samples, sampler, bad(samples))
 
 
 def model_name(place: str) -> str:

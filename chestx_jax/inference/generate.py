@@ -2,8 +2,7 @@
 resumable."""
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ from chestx_jax.data.pipeline import encode_prompt
 from chestx_jax.data.questions import without_instruction
 from chestx_jax.errors import UserError
 from chestx_jax.eval.answers.parsing import answer_text, reasoning_text
-from chestx_jax.inference.answers import Generate, answer_batch, bucket, compile_on_demand
+from chestx_jax.inference.answers import answer_window, bucket, make_sampler, window_places
 from chestx_jax.inference.loaded_model import LoadedModel
+from chestx_jax.programs.generation import WINDOW
+from chestx_jax.rollout.loop import Sampler
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.chat import opened_text
-from chestx_jax.tokens.rows import Example, RowsConfig
+from chestx_jax.tokens.rows import Example
 from chestx_jax.tokens.tokenizer import decode_text
 
 
@@ -49,51 +50,48 @@ def answer_question(
 
     Raises UserError for a film that cannot be read.
     """
-    examples = {0: encode_question(model, question)}
+    example = encode_question(model, question)
+    sampler = make_sampler(model, 1, sampling, seed)
+    emit = None
     if write:
-        write(opened_text(model.encoder.tokenizer, examples[0].ids.tolist()))
-    emit = stream_text(model.encoder.tokenizer, write) if write else None
-    return answer_records(model, compile_on_demand(model, 1, sampling, seed, emit), examples, 1)[0]
+        write(opened_text(model.encoder.tokenizer, example.ids.tolist()))
+        emit = stream_text(model.encoder.tokenizer, write)
+    (record,) = (record for _, record in answer_records(model, sampler, [example], [0], emit))
+    return record
 
 
 def answer_records(
-    model: LoadedModel, generate_for: Callable[[RowsConfig], Generate], examples: Mapping[int, Example], batch: int
-) -> dict[int, dict[str, Any]]:
-    """Answers by the numbers of their examples, as JSON records with the tokens per second of the batch (compiling
-    is not part of its time)."""
-    rows = bucket(examples.values())
-    generate = generate_for(rows)
-    started = time.monotonic()
-    answers = answer_batch(model, generate, examples, rows, batch)
-    rate = sum(len(answer.ids) for answer in answers.values()) / (time.monotonic() - started)
-    return {
-        number: {
-            "text": answer.text,
-            "reasoning": reasoning_text(answer.text),
-            "answer": answer_text(answer.text),
-            "tokens": len(answer.ids),
-            "finished": answer.finished,
-            "probability": answer.probability,
-            "ids": answer.ids,
-            "tokens_per_second": rate,
-        }
-        for number, answer in answers.items()
-    }
+    model: LoadedModel,
+    sampler: Sampler,
+    examples: Sequence[Example | None],
+    numbers: Sequence[int],
+    emit: Callable[[Sequence[int]], None] | None = None,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Answers by the numbers of their examples, in order, as JSON records. `emit` is given the first row's ids as they
+    are sampled."""
+    rows = bucket([example for example in examples if example is not None])
+    for number, answer in answer_window(model, sampler, examples, numbers, rows, emit):
+        reasoned = {"reasoning": reasoning_text(answer.text), "answer": answer_text(answer.text)}
+        measured = {"tokens": len(answer.ids), "finished": answer.finished, "probability": answer.probability}
+        yield (
+            number,
+            {
+                "text": answer.text,
+                **reasoned,
+                **measured,
+                "ids": answer.ids,
+                "tokens_per_second": answer.tokens_per_second,
+            },
+        )
 
 
-def stream_text(tokenizer: Any, write: Callable[[str], None]) -> Callable:
-    """An `emit` of the engine for a single prompt, which writes text as it grows; a character whose bytes are not all
-    there yet waits for them."""
-    early: dict[int, int] = {}  # ids by their step, where a callback overtook those before it
-    ids: list[int] = []
+def stream_text(tokenizer: Any, write: Callable[[str], None]) -> Callable[[Sequence[int]], None]:
+    """A function that is given the ids sampled so far and writes what is new of their text; a character whose bytes are
+    not all there yet waits for them."""
     written = 0
 
-    def emit(step, ids_B, live_B) -> None:
+    def emit(ids: Sequence[int]) -> None:
         nonlocal written
-        if live_B[0]:
-            early[int(step)] = int(ids_B[0])
-        while len(ids) in early:
-            ids.append(early.pop(len(ids)))
         text = decode_text(tokenizer, ids)
         if not text.endswith("\ufffd"):
             write(text[written:])
@@ -143,23 +141,24 @@ def answer_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     files.drop_torn_line(out)
     done = _answered(out, questions)
-    failed = 0
-    programs = compile_on_demand(model, batch, sampling, seed)
-    for start in range(done, len(questions), batch):
-        group = range(start, min(start + batch, len(questions)))
-        examples: dict[int, Example] = {}
-        records: dict[int, dict[str, Any]] = {}
-        for number in group:
+    failed, window = 0, WINDOW * batch
+    sampler, places = make_sampler(model, batch, sampling, seed), window_places(model, window)
+    for start in range(done, len(questions), window):
+        count = min(window, len(questions) - start)
+        errors: dict[int, str] = {}
+        encoded = {}
+        for number in range(start, start + count):
             try:
-                examples[number] = encode_question(model, questions[number])
+                encoded[number] = encode_question(model, questions[number])
             except UserError as error:
-                records[number] = {"error": str(error)}
-        failed += len(records)
-        if examples:
-            if sampling.temperature:
-                programs = compile_on_demand(model, batch, sampling, seed + start)  # every batch draws anew
-            records |= answer_records(model, programs, examples, batch)
-        files.append_json_lines(out, [_header(number, questions[number]) | records[number] for number in group])
+                errors[number] = str(error)
+        failed += len(errors)
+        numbers = [start + place for place in places]
+        examples = [encoded.get(number) for number in numbers]
+        answers = answer_records(model, sampler, examples, numbers) if encoded else iter(())
+        for number in range(start, start + count):
+            record = {"error": errors[number]} if number in errors else next(answers)[1]
+            files.append_json_lines(out, [_header(number, questions[number]) | record])
     return len(questions) - done, failed
 
 

@@ -16,6 +16,7 @@ from chestx_jax.files import read_json
 from chestx_jax.inference.places import Place, find_checkpoint, load_params, model_config, sidecar_folder, workdir_of
 from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.model.hf.hub import resolve
+from chestx_jax.model.qwen_vl import unstack_layers
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.tokens.interchange import read_image_spec
 from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, check_patches, with_aspect
@@ -27,7 +28,7 @@ class LoadedModel:
     """A model with all that answering needs; one with a blind encoder sees zeros in place of every film."""
 
     config: ModelConfig
-    params: Any
+    params: Any  # for decoding
     mesh: Mesh
     encoder: Encoder  # tokenizer and image settings
     vocabulary: Vocabulary  # on the devices
@@ -50,7 +51,7 @@ def load_model(
     source = find_checkpoint(place, f"--model={place}: write hf:FOLDER, hf:OWNER/NAME or orbax:FOLDER.")
     dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     config = with_compute(model_config(source), dtype=dtype, param_dtype=dtype, remat="none")
-    params = load_params(source, config, mesh)
+    params = unstack_in_place(config, load_params(source, config, mesh))
     settings = find_settings(source, tokenizer)
     loaded_tokenizer = load_tokenizer(settings.tokenizer)
     check_fits(loaded_tokenizer, config.vocab_size)
@@ -61,6 +62,21 @@ def load_model(
     check_patches(image, config.vision, f"{settings.tokenizer}: image", f"{source.folder}: vision")
     vocabulary = completion_vocabulary(loaded_tokenizer, special, config.vocab_size, mesh)
     return LoadedModel(config, params, mesh, Encoder(loaded_tokenizer, special, image, blind), vocabulary)
+
+
+def unstack_in_place(config: ModelConfig, params: Any) -> Any:
+    """The parameters as for decoding, a layer's in a tree of their own. Each stacked array is freed as soon as it is
+    taken apart, so that no more than one of them exists twice."""
+    split = jax.jit(lambda stacked: tuple(stacked[number] for number in range(config.layers)))
+
+    def take_apart(stacked: jax.Array) -> tuple[jax.Array, ...]:
+        layers = jax.block_until_ready(split(stacked))
+        stacked.delete()
+        return layers
+
+    layers = jax.tree.map(take_apart, params["decoder"]["layers"])
+    decoder = {**params["decoder"], "layers": layers}
+    return unstack_layers(config, {**params, "decoder": decoder})
 
 
 class Settings(NamedTuple):

@@ -6,11 +6,13 @@ ASCII matches no lexicon word.
 """
 
 import unicodedata
+from typing import Any
 
 # Flags of the separators between two words; a gap holds their bitwise or.
 SPACE, NEWLINE, BLANK_LINE, STOP, QUESTION, COMMA, SEMICOLON = 1, 2, 4, 8, 16, 32, 64
 BRACKET, SLASH, LESS, HYPHEN, OTHER, CLOSES_FIRST, COLON = 128, 256, 512, 1024, 2048, 4096, 8192
 BULLET = 16384  # a sign behind a line end
+DOUBT = 32768  # the gap's question mark doubts the word behind it ("?pneumonia"), and ends no question
 SIGNS = STOP | QUESTION | BRACKET | COLON | HYPHEN  # signs that a plain list of label names does not hold
 
 _MARKS = {
@@ -65,12 +67,22 @@ def is_number(word: bytes) -> bool:
 
 
 def join_gap(gap: int, marks: int) -> int:
-    """Flags of a gap followed by further separators: a second line end makes a blank line, a sign a bullet."""
+    """Flags of a gap followed by further separators: a second line end makes a blank line, a sign a bullet, a question
+    mark that does not stand right behind the word before a doubt."""
     if gap:
         marks &= ~CLOSES_FIRST
+    if gap & QUESTION:
+        marks &= ~DOUBT
+    elif gap and marks & QUESTION:
+        marks |= DOUBT
     if gap & NEWLINE:
-        marks |= (BLANK_LINE if marks & NEWLINE else 0) | (BULLET if marks & (HYPHEN | OTHER) else 0)
+        marks |= (BLANK_LINE if marks & NEWLINE else 0) | (BULLET if marks & (HYPHEN | OTHER | QUESTION) else 0)
     return gap | marks
+
+
+def asks(gap: Any) -> Any:
+    """Whether the question mark of a gap, or of each of an array, ends a question."""
+    return (gap & (QUESTION | DOUBT)) == QUESTION
 
 
 def gap_flags(separators: bytes) -> int:

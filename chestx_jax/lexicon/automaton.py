@@ -59,8 +59,8 @@ def build(lexicon: Lexicon) -> Automaton:
     loops = np.zeros(next_state.shape, bool)
     for filler in lexicon.fillers:
         for state in range(len(children)):
-            if filler in children[state]:
-                continue
+            if filler in children[state] or depth[int(next_state[state, filler])] > 1:
+                continue  # it goes on with the phrase, or ends one that began later ("which is large")
             if children[state] and state:  # in the middle of a phrase: the filler is passed over
                 hit[state, filler], next_state[state, filler] = next_state[0, filler], state
                 loops[state, filler] = True

@@ -195,6 +195,7 @@ def parse(text: str) -> Lexicon:
         if key not in phrases or phrases[key].concept != names.index(label) + 1:
             raise UserError(f"The lexicon does not read {label!r} as that label: add its name to its phrases.")
         phrases[key] = replace(phrases[key], label=True)
+    phrases = {key: _with_place(phrases, key, concepts) for key in phrases}
     pairs = {}
     for entity, entry in enumerate(data["entity"], 1):
         for predicate, target in entry.get("pairs", {}).items():
@@ -242,6 +243,21 @@ def _merge(phrase: str, one: Record, two: Record) -> Record:
     return Record(
         **merged, inverse=one.inverse or two.inverse, label=one.label or two.label, roles=one.roles | two.roles
     )
+
+
+def _with_place(phrases: dict[tuple[int, ...], Record], key: tuple[int, ...], concepts: tuple[Concept, ...]) -> Record:
+    """The record of a phrase; a finding whose name holds a phrase of place has that side and site ("apical scar").
+
+    Not of the heart, whose left ventricle is no side.
+    """
+    record = phrases[key]
+    if not record.concept or concepts[record.concept - 1].region == "heart_and_mediastinum":
+        return record
+    for size in range(len(key) - 1, 0, -1):
+        for start in range(len(key) - size + 1):
+            inner = phrases.get(key[start : start + size], Record())
+            record = replace(record, side=record.side or inner.side, site=record.site or inner.site)
+    return record
 
 
 def _number(names: list[str], name: str, where: str) -> int:

@@ -28,7 +28,7 @@ OUT, DEAD, ROOT, _NUMBER = range(4)  # trie states: between words, unknown word,
 NO_HEAD, ACCENT_HEAD, DEAD_HEAD = range(3)  # columns of the trie; the others follow
 TRIE_BITS = 15
 HEAD_BITS = 16
-LOOP = 1 << 14  # in `phrase_next`: the word is passed over
+LOOP = 1 << 15  # in `phrase_next`: the word is passed over
 _ACCENT = bytes([alphabet.ACCENTED])  # the letters of a token that ends in the middle of an accented one
 _Part = tuple[bytes, int, bytes, int]  # letters of the head, separator flags, letters of the tail, capital bits
 
@@ -58,7 +58,7 @@ class Tables(NamedTuple):
     lexeme: Int[np.ndarray, " W"]
     word_class: Int[np.ndarray, " W"]
     phrase_row: Int[np.ndarray, " states"]
-    phrase_next: Int[np.ndarray, "rows X"]
+    phrase_next: UInt[np.ndarray, "rows X"]
 
 
 def compile_tables(lexicon: Lexicon, token_bytes: list[bytes], opening: str = "") -> Tables:
@@ -76,6 +76,8 @@ def compile_tables(lexicon: Lexicon, token_bytes: list[bytes], opening: str = ""
     tag_class, tag_prefix, tag_map = _tag_classes([*token_bytes, b"", *halves])
     machine = automaton.build(lexicon)
     row, phrase_next = _compact(machine)
+    if len(machine.records) >= LOOP:
+        raise UserError(f"The lexicon's phrases have {len(machine.records)} states, of {LOOP}: drop some alternatives.")
     states = tags.states()
     return Tables(
         relations=relations(lexicon), meanings=meanings(lexicon),
@@ -99,7 +101,7 @@ class _WordTrie:
             lexeme_of.setdefault(word, 0)
         self.children: list[dict[int, int]] = [{}, {}, {alphabet.DIGIT: _NUMBER}, {alphabet.DIGIT: _NUMBER}]
         exact = {word.encode() for label in LABELS for word in label.lower().split()}
-        lexemes, classes, accepts = [0, 0], [0, NUMBER], {_NUMBER: 1}
+        lexemes, classes, accepts = [0, lexeme_of.pop(b"0", 0)], [0, NUMBER], {_NUMBER: 1}
         for word, lexeme in sorted(lexeme_of.items()):
             state = ROOT
             for byte in word:
@@ -287,6 +289,6 @@ def _tag_classes(token_bytes: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _compact(machine: automaton.Automaton) -> tuple[np.ndarray, np.ndarray]:
     """The phrase table with equal rows shared: row of each state, and next states with the LOOP bit."""
-    next_and_loop = machine.next.astype(np.int16) | (machine.loops * LOOP).astype(np.int16)
+    next_and_loop = machine.next.astype(np.uint16) | (machine.loops * LOOP).astype(np.uint16)
     rows, inverse = np.unique(next_and_loop, axis=0, return_inverse=True)
-    return inverse.reshape(-1).astype(np.int32), rows.astype(np.int16)
+    return inverse.reshape(-1).astype(np.int32), rows

@@ -5,6 +5,7 @@ completion, and `attend` takes the softmax over both as if they were one row.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -37,11 +38,12 @@ def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backe
     """softmax(q · k / √E) · v over all blocks together, with grouped-query heads; logits and softmax in fp32.
 
     `backend` is one of ComputeConfig.attention, "auto" already resolved for the mesh's platform. A last block masked by
-    `Segments` goes to splash attention. The XLA form runs everywhere and is the reference of the others' tests.
+    `Segments` goes to splash attention. The XLA form runs everywhere, is the reference of the others' tests, and takes
+    rows of one query, whose time is that of reading the keys once.
     """
     if isinstance(blocks[-1].mask, Segments):
         return splash(q_BxLxHxE, blocks)
-    if backend == "cudnn":
+    if backend == "cudnn" and q_BxLxHxE.shape[1] > 1:
         return _cudnn(q_BxLxHxE, blocks)
     return _xla(q_BxLxHxE, blocks)
 
@@ -50,14 +52,19 @@ def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backe
 
 
 def _xla(q_BxLxHxE: Array, blocks: Sequence[KeyBlock]) -> Array:
-    """Both products as plain batched matrix products [R, K] × (M × E)(E × S), which every compiler does well."""
+    """Both products as plain batched matrix products [R, K] × (M × E)(E × S), which every compiler does well. Blocks
+    share their softmax by its maximum and its sum, so that no scores are copied into one array."""
     logits = [_logits(q_BxLxHxE, block) for block in blocks]
-    weights_BxKxMxS = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1).astype(q_BxLxHxE.dtype)
-    outputs, start = [], 0
-    for block in blocks:
-        stop = start + block.k.shape[2]
-        outputs.append(_unfold(_fold(weights_BxKxMxS[..., start:stop], block) @ block.v, q_BxLxHxE))
-        start = stop
+    if len(blocks) == 1:
+        weights_BxKxMxS = jax.nn.softmax(logits[0], axis=-1).astype(q_BxLxHxE.dtype)
+        return _unfold(_fold(weights_BxKxMxS, blocks[0]) @ blocks[0].v, q_BxLxHxE)
+    peak = reduce(jnp.maximum, [jnp.max(x, axis=-1, keepdims=True) for x in logits])
+    weights = [jnp.exp(x - jax.lax.stop_gradient(peak)) for x in logits]
+    total_BxKxMx1 = sum(jnp.sum(x, axis=-1, keepdims=True) for x in weights)
+    outputs = [
+        _unfold(_fold((x / total_BxKxMx1).astype(q_BxLxHxE.dtype), block) @ block.v, q_BxLxHxE)
+        for x, block in zip(weights, blocks, strict=True)
+    ]
     return sum(outputs[1:], outputs[0])
 
 

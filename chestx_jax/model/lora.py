@@ -61,6 +61,17 @@ def stop_frozen_gradients(config: ModelConfig, params: Any) -> Any:
     return path_aware_map(lambda path, x: x if is_trainable(config, path) else jax.lax.stop_gradient(x), params)
 
 
+def trained(config: ModelConfig, tree: Any) -> Any:
+    """What a tree like the parameters' holds for those that are trained."""
+    return unflatten_dict({path: leaf for path, leaf in flatten_dict(tree).items() if is_trainable(config, path)})
+
+
+def with_frozen_zeros(grads: Any, params: Any) -> Any:
+    """Gradients of the trained parameters (`trained`) as a tree like `params`, 0 for the others."""
+    flat = flatten_dict(grads)
+    return unflatten_dict({path: flat.get(path, jnp.zeros_like(x)) for path, x in flatten_dict(params).items()})
+
+
 def without_adapters(config: ModelConfig) -> ModelConfig:
     """The same model without adapters."""
     return replace(config, tuning=TuningConfig())

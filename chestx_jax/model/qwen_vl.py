@@ -6,6 +6,7 @@ is shared: row b reads cache row b // (B / R), so a group's prompt is computed a
 """
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -16,8 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from chestx_jax.model import induction, lora
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.model.decoder import Cache, Decoder
+from chestx_jax.model.decoder import Cache, Decoder, RingCache, layer_name, segment_mask
 from chestx_jax.model.deepstack import at_places
+from chestx_jax.model.embedding import embed_tokens, head_logits
 from chestx_jax.model.layers import with_axes
 from chestx_jax.model.vision import VisionTower
 from chestx_jax.sharding import constrain, named_sharding
@@ -45,31 +47,31 @@ class QwenVL(nn.Module):
         placed_BxLxD, visual_BxLx1 = at_places(constrain(features.tokens, "batch", None, None), tokens.visual)
         x_BxLxD = constrain(jnp.where(visual_BxLx1, placed_BxLxD, self.embed(tokens.ids)), "batch", None, None)
         deepstack = None if features.deepstack is None else (features.deepstack, tokens.visual)
-        return self.decoder(x_BxLxD, tokens.positions, tokens.segments, past, deepstack)
+        mask = segment_mask(self.config, tokens.segments, past)
+        return self.decoder(x_BxLxD, tokens.positions, mask, past, deepstack)
 
     def text(self, ids_BxL: Array, positions_BxLx3: Array, segments_BxL: Array, past: Sequence[Cache]):
         """Hidden states, keys and values of text that follows cached tokens."""
-        return self.decoder(self.embed(ids_BxL), positions_BxLx3, segments_BxL, past)
+        mask = segment_mask(self.config, segments_BxL, past)
+        return self.decoder(self.embed(ids_BxL), positions_BxLx3, mask, past)
+
+    def next_token(self, ids_Bx1: Array, positions_Bx1x3: Array, lengths_B: Array, past: Cache, ring: RingCache):
+        """Hidden states of one more token a row, and the ring that holds it."""
+        mask = ring.mask(lengths_B)
+        hidden, keys_values = self.decoder(self.embed(ids_Bx1), positions_Bx1x3, mask, (past,), ring=ring)
+        return hidden, ring.written(*keys_values)
 
     def embed(self, ids_BxL: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """Token embeddings in the compute dtype."""
-        table = constrain(self.embedding.astype(self.config.compute.dtype), "vocab", None)  # gathered over fsdp once
-        return constrain(table[ids_BxL], "batch", None, None)
+        return embed_tokens(self.embedding, ids_BxL, self.config.compute.dtype)
 
     def logits(self, hidden_BxLxD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """fp32 logits of the next token."""
-        return head_logits(hidden_BxLxD, self.output_matrix())
+        return head_logits(hidden_BxLxD, self.output_matrix(), self.config.compute.dtype)
 
     def output_matrix(self) -> Float[Array, "D V"]:
-        """The matrix that maps hidden states to logits, in the compute dtype."""
-        kernel = self.embedding.T if self.config.tied else self.head
-        return kernel.astype(self.config.compute.dtype)
-
-
-def head_logits(hidden_BxLxD: Float[Array, "B L D"], head_DxV: Float[Array, "D V"]) -> Float[Array, "B L V"]:
-    """fp32 logits of the tokens whose columns `head_DxV` holds: the whole vocabulary or a part."""
-    logits_BxLxV = jnp.einsum("bld,dv->blv", hidden_BxLxD, head_DxV, preferred_element_type=jnp.float32)
-    return constrain(logits_BxLxV, "batch", None, "vocab")
+        """The matrix that maps hidden states to logits."""
+        return self.embedding.T if self.config.tied else self.head
 
 
 def forward(
@@ -103,6 +105,23 @@ def extend(
     return _apply(config, params, "text", ids_BxL, positions_BxLx3, segments_BxL, past)
 
 
+def decode(
+    config: ModelConfig,
+    params,
+    ids_B: Int[Array, " B"],
+    positions_B: Int[Array, " B"],
+    lengths_B: Int[Array, " B"],
+    past: Cache,
+    ring: RingCache,
+) -> tuple[Float[Array, "B 1 D"], RingCache]:
+    """Hidden states of one token a row, after those in `past` and the row's own in `ring`; and the ring with it.
+
+    `params` are those of `for_decoding`; `lengths_B` counts the row's own tokens, with this one.
+    """
+    positions_Bx1x3 = jnp.repeat(positions_B[:, None, None], 3, axis=-1)
+    return _apply(config, params, "next_token", ids_B[:, None], positions_Bx1x3, lengths_B, past, ring)
+
+
 def logits(config: ModelConfig, params, hidden_BxLxD: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """fp32 logits of the next token at each position."""
     return _apply(config, params, "logits", hidden_BxLxD)
@@ -118,20 +137,54 @@ def logical_axes(config: ModelConfig):
     return jax.tree.map(lambda box: box.names, _abstract_boxed(config), is_leaf=_is_box)
 
 
-def gather_for_decoding(config: ModelConfig, params, axes):
-    """A copy of the parameters for decoding: matrices in the compute dtype and no longer split over fsdp, so that they
-    are fetched from other chips once and not for every token. `axes` are those of `logical_axes`.
+def for_decoding(config: ModelConfig, params, axes):
+    """A copy of the parameters for decoding, with a layer's in trees of their own, so that no layer is copied out of a
+    stack at each token. With `compute.decoding` "gathered", matrices are in the compute dtype and no longer split over
+    fsdp, so that they are fetched from other chips once and not for every token. `axes` are those of `logical_axes`.
 
     Two steps, because the compiler makes one step into a gather of whole matrices on every chip: chips that share a
     copy exchange parts first, then each gathers its own."""
+    params = unstack_layers(config, params)
+    if config.compute.decoding == "split":
+        return params
 
     def copy(path, x, names):
         vector = jax.tree_util.keystr(path[-1:]).strip("[']") in ("bias", "scale")  # norms compute with theirs in fp32
         x = x if vector else x.astype(config.compute.dtype)
         x = constrain(x, *names)
-        return constrain(x, *(None if name == "embed" else name for name in names))
+        return constrain(x, *_gathered(names))
 
-    return jax.tree_util.tree_map_with_path(copy, params, axes)
+    return jax.tree_util.tree_map_with_path(copy, params, _unstacked_axes(config, axes))
+
+
+def decoding_shardings(config: ModelConfig, mesh: Mesh):
+    """A NamedSharding for every parameter of `for_decoding`."""
+    names_of = _gathered if config.compute.decoding == "gathered" else tuple
+    shard = lambda leaf, names: named_sharding(mesh, names_of(names), leaf.shape)  # noqa: E731
+    return jax.tree.map(shard, decoding_shapes(config), _unstacked_axes(config, logical_axes(config)))
+
+
+def decoding_shapes(config: ModelConfig):
+    """The tree of `for_decoding` as ShapeDtypeStructs."""
+    return jax.eval_shape(lambda params: for_decoding(config, params, logical_axes(config)), shapes(config))
+
+
+def unstack_layers(config: ModelConfig, params, layer=lambda leaf, number: leaf[number]):
+    """A tree like the parameters', the decoder's layers in trees of their own: `layer(leaf, number)` of each leaf."""
+    decoder = dict(params["decoder"])
+    stacked = decoder.pop("layers")
+    for number in range(config.layers):
+        part = jax.tree.map(partial(layer, number=number), stacked, is_leaf=lambda node: isinstance(node, tuple))
+        decoder[layer_name(number)] = part
+    return {**params, "decoder": decoder}
+
+
+def _unstacked_axes(config: ModelConfig, axes):
+    return unstack_layers(config, axes, lambda names, number: names[1:])
+
+
+def _gathered(names: Sequence[str | None]) -> tuple[str | None, ...]:
+    return tuple(None if name == "embed" else name for name in names)
 
 
 def _apply(config: ModelConfig, params, method: str, *arguments, dropout: Array | None = None) -> Any:
@@ -150,7 +203,7 @@ def init(config: ModelConfig, key: Array):
 
 def shapes(config: ModelConfig):
     """The parameter tree as ShapeDtypeStructs; allocates nothing."""
-    return jax.eval_shape(lambda: nn.meta.unbox(_boxed(config, jax.random.key(0))))
+    return jax.tree.map(lambda box: box.value, _abstract_boxed(config), is_leaf=_is_box)
 
 
 def shardings(config: ModelConfig, mesh: Mesh):
@@ -163,6 +216,7 @@ def _is_box(leaf: Any) -> bool:
     return isinstance(leaf, nn.meta.AxisMetadata)
 
 
+@cache
 def _abstract_boxed(config: ModelConfig):
     return jax.eval_shape(lambda: _boxed(config, jax.random.key(0)))
 

@@ -42,26 +42,27 @@ def _for_state(name: str, sizes: dict[str, int], share: float) -> list[str]:
 
 def _for_temporaries(job: JobConfig, name: str, sizes: dict[str, int]) -> list[str]:
     stage, _, kind = name.partition("/")
-    remedies = []
-    if kind == "step":
+    sampling, remedies = kind in ("weights", "prefill", "decode"), []
+    if kind in ("step", "gradients", "reference", "logprobs"):
         remedies.append("split the batch into more micro_batches")
-        if job.model.compute.remat not in ("layer", "offload"):
+        if kind in ("step", "gradients") and job.model.compute.remat not in ("layer", "offload"):
             remedies.append("set model.compute.remat=layer")
-    elif kind in ("rollout", "generate"):
+    elif sampling:
         tensor = next((size for size in (8, 4, 2) if job.model.kv_heads % size == 0 and _groups(sizes, size)), 0)
-        if kind == "rollout" and job.model.compute.decoding == "gathered" and tensor > _rollout_tensor(job, sizes):
+        sampled = job.grpo if stage == "grpo" else None
+        if sampled and job.model.compute.decoding == "gathered" and tensor > _rollout_tensor(job, sizes):
             remedies.append(f"set {stage}.rollout_tensor={tensor}, so that {tensor} chips share a copy of the weights")
-        if kind == "rollout" and job.grpo is not None:
-            parts = 2 * job.grpo.rollout_parts
-            remedies.append(f"set {stage}.rollout_parts={parts}, so that a part of the prompts is sampled at a time")
+        if sampled:
+            slots = (sampled.rollout_slots or sampled.prompts * sampled.sampling.group) // 2
+            remedies.append(f"set {stage}.rollout_slots={slots}, so that fewer completions are sampled at a time")
         remedies.append("sample for fewer prompts")
     else:
         remedies.append("use fewer prompts or rows at once")
-    if kind in ("rollout", "reference", "logprobs", "validate") and not _offloads(job, stage):
+    if (sampling or kind in ("reference", "logprobs", "gradients", "validate")) and not _offloads(job, stage):
         remedies.append(f"keep moments on the host ({stage}.optimizer.offload=True)")
     if job.model.compute.head_parts < 16:
         remedies.append("set model.compute.head_parts=16, so that logits exist for a part of the vocabulary at a time")
-    if kind != "rollout" and sizes["tensor"] == 1 and job.model.kv_heads % 2 == 0:
+    if not sampling and sizes["tensor"] == 1 and job.model.kv_heads % 2 == 0:
         remedies.append("set mesh.tensor=2")
     return remedies
 

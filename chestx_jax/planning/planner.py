@@ -11,7 +11,7 @@ from chestx_jax.planning.cost.resident_memory import Layout, layout, resident_by
 from chestx_jax.planning.cost.roofline import cost
 from chestx_jax.planning.cost.topology import Topology
 from chestx_jax.planning.hlo.compile import compile_program
-from chestx_jax.planning.stages import PlannedProgram, program_flops, stages, step_seconds
+from chestx_jax.planning.stages import PlannedProgram, program_flops, runs_per_step, stages, step_seconds
 from chestx_jax.programs.job import programs
 from chestx_jax.recipes import EvaluationConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
@@ -55,7 +55,8 @@ def plan(
         resident = resident_bytes(of_job, name)
         fits = not compiled.refusal and compiled.memory.peak + resident <= available_hbm(topology.chip)
         priced = None if compiled.refusal else cost(compiled.schedule, placement, compiled.memory.allocated)
-        planned[name] = PlannedProgram(compiled, priced, program_flops(job, name, mesh), fits, resident)
+        runs = runs_per_step(stages(job)[name.split("/")[0]])[name]
+        planned[name] = PlannedProgram(compiled, priced, program_flops(job, name, mesh), fits, resident, runs)
         if not fits:
             remarks.append(advice(job, planned[name], topology.chip, sizes))
     trained = {name: stage for name, stage in stages(job).items() if not isinstance(stage, EvaluationConfig)}

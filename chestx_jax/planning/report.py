@@ -10,8 +10,8 @@ from chestx_jax.planning.planner import Plan
 from chestx_jax.planning.stages import PlannedProgram
 
 _COLUMNS = (
-    "program", "fits", "args", "temps", "resident", "peak GiB", "TFLOP", "HBM GB", "ICI GB", "DCN GB", "compute s",
-    "memory s", "interconnect s", "bound", "predicted s", "MFU", "tokens/s",
+    "program", "runs a step", "fits", "args", "temps", "resident", "peak GiB", "TFLOP", "HBM GB", "ICI GB", "DCN GB",
+    "compute s", "memory s", "interconnect s", "bound", "predicted s", "MFU", "tokens/s",
 )  # fmt: skip
 
 
@@ -45,7 +45,8 @@ def text(plan: Plan) -> str:
 def _row(plan: Plan, name: str, planned: PlannedProgram) -> tuple[str, ...]:
     memory, cost = planned.compiled.memory, planned.cost
     sizes = (
-        name, "yes" if planned.fits else "NO", f"{memory.arguments / GIB:.2f}", f"{memory.temporaries / GIB:.2f}",
+        name, f"{planned.runs:.3g}", "yes" if planned.fits else "NO",
+        f"{memory.arguments / GIB:.2f}", f"{memory.temporaries / GIB:.2f}",
         f"{planned.resident / GIB:.2f}", f"{planned.peak / GIB:.2f}",
     )  # fmt: skip
     if cost is None:
@@ -113,6 +114,7 @@ def _program(plan: Plan, planned: PlannedProgram) -> dict[str, Any]:
     memory = {"resident": planned.resident, "peak": planned.peak, "limit": available_hbm(chip)}
     values: dict[str, Any] = {
         "fits": planned.fits,
+        "runs_per_step": planned.runs,
         "memory": vars(compiled.memory) | memory,
         "argument_bytes": dict(compiled.argument_bytes),
         "compile_seconds": round(compiled.seconds, 1),

@@ -1,5 +1,6 @@
 """Which programs a job runs, how often, and what a step of each stage costs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,8 +9,10 @@ from jax.sharding import Mesh
 from chestx_jax.planning.cost.model_flops import ModelFlops, model_flops
 from chestx_jax.planning.cost.roofline import Cost
 from chestx_jax.planning.hlo.compile import Compiled
+from chestx_jax.programs.generation import WINDOW
 from chestx_jax.programs.program import resolve_attention
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig, supervised_stages
+from chestx_jax.rollout.schedule import STEPS, lane_shape
 
 Stage = SftConfig | GrpoConfig | EvaluationConfig
 
@@ -23,6 +26,7 @@ class PlannedProgram:
     model_flops: ModelFlops | None  # None where no model runs in it
     fits: bool
     resident: float = 0.0  # bytes of state on a device beside the program's own (`resident_bytes`)
+    runs: float = 1.0  # in a step of its stage
 
     @property
     def peak(self) -> float:
@@ -58,14 +62,28 @@ def runs_per_step(stage: Stage) -> dict[str, float]:
         validations = stage.validation_batches / stage.cadence.validate if stage.validation else 0.0
         return {f"{stage.name}/step": 1.0, f"{stage.name}/validate": validations}
     if isinstance(stage, GrpoConfig):
+        parts = float(stage.micro_batches)
         return {
-            "grpo/rollout": 1.0,
+            **_sampling_runs("grpo", stage.prompts, stage.sampling.group, stage.rollout_slots, stage.sampling.length),
             "grpo/score": 1.0,
-            "grpo/reference": 1.0 if stage.policy.kl_weight else 0.0,
-            "grpo/logprobs": 1.0 if stage.updates > 1 else 0.0,
+            "grpo/select": parts,
+            "grpo/reference": parts if stage.policy.kl_weight else 0.0,
+            "grpo/logprobs": parts if stage.updates > 1 else 0.0,
+            "grpo/gradients": parts * stage.updates,
             "grpo/step": float(stage.updates),
         }
-    return {"test/generate": 1.0}
+    return _sampling_runs("test", WINDOW * stage.batch, 1, stage.batch, stage.length)
+
+
+def _sampling_runs(stage: str, prompts: int, group: int, slots: int, length: int) -> dict[str, float]:
+    """Of the programs that sample, where every completion has the full length."""
+    layout = lane_shape(prompts, group, slots)
+    turns = prompts * group / (layout.lanes * layout.width)
+    return {
+        f"{stage}/weights": 1.0,
+        f"{stage}/prefill": prompts / layout.admitted,
+        f"{stage}/decode": turns * math.ceil(length / STEPS),
+    }
 
 
 def step_seconds(stage: Stage, planned: Mapping[str, PlannedProgram]) -> float | None:

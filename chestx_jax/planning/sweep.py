@@ -20,7 +20,7 @@ def sweep(job: JobConfig, topology: Topology, log: Callable[[str], object], limi
 
     Raises UserError where no mesh takes the batch.
     """
-    name = f"{_last_trained(job).name}/step"
+    name = _training_program(_last_trained(job))
     plans: list[Plan] = []
     fitting: set[MeshConfig] = set()
     for candidate in candidates(job, topology.count):
@@ -57,9 +57,14 @@ def candidates(job: JobConfig, chips: int) -> Iterator[JobConfig]:
                     yield candidate
 
 
+def _training_program(stage: SftConfig | GrpoConfig) -> str:
+    """The program that takes nearly all of a training step."""
+    return "grpo/gradients" if isinstance(stage, GrpoConfig) else f"{stage.name}/step"
+
+
 def _rank(planned: Plan, name: str) -> tuple[bool, float]:
     program = planned.programs[name]
-    return not program.fits, program.cost.predicted if program.cost else program.peak
+    return not program.fits, program.cost.predicted * program.runs if program.cost else program.peak
 
 
 def _last_trained(job: JobConfig) -> SftConfig | GrpoConfig:
@@ -78,6 +83,10 @@ def text(plans: list[Plan]) -> str:
         row: tuple[str, ...] = (name, " × ".join(map(str, planned.sizes.values())), "yes" if program.fits else "NO")
         row += (f"{program.peak / GIB:.1f}",)
         if cost:
-            row += (f"{cost.predicted:.3g}", cost.bound, f"{program.mfu(planned.topology.count, chip.peak_flops):.1%}")
+            row += (
+                f"{cost.predicted * program.runs:.3g}",
+                cost.bound,
+                f"{program.mfu(planned.topology.count, chip.peak_flops):.1%}",
+            )
         body.append(row if cost else (*row, "–", "–", "–"))
     return markdown(("program", "data × fsdp × tensor", "fits", "peak GiB", "predicted s", "bound", "MFU"), body)

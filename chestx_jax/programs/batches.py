@@ -22,11 +22,6 @@ def uneven_batches(job: JobConfig, sizes: Mapping[str, int]) -> Iterator[str]:
     if grpo := job.grpo:
         path = "config.grpo"
         yield from uneven_batch(f"{path}.prompts", grpo.prompts, split, f"{path}.micro_batches", grpo.micro_batches)
-        copies = split * sizes["tensor"] // grpo.rollout_tensor if grpo.rollout_tensor else split
-        if grpo.prompts % split == 0:  # else it is said already
-            yield from uneven_batch(
-                f"{path}.prompts", grpo.prompts, copies, f"{path}.rollout_parts", grpo.rollout_parts
-            )
     if job.evaluation:
         yield from uneven_batch("config.evaluation.batch", job.evaluation.batch, split)
 

@@ -1,9 +1,13 @@
 """The programs of a GRPO stage, in the order in which a step runs them."""
 
+import jax
+import jax.numpy as jnp
+
 from chestx_jax import sharding
 from chestx_jax.findings import RewardTargets
+from chestx_jax.model import lora
 from chestx_jax.programs.generation import generation
-from chestx_jax.programs.program import Program, batched, replicated, with_mesh
+from chestx_jax.programs.program import Argument, Program, batched, replicated, with_mesh
 from chestx_jax.programs.shapes import (
     lexicon_table_shapes,
     prompt_shapes,
@@ -16,63 +20,69 @@ from chestx_jax.recipes import GrpoConfig, JobConfig
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.types import Prompts, Rollout
 from chestx_jax.update.logprobs import completion_stats
+from chestx_jax.update.micro_batches import Bucket, Experience, Logprobs, MicroBatch, select
 from chestx_jax.update.scoring import ScoredRollout, score_rollout
-from chestx_jax.update.steps import Experience, grpo_step
+from chestx_jax.update.steps import Gradients, grpo_gradients, grpo_step
 
 
 def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]:
-    """The five programs of a step; the log-probs are those of the rollout's tokens, [B, L].
+    """The programs of an iteration, in the order in which it runs them; those from `select` on run once for each
+    micro-batch, in the bucket that holds it. Their arguments here are of the longest bucket.
 
-    grpo/rollout    (params, prompts, vocabulary, step) → rollout
+    grpo/weights, grpo/prefill, grpo/decode    sample (`programs.generation`)
     grpo/score      (tables, targets, rollout) → ScoredRollout
-    grpo/reference  (reference, prompts, rollout, vocabulary) → log-probs under the reference model
-    grpo/logprobs   (params, prompts, rollout, vocabulary) → log-probs under the policy
-    grpo/step       (state, experience, vocabulary) → (state, metrics)
+    grpo/select     (experience, groups) → micro-batch
+    grpo/reference  (reference, prompts, rollout, vocabulary) → log-probs [B, L] under the reference model
+    grpo/logprobs   (params, prompts, rollout, vocabulary) → log-probs [B, L] under the policy
+    grpo/gradients  (params, total, part, logprobs, vocabulary) → total, with the micro-batch's gradients added
+    grpo/step       (state, total) → (state, metrics)
     """
     model, transform, sampling = job.model, stage_optimizer(job.model, stage), stage.sampling
     params, state = abstract_params(model, mesh), abstract_state(model, stage, mesh)
-    prompts = batched(prompt_shapes(model, stage.rows, stage.prompts), mesh)
     rollout = batched(rollout_shapes(stage.prompts * sampling.group, sampling.length), mesh)
     vocabulary = replicated(vocabulary_shapes(model), mesh)
-    per_token = rollout.shapes.logprobs
-    experience = Experience(
-        prompts=prompts.shapes,
-        rollout=rollout.shapes,
-        advantages=per_token,
-        loss_mask=rollout.shapes.finished,
-        ref_logprobs=per_token if stage.policy.kl_weight else None,
-        old_logprobs=per_token if stage.updates > 1 else None,
+    longest = Bucket(stage.rows.length, stage.rows.image_slots, sampling.length)
+    select_longest = select_program(job, stage, mesh, longest)
+    part = Argument(
+        jax.eval_shape(select_longest.function, *select_longest.shapes.values()), select_longest.out_shardings
+    )
+    per_token = part.shapes.advantages
+    logprobs = Logprobs(
+        reference=per_token if stage.policy.kl_weight else None, old=per_token if stage.updates > 1 else None
     )
 
     def score(tables, targets: RewardTargets, rollout: Rollout) -> ScoredRollout:
         return score_rollout(stage.rewards, stage.overlong, stage.advantages, sampling.group, tables, targets, rollout)
 
-    def logprobs(params, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
+    def policy_logprobs(params, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
         ids, length, allowed = rollout.ids, rollout.length, vocabulary.allowed
         return completion_stats(model, params, prompts, ids, length, allowed, sampling.temperature).logprob
 
     def reference_logprobs(reference, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
         reference = sharding.to_device_memory(reference) if stage.reference.offload else reference
-        return logprobs(reference, prompts, rollout, vocabulary)
+        return policy_logprobs(reference, prompts, rollout, vocabulary)
 
-    def step(state, experience: Experience, vocabulary: Vocabulary):
-        return grpo_step(
-            model, transform, stage.policy, stage.overlong, sampling.temperature, stage.micro_batches,
-            state, experience, vocabulary.allowed,
-        )  # fmt: skip
+    def gradients(params, total, part: MicroBatch, logprobs: Logprobs, vocabulary: Vocabulary):
+        allowed = vocabulary.allowed
+        return grpo_gradients(model, stage.policy, sampling.temperature, params, total, part, logprobs, allowed)
 
-    sampled = {"prompts": prompts, "rollout": rollout, "vocabulary": vocabulary}
+    first = jax.eval_shape(gradients, params.shapes, None, part.shapes, logprobs, vocabulary.shapes)
+    metrics = jax.tree.map(lambda _: sharding.replicated(mesh), first.metrics)
+    total = Argument(first, Gradients(lora.trained(model, params.shardings), metrics))
+
+    def step(state, total):
+        return grpo_step(model, transform, state, total)
+
+    sampled = {
+        "prompts": batched(part.shapes.prompts, mesh),
+        "rollout": batched(part.shapes.rollout, mesh),
+        "vocabulary": vocabulary,
+    }
+    sample = generation(
+        model, stage.rows, stage.prompts, sampling, stage.seed, mesh, stage.rollout_slots, stage.rollout_tensor
+    )
     return {
-        "grpo/rollout": generation(
-            model,
-            stage.rows,
-            stage.prompts,
-            sampling,
-            stage.seed,
-            mesh,
-            tensor=stage.rollout_tensor,
-            parts=stage.rollout_parts,
-        ),
+        **{f"grpo/{name}": program for name, program in sample.items()},
         "grpo/score": Program(
             with_mesh(mesh, score),
             {
@@ -82,16 +92,48 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
             },
             ScoredRollout._make((None, rollout.shardings.logprobs, rollout.shardings.finished, None)),
         ),
+        "grpo/select": select_longest,
         "grpo/reference": Program(
             with_mesh(mesh, reference_logprobs),
             {"reference": abstract_reference(model, stage, mesh), **sampled},
-            rollout.shardings.logprobs,
+            part.shardings.advantages,
         ),
-        "grpo/logprobs": Program(with_mesh(mesh, logprobs), {"params": params, **sampled}, rollout.shardings.logprobs),
+        "grpo/logprobs": Program(
+            with_mesh(mesh, policy_logprobs), {"params": params, **sampled}, part.shardings.advantages
+        ),
+        "grpo/gradients": Program(
+            with_mesh(mesh, gradients),
+            {
+                "params": params,
+                "total": total if stage.micro_batches > 1 else Argument(None, None),
+                "part": part,
+                "logprobs": batched(logprobs, mesh),
+                "vocabulary": vocabulary,
+            },
+            total.shardings,
+            donated=("total",),
+        ),
         "grpo/step": Program(
             with_mesh(mesh, step),
-            {"state": state, "experience": batched(experience, mesh), "vocabulary": vocabulary},
+            {"state": state, "total": total},
             (state.shardings, None),
             donated=("state",),
         ),
     }
+
+
+def select_program(job: JobConfig, stage: GrpoConfig, mesh, bucket: Bucket) -> Program:
+    """(experience, groups) → the micro-batch of those groups, cut to `bucket`."""
+    prompts = prompt_shapes(job.model, stage.rows, stage.prompts)
+    rollout = rollout_shapes(stage.prompts * stage.sampling.group, stage.sampling.length)
+    experience = Experience(prompts, rollout, rollout.logprobs, rollout.finished)
+    groups = jax.ShapeDtypeStruct((stage.prompts // stage.micro_batches,), jnp.int32)
+
+    def select_groups(experience: Experience, groups):
+        return select(stage.policy.aggregate, stage.overlong.rule == "mask", bucket, experience, groups)
+
+    return Program(
+        with_mesh(mesh, select_groups),
+        {"experience": batched(experience, mesh), "groups": batched(groups, mesh)},
+        sharding.batch_shardings(mesh, jax.eval_shape(select_groups, experience, groups)),
+    )

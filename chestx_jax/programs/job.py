@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.programs.batches import check_batches
-from chestx_jax.programs.generation import generation
+from chestx_jax.programs.generation import WINDOW, generation
 from chestx_jax.programs.grpo import grpo_programs
 from chestx_jax.programs.program import Program, resolve_attention
 from chestx_jax.programs.sft import sft_programs
@@ -17,7 +17,7 @@ from chestx_jax.rollout.sampling import SamplingConfig
 
 
 def programs(job: JobConfig, mesh) -> dict[str, Program]:
-    """All programs of a job: `NAME/step` and `NAME/validate` of each supervised stage, `grpo/…` and `test/generate`.
+    """All programs of a job: `NAME/step` and `NAME/validate` of each supervised stage, `grpo/…` and `test/…`.
 
     Raises UserError where a batch does not divide over the mesh, and where adapters are asked for and have no place.
     """
@@ -30,6 +30,8 @@ def programs(job: JobConfig, mesh) -> dict[str, Program]:
     if job.grpo is not None:
         by_name |= grpo_programs(job, job.grpo, mesh)
     if job.evaluation is not None:
-        greedy = SamplingConfig(temperature=0.0, length=job.evaluation.length, group=1)
-        by_name["test/generate"] = generation(job.model, job.evaluation.rows, job.evaluation.batch, greedy, 0, mesh)
+        test = job.evaluation
+        greedy = SamplingConfig(temperature=0.0, length=test.length, group=1)
+        sample = generation(job.model, test.rows, WINDOW * test.batch, greedy, 0, mesh, slots=test.batch)
+        by_name |= {f"test/{name}": program for name, program in sample.items()}
     return by_name

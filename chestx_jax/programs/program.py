@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from chestx_jax import sharding
@@ -62,6 +63,13 @@ def batched(shapes, mesh) -> Argument:
 def replicated(shapes, mesh) -> Argument:
     """An argument that every device holds in full."""
     return Argument(shapes, sharding.replicated(mesh))
+
+
+def zeros(argument: Argument) -> Program:
+    """() → zeros in place of an argument."""
+    return Program(
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), argument.shapes), {}, argument.shardings
+    )
 
 
 def with_mesh(mesh, function: Callable) -> Callable:

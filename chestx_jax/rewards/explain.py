@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from chestx_jax.findings import Finding, read_reports
+from chestx_jax.findings.sections import sentence_span
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES, Lexicon
 from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards.priors import Priors
@@ -65,7 +66,7 @@ def explain(
     steps = []
     for step in sorted({finding.finding.step for finding in scored}):
         of_step = [finding for finding in scored if finding.finding.step == step]
-        start, end = _sentence(data, of_step[0].finding.first, of_step[-1].finding.last)
+        start, end = sentence_span(data, of_step[0].finding.first, of_step[-1].finding.last)
         judged = tuple(
             _judged(lexicon, data, start, finding, _why(lexicon, finding, evidence, bool(item.reports)))
             for finding in of_step
@@ -130,7 +131,7 @@ def _reason(lexicon: Lexicon, claim: Finding, verdict: str, evidence: list[tuple
     if related:
         finding, report = max(related, key=lambda pair: concepts.credit[claim.concept, pair[0].concept])
         data = report.encode("utf-8", "surrogatepass")
-        start, end = _sentence(data, finding.first, finding.last)
+        start, end = sentence_span(data, finding.first, finding.last)
         quoted = data[start:end].decode(errors="replace")
         return f"the report says: “{quoted}”" + (" (not quite the same)" if verdict == PARTLY_SUPPORTED else "")
     if claim.polarity:
@@ -140,22 +141,6 @@ def _reason(lexicon: Lexicon, claim: Finding, verdict: str, evidence: list[tuple
         if verdict == SUPPORTED
         else "the report does not support it"
     )
-
-
-def _sentence(data: bytes, first: int, last: int) -> tuple[int, int]:
-    """Start and end of the sentence around two offsets, by full stops before spaces, line ends and tags."""
-    start, end = first, last + 1
-    while start > 0 and not (
-        data[start - 1 : start] in (b"\n", b">") or data[start - 2 : start] in (b". ", b"? ", b"! ")
-    ):
-        start -= 1
-    while end < len(data) and data[end : end + 1] not in (b"\n", b"<"):
-        end += 1
-        if data[end - 1 : end] in (b".", b"?", b"!") and data[end : end + 1] in (b" ", b"", b"\n"):
-            break
-    while start < first and data[start : start + 1] == b" ":
-        start += 1
-    return start, end
 
 
 def _marked(step: Step, colour: bool) -> str:

@@ -23,10 +23,10 @@ from jaxtyping import Bool, Float, Int
 from chestx_jax import files
 from chestx_jax.errors import UserError
 from chestx_jax.findings.slots import ASSERTED, HEDGED, Finding, Findings, pad_findings
-from chestx_jax.findings.targets import Stakes
-from chestx_jax.findings.text import read_texts
+from chestx_jax.findings.targets import Stakes, distinct, read_all, report_findings
+from chestx_jax.findings.text import read_reports, read_texts
 from chestx_jax.lexicon.lexicon import SIDES, Lexicon
-from chestx_jax.lexicon.tables import Relations
+from chestx_jax.lexicon.tables import Relations, relations
 from chestx_jax.rewards.value import ValueConfig, claim_values, report_worth
 
 OPTION, NEAR, NEITHER = "option", "near", "neither"  # rows of questions that ask for no single concept
@@ -34,6 +34,7 @@ HIGHEST = 0.95  # a prior beyond it would leave nothing to earn
 _PSEUDO = 4.0  # questions' worth of the family's average in every row, so that rare rows are no guesswork
 _ROUNDS = 5  # Z depends on the priors: they settle within three
 _BLOCK = 4096  # questions valued at once
+COUNTED = 20_000  # questions at most: beyond that a table hardly moves
 
 
 class Question(NamedTuple):
@@ -144,6 +145,25 @@ def count(
         for key, i in row_of.items()
     }  # fmt: skip
     return Priors(rows, default(lexicon).default)
+
+
+def count_texts(
+    config: ValueConfig,
+    lexicon: Lexicon,
+    questions: Sequence[str],
+    families: Sequence[str],
+    reports: Sequence[Sequence[str]],
+) -> Priors:
+    """The table of a mix of questions, with the texts of their reports (one, or an earlier and a current one): at most
+    `COUNTED` of those that have one, evenly spaced. The default table where none has."""
+    with_report = [i for i, texts in enumerate(reports) if any(text.strip() for text in texts)]
+    counted = with_report[:: max(1, len(with_report) // COUNTED)]
+    if not counted:
+        return default(lexicon)
+    readings = read_all(lexicon, [reports[i] for i in counted], read_reports)
+    found = [distinct(report_findings(texts)) for texts in readings]
+    named = read_questions(lexicon, [questions[i] for i in counted], [families[i] for i in counted])
+    return count(config, lexicon, relations(lexicon), named, pad_findings(found, max(1, *map(len, found))))
 
 
 def _single_claims(

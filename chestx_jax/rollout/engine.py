@@ -1,119 +1,96 @@
-"""Generation: each prompt is prefilled once for its group, then one loop decodes until all completions have ended."""
+"""What sampling computes on the devices: prompts into lanes, and some tokens at a time for the slots of each lane.
 
-from collections.abc import Callable
-from typing import NamedTuple
+A *lane* holds a prompt's keys and values; its *slots* each sample a completion of that prompt. Which completion is in
+which slot is decided on the host between two runs of `decode` (`rollout.schedule`), which samples the same number of
+tokens in all slots, whatever their completions' positions. A draw belongs to (prompt, sample, position), so it does not
+depend on the slot.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from flax import struct
+from jaxtyping import Float, Int
 
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.model.decoder import Cache
+from chestx_jax.model.decoder import Cache, RingCache
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary, next_token_logprobs, sample
-from chestx_jax.sharding import constrain, merge_interleaved, split_interleaved
-from chestx_jax.types import Prompts, Rollout
+from chestx_jax.sharding import constrain, put_rows, take_rows
+from chestx_jax.types import Array, Prompts
 
 
-class _State(NamedTuple):
-    step: Int[Array, ""]  # tokens sampled so far, the same for all rows
-    ids: Int[Array, "B L"]
-    logprobs: Float[Array, "B L"]
-    done: Bool[Array, " B"]
-    length: Int[Array, " B"]
-    cache: Cache  # keys and values of the sampled tokens
+@struct.dataclass
+class Lanes:
+    """Prompts that are being answered."""
+
+    cache: Cache  # a tuple of the layers
+    last_NxD: Float[Array, "N D"]  # hidden state of the prompt's last token
+    start_N: Int[Array, " N"]  # M-RoPE position of the first token after it
+    number_N: Int[Array, " N"]  # the prompt's number, to which its draws belong
 
 
-def generate(
+@struct.dataclass
+class Slots:
+    """What each slot samples, all of one lane next to each other: B is a multiple of N."""
+
+    ids_B: Int[Array, " B"]  # the token sampled last
+    position_B: Int[Array, " B"]  # tokens sampled so far
+    sample_B: Int[Array, " B"]  # the completion's number among those of its prompt
+
+
+def prefill(config: ModelConfig, params, prompts: Prompts) -> Lanes:
+    """Lanes of the prompts. `params` are those of `qwen_vl.for_decoding`; draws belong to `prompts.index`."""
+    hidden_NxLxD, cache = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
+    last_Nx1xD = jnp.take_along_axis(hidden_NxLxD, last_index(prompts)[:, None, None], axis=1)
+    k, v = tuple(map(_placed, cache.k)), tuple(map(_placed, cache.v))
+    return Lanes(Cache(k, v, cache.valid), last_Nx1xD[:, 0], next_position(prompts), prompts.index)
+
+
+def empty_ring(config: ModelConfig, rows: int, columns: int) -> RingCache:
+    """A ring of `rows` slots in which nothing is written."""
+    shape = (rows, config.kv_heads, columns, config.head_width)
+    k, v = (tuple(_placed(jnp.zeros(shape, config.compute.dtype)) for _ in range(config.layers)) for _ in range(2))
+    return RingCache(k, v, jnp.int32(0))
+
+
+def decode(
     config: ModelConfig,
     sampling: SamplingConfig,
+    steps: int,
     params,
-    prompts: Prompts,
     vocabulary: Vocabulary,
     key: Array,
-    emit: Callable | None = None,
-    parts: int = 1,
-) -> Rollout:
-    """Samples G = `sampling.group` completions of each prompt, completion b of prompt b // G.
+    lanes: Lanes,
+    ring: RingCache,
+    slots: Slots,
+) -> tuple[RingCache, Int[Array, "B T"], Float[Array, "B T"]]:
+    """The next `steps` tokens of every slot and their fp32 log-probs, those of `sampling.next_token_logprobs`; and the
+    ring with them. What follows a stop id or the length limit in a row is of no use, and is not told apart here.
 
-    A row ends with the first id in `vocabulary.stop_ids` (counted in `length`); after it `ids` hold the first stop id
-    and `logprobs` 0. `logprobs` are fp32, of `rollout.sampling.next_token_logprobs`. The result is a function of `key`.
-    `emit(step, ids_B, live_B)`, where given, is called on the host for every sampled column. With `parts`, that many
-    parts of the prompts are sampled one after the other, each with a key of its own: the caches are smaller by that
-    factor, and the weights are read that many times.
+    A slot at position 0 takes its first token from the prompt's last hidden state; what it writes to the ring then is
+    never attended to.
     """
-    if parts > 1:
-        split = jax.tree.map(lambda x: split_interleaved(x, parts), prompts), jax.random.split(key, parts)
-        rollouts = jax.lax.map(
-            lambda part: generate(config, sampling, params, part[0], vocabulary, part[1], emit), split
-        )
-        return jax.tree.map(lambda x: merge_interleaved(x, sampling.group), rollouts)
-    last_Nx1xD, prompt_cache = _prefill(config, params, prompts)
-    group, length = sampling.group, sampling.length
-    rows = last_Nx1xD.shape[0] * group
-    start_B = jnp.repeat(next_position(prompts), group)
+    group = slots.ids_B.shape[0] // lanes.start_N.shape[0]
+    start_B, number_B = jnp.repeat(lanes.start_N, group), jnp.repeat(lanes.number_N, group)
+    keys_B = jax.vmap(lambda number, sample: jax.random.fold_in(jax.random.fold_in(key, number), sample))(
+        number_B, slots.sample_B
+    )
+    first_Bx1xD = jnp.repeat(lanes.last_NxD, group, axis=0)[:, None]
 
-    def sample_next(hidden_Bx1xD: Array, step: Array) -> tuple[Array, Array]:
+    def step(carry, _):
+        ring, ids_B, position_B = carry
+        hidden_Bx1xD, ring = qwen_vl.decode(
+            config, params, ids_B, start_B + position_B - 1, position_B, lanes.cache, ring
+        )
+        hidden_Bx1xD = jnp.where((position_B == 0)[:, None, None], first_Bx1xD, hidden_Bx1xD)
         logits_Bx1xV = qwen_vl.logits(config, params, hidden_Bx1xD)
         logprobs_Bx1xV = next_token_logprobs(logits_Bx1xV, vocabulary.allowed, sampling.temperature)
-        return sample(logprobs_Bx1xV[:, 0], jax.random.fold_in(key, step), sampling)
+        ids_B, logprobs_B = sample(logprobs_Bx1xV[:, 0], jax.vmap(jax.random.fold_in)(keys_B, position_B), sampling)
+        return (ring, ids_B, position_B + 1), (ids_B, logprobs_B)
 
-    def append(state: _State, ids_B: Array, logprobs_B: Array) -> _State:
-        live = ~state.done
-        if emit is not None:
-            jax.debug.callback(emit, state.step, ids_B, live)
-        ids_B = jnp.where(live, ids_B, vocabulary.stop_ids[0])
-        column = jnp.where(live, logprobs_B, jnp.float32(0.0))
-        ended = jnp.any(ids_B[:, None] == vocabulary.stop_ids[None], axis=-1)
-        return state._replace(
-            step=state.step + 1,
-            ids=jax.lax.dynamic_update_slice_in_dim(state.ids, ids_B[:, None], state.step, axis=1),
-            logprobs=jax.lax.dynamic_update_slice_in_dim(state.logprobs, column[:, None], state.step, axis=1),
-            done=state.done | ended,
-            length=state.length + live.astype(jnp.int32),
-        )
-
-    def decode(state: _State) -> _State:
-        last = state.step - 1  # index of the token sampled last, which the model reads now
-        ids_Bx1 = jax.lax.dynamic_slice_in_dim(state.ids, last, 1, axis=1)
-        hidden, (k, v) = qwen_vl.extend(
-            config, params, ids_Bx1, (start_B + last)[:, None], jnp.ones_like(ids_Bx1), (prompt_cache, state.cache)
-        )
-        slot = _after(last, hidden)
-        cache = Cache(
-            k=jax.lax.dynamic_update_slice_in_dim(state.cache.k, k, slot, axis=3),
-            v=jax.lax.dynamic_update_slice_in_dim(state.cache.v, v, slot, axis=3),
-            valid=state.cache.valid | (jnp.arange(length) == last)[None],
-        )
-        return append(state._replace(cache=cache), *sample_next(hidden, state.step))
-
-    empty = _State(
-        step=jnp.int32(0),
-        ids=jnp.full((rows, length), vocabulary.stop_ids[0], jnp.int32),
-        logprobs=jnp.zeros((rows, length), jnp.float32),
-        done=jnp.zeros((rows,), bool),
-        length=jnp.zeros((rows,), jnp.int32),
-        cache=_empty_cache(config, rows, length),
-    )
-    first = append(empty, *sample_next(jnp.repeat(last_Nx1xD, group, axis=0), jnp.int32(0)))
-    final = jax.lax.while_loop(lambda s: (s.step < length) & ~jnp.all(s.done), decode, first)
-    return Rollout(ids=final.ids, length=final.length, logprobs=final.logprobs, finished=final.done)
-
-
-def _prefill(config: ModelConfig, params, prompts: Prompts) -> tuple[Float[Array, "N 1 D"], Cache]:
-    """The hidden state at each prompt's last token, and the prompts' cache."""
-    hidden_NxLxD, cache = qwen_vl.prefill(config, params, prompts.tokens, prompts.images)
-    return jnp.take_along_axis(hidden_NxLxD, last_index(prompts)[:, None, None], axis=1), cache
-
-
-def _after(index: Array, hidden_Bx1xD: Array) -> Array:
-    """`index`, with a data dependency on `hidden`.
-
-    It makes the last layer's read of the cache precede the write, so that XLA updates the cache in place; free to
-    choose the order, it copies both caches, twice a token. (On CPUs an optimization barrier is dropped too early.)
-    """
-    finite = hidden_Bx1xD[0, 0, 0] < jnp.inf
-    return jnp.maximum(index, jnp.where(finite, 0, -1).astype(index.dtype))
+    carry = ring, slots.ids_B, slots.position_B
+    (ring, _, _), (ids_TxB, logprobs_TxB) = jax.lax.scan(step, carry, None, length=steps)
+    return ring, ids_TxB.T, logprobs_TxB.T
 
 
 def next_position(prompts: Prompts) -> Int[Array, " N"]:
@@ -128,7 +105,41 @@ def last_index(prompts: Prompts) -> Int[Array, " N"]:
     return jnp.max(jnp.where(prompts.tokens.segments != 0, index, 0), axis=1)
 
 
-def _empty_cache(config: ModelConfig, rows: int, length: int) -> Cache:
-    shape = (config.layers, rows, config.kv_heads, length, config.head_width)
-    zeros = constrain(jnp.zeros(shape, config.compute.dtype), None, "batch", "kv_heads", None, None)
-    return Cache(k=zeros, v=zeros, valid=jnp.zeros((rows, length), bool))
+# What moves prompts, lanes and slots: rows are named within each device's part of the batch, so that none leaves it.
+
+CACHE_AXES = ("batch", "kv_heads", None, None)
+
+
+def cache_axes(x: Array) -> tuple[str | None, ...]:
+    """The logical axes of an array of lanes or of a ring, where those of four dimensions are keys or values."""
+    return CACHE_AXES if x.ndim == 4 else _row_axes(x)
+
+
+def take_prompts(prompts: Prompts, rows_N: Int[Array, " N"]) -> Prompts:
+    """Those rows of each shard's prompts."""
+    return jax.tree.map(lambda x: take_rows(x, rows_N, _row_axes(x)), prompts)
+
+
+def take_lanes(lanes: Lanes, rows_N: Int[Array, " N"]) -> Lanes:
+    """Those of each shard's lanes."""
+    return jax.tree.map(lambda x: take_rows(x, rows_N, cache_axes(x)), lanes)
+
+
+def put_lanes(lanes: Lanes, new: Lanes, rows_N: Int[Array, " N"]) -> Lanes:
+    """The lanes with new ones in place of those of each shard; one that is not there is left out."""
+    return jax.tree.map(lambda x, y: put_rows(x, y, rows_N, cache_axes(x)), lanes, new)
+
+
+def take_columns(
+    cached_RxKxCxE: Float[Array, "R K C E"], rows_B: Int[Array, " B"], columns_S: Int[Array, " S"]
+) -> Float[Array, "B K S E"]:
+    """Those columns of those of each shard's rows, of one layer's keys or values."""
+    return take_rows(cached_RxKxCxE, rows_B, CACHE_AXES)[:, :, columns_S]
+
+
+def _row_axes(x: Array) -> tuple[str | None, ...]:
+    return ("batch", *(None,) * (x.ndim - 1))[: x.ndim]
+
+
+def _placed(cached_RxKxSxE: Array) -> Array:
+    return constrain(cached_RxKxSxE, *CACHE_AXES)

@@ -160,7 +160,7 @@ def _make_films(
             if result.error:
                 failed[Path(job.raw).relative_to(raw).as_posix()] = result.error
             if i % 16 == 0 or i == len(paths):
-                show(i, measure(i, None))
+                show(i, measure(i, {}))
     return failed
 
 

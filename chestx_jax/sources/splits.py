@@ -7,7 +7,8 @@ another.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from chestx_jax.errors import UserError
 from chestx_jax.sources.study import Split, Study
@@ -25,6 +26,16 @@ def complete_split(patient: str, given: Split, validation: float = 0.1, test: fl
     if not given and place >= 1 - test:
         return "test"
     return "validation" if place < validation else "train"
+
+
+def with_splits(studies: Sequence[Study]) -> list[Study]:
+    """The studies, each with a split: a tenth of the patients is taken for each of validation and test that the set
+    does not have. Raises UserError as `check_disjoint` does."""
+    given = {study.split for study in studies}
+    shares = {name: 0.0 if name in given else 0.1 for name in ("validation", "test")}
+    studies = [replace(study, split=complete_split(study.patient, study.split, **shares)) for study in studies]
+    check_disjoint(studies)
+    return studies
 
 
 def check_disjoint(studies: Iterable[Study]) -> None:

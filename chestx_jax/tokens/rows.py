@@ -1,12 +1,13 @@
 """Samples to rows: encode one sample, pack several into the rows of a batch, lay out prompts for sampling."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from chestx_jax.buckets import LengthsConfig, slot_buckets, smallest_bucket, token_buckets
 from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
 from chestx_jax.tokens import chat
@@ -96,6 +97,20 @@ def checked_size(example: Example, rows: RowsConfig) -> Example:
             f"holds {rows.length}, {rows.image_slots} and {rows.patches}: raise config's rows or leave the record out."
         )
     return example
+
+
+def row_buckets(rows: RowsConfig, lengths: LengthsConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens and image slots that rows are padded to. Raises UserError for one above the limits, `rows`."""
+    return token_buckets(rows.length, lengths.rows), slot_buckets(rows.image_slots, lengths.image_slots)
+
+
+def bucket_of(examples: Sequence[Sequence[Example]], rows: RowsConfig, lengths: LengthsConfig) -> RowsConfig:
+    """The smallest bucket that holds a batch whose row b is `examples[b]`: its tokens and image slots, the patches of
+    `rows`. Raises ValueError where not even `rows` holds it."""
+    tokens = max(sum(len(example.ids) for example in row) for row in examples)
+    slots = max(sum(len(example.images) for example in row) for row in examples)
+    length, image_slots = map(smallest_bucket, (tokens, slots), row_buckets(rows, lengths))
+    return replace(rows, length=length, image_slots=image_slots)
 
 
 def pack(examples: Sequence[Sequence[Example]], rows: RowsConfig, spec: ImageSpec) -> Batch:

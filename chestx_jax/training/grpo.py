@@ -6,8 +6,9 @@ One step, on one batch of N prompts:
     rollout     the policy samples G completions of each prompt
     score       each completion gets a reward, and its advantage is the reward's distance from the mean of its group
                 over the group's standard deviation (`update.scoring`)
+    split       groups sorted by length into micro-batches, each padded to its own bucket (`update.micro_batches`)
     reference   log-probs of the sampled tokens under the initial policy, for the KL term
-    update      `stage.updates` optimizer steps on the clipped objective (`update.steps.grpo_step`)
+    update      `stage.updates` optimizer steps on the clipped objective (`update.steps.grpo_gradients`)
 
 What the settings select: `stage.rewards` the terms of the reward; `stage.advantages` GRPO, Dr.GRPO or RLOO, and credit
 per reasoning step; `stage.policy` the clip of the probability ratio (PPO's, with dual clip, or DAPO's upper clip; per
@@ -24,10 +25,13 @@ import jax
 from chestx_jax import checkpoint, metrics, multihost, sharding
 from chestx_jax.programs.state import init_reference, init_state
 from chestx_jax.recipes import GrpoConfig
+from chestx_jax.rollout.loop import sample_rollout
+from chestx_jax.training.policy_update import PolicyUpdate
 from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
+from chestx_jax.training.speed import Phases, StepTrace, patches_of_films
 from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
-from chestx_jax.update.steps import Experience
+from chestx_jax.update.micro_batches import Experience
 
 PROGRESS_METRICS = ("reward/total/mean", "reward/accuracy/mean", "reward/process/mean", "length", "kl")
 
@@ -39,12 +43,12 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     SIGTERM, with the state saved, and UserError after too many steps without a finite gradient.
     """
     job, mesh, vocabulary = context.job, context.mesh, context.vocabulary
-    rollout_fn, score_fn, reference_fn, policy_fn, step_fn = (
-        context.functions[f"grpo/{name}"] for name in ("rollout", "score", "reference", "logprobs", "step")
-    )
-    prompt_shardings = context.programs["grpo/rollout"].shardings["prompts"]
+    score_fn = context.functions["grpo/score"]
+    sampler = context.sampler("grpo", stage.sampling, stage.rollout_slots, stage.rollout_tensor)
+    rollout_shardings = context.programs["grpo/score"].shardings["rollout"]
     target_shardings = context.programs["grpo/score"].shardings["targets"]
     data, tables = context.prompt_batches(stage), context.reward_tables()
+    policy = PolicyUpdate(job, stage, mesh, context.programs, context.functions, vocabulary)
     needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
     reference_params = init_reference(job, stage, mesh).jit()(initial_params()) if needs_reference else None
     saved = folder / "checkpoints"
@@ -59,61 +63,75 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
         if first and multihost.is_primary():
             print(describe_resume(folder, first, stage.steps), flush=True)
 
+        def log_pending() -> None:
+            nonlocal pending
+            if pending:
+                log(write, context, stage, pending, folder, phases)
+            pending = None
+
         def stop_at(step: int) -> None:
             checkpoints.wait_until_finished()
             raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
 
+        phases, trace = Phases(), StepTrace(folder, context.profile)
         options = {"restored_step": first, "show": PROGRESS_METRICS, **context.writer_options}
         with metrics.writer(folder, folder.name, stage.steps, **options) as write, jax.transfer_guard("disallow"):
             for step in range(first + 1, stage.steps + 1):
-                position, prompt_batch = data.get_state(), next(data)
-                prompts = sharding.put(prompt_batch.prompts, prompt_shardings)
-                targets = sharding.put(prompt_batch.targets, target_shardings)
-                rollout = rollout_fn(state.params, prompts, vocabulary, state.step)
-                if pending:
-                    log(write, context, stage, pending, folder)  # while the device samples
-                    pending = None
-                jax.block_until_ready(rollout)
+                trace.begin(step)
+                with phases.phase("input"):
+                    position, prompt_batch = data.get_state(), next(data)
+                    prompts, image_slots = policy.put_prompts(prompt_batch.prompts)
+                    targets = sharding.put(prompt_batch.targets, target_shardings)
+                with phases.phase("rollout"):
+                    rollout, live_share = sample_rollout(
+                        sampler, state.params, prompts, vocabulary, step - 1, rollout_shardings, log_pending
+                    )
                 if stop_requested(2 * step - 1):  # sampling takes most of a step, and has changed nothing yet
                     checkpoint.save(checkpoints, state, position, step - 1, None)
                     stop_at(step - 1)
-                scored = score_fn(tables, targets, rollout)
-                sampled = (prompts, rollout, vocabulary)
-                experience = Experience(
-                    prompts=prompts,
-                    rollout=rollout,
-                    advantages=scored.advantages,
-                    loss_mask=scored.loss_mask,
-                    ref_logprobs=reference_fn(reference_params, *sampled) if needs_reference else None,
-                    old_logprobs=policy_fn(state.params, *sampled) if needs_old else None,
-                )
-                for _ in range(stage.updates):
-                    state, measured = step_fn(state, experience, vocabulary)
-                inputs = (experience, prompt_batch, scored.scores)
-                pending, stop = PendingStep(step, {**scored.metrics, **measured}, inputs), stop_requested(2 * step)
+                with phases.phase("reward"):
+                    scored = jax.block_until_ready(score_fn(tables, targets, rollout))
+                with phases.phase("reference"):
+                    experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
+                    lengths = policy.lengths(experience, image_slots)
+                    parts = policy.split(experience, lengths)
+                    logprobs = policy.logprobs(reference_params, state.params if needs_old else None, parts)
+                    jax.block_until_ready(logprobs)
+                with phases.phase("update"):
+                    for _ in range(stage.updates):
+                        state, measured = policy.step(state, parts, logprobs)
+                    jax.block_until_ready(measured)
+                trace.end(step, state)
+                work = policy.work(lengths, patches_of_films(prompt_batch.prompts), parts) | {"live_slots": live_share}
+                inputs = (rollout, prompt_batch, scored.scores, parts, logprobs)
+                pending, stop = PendingStep(step, scored.metrics | measured | work, inputs), stop_requested(2 * step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
-                    log(write, context, stage, pending, folder)
-                    pending = None
+                    log_pending()
                     checkpoint.save(checkpoints, state, data.get_state(), step, None)
                 if stop:
                     stop_at(step)
+        if multihost.is_primary() and policy.use.runs:
+            print(policy.use, flush=True)
     return state.params
 
 
-def log(write: metrics.Write, context: RunContext, stage: GrpoConfig, pending: PendingStep, folder: Path) -> None:
-    """Writes a step's metrics at the log cadence, and a table of its first group at the sample cadence."""
+def log(
+    write: metrics.Write, context: RunContext, stage: GrpoConfig, pending: PendingStep, folder: Path, phases: Phases
+) -> None:
+    """Writes a step's metrics and the shares of time at the log cadence, and a table of its first group at the sample
+    cadence."""
     measured = fetch_metrics(pending, folder, stage.optimizer.max_skipped)
     with_samples = pending.step % stage.cadence.samples == 0
     if pending.step % stage.cadence.log and not with_samples and pending.step != stage.steps:
         return
-    write(pending.step, measured, sample_rows(context, stage, pending) if with_samples else ())
+    write(pending.step, measured | phases.shares(), sample_rows(context, stage, pending) if with_samples else ())
 
 
 def sample_rows(context: RunContext, stage: GrpoConfig, pending: PendingStep) -> list[metrics.SampleRow]:
     """The completions of the step's first prompt with their reward terms."""
-    experience, prompt_batch, scores = pending.batch
+    rollout, prompt_batch, scores, *_ = pending.batch
     first_group = lambda tree: jax.tree.map(lambda x: x[: stage.sampling.group], multihost.local_rows(tree))  # noqa: E731
-    rollout, terms, total = first_group(experience.rollout), first_group(scores.terms), first_group(scores.sequence)
+    rollout, terms, total = first_group(rollout), first_group(scores.terms), first_group(scores.sequence)
     sample = prompt_batch.samples[0]
     return [
         metrics.SampleRow(

@@ -19,11 +19,12 @@ from chestx_jax.training.run_context import RunContext, make_context
 from chestx_jax.training.workdir import prepare
 
 
-def run(job: JobConfig, workdir: Path) -> None:
+def run(job: JobConfig, workdir: Path, profile: int = 0) -> None:
     """Runs whatever of the job is not done yet under `workdir`.
 
     Leaves the data and tokenizer (phantom jobs), a folder per stage with checkpoints, metrics and final parameters, a
     file per test, `report.html`, `scores.json`, and `hf/`, the last model as a Hugging Face folder.
+    With `profile`, that step of each stage leaves a trace in the stage's folder.
     """
     started = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -34,7 +35,7 @@ def run(job: JobConfig, workdir: Path) -> None:
     multihost.barrier("prepared")
     if differs := changes_since(workdir / "config.json", job):
         raise UserError(f"the processes of this run have different configurations, {differs[0]}: give all the same")
-    context = make_context(job, workdir)
+    context = make_context(job, workdir, profile)
     _print_squash(job)
     predictions: dict[str, list[Prediction]] = {}
     tables = ""

@@ -13,6 +13,7 @@ from chestx_jax.eval.report.tables import closing_tables
 from chestx_jax.eval.results import training_curves, write_results
 from chestx_jax.eval.statistics.blind_baselines import fitted_baselines
 from chestx_jax.eval.statistics.comparison import compare_models
+from chestx_jax.inference.answers import greedy
 from chestx_jax.inference.multihost import predict_on_all_processes
 from chestx_jax.inference.predict import predict
 from chestx_jax.recipes import EvaluationConfig, SftConfig
@@ -31,14 +32,14 @@ def predict_test(context: RunContext, evaluation: EvaluationConfig, model: Train
     """Greedy answers to the test records, kept in `test/NAME.jsonl` as they come; only what it lacks is answered."""
     started = time.monotonic()
     samples = first_per_task(context.samples(evaluation.source), evaluation.limit)
-    generate = context.functions["test/generate"]
+    sampler = context.sampler("test", greedy(evaluation.length), evaluation.batch)
 
     def predict_samples(missing: Sequence[Sample]) -> Iterator[Prediction]:
         if not missing:
             return iter(())
-        loaded = context.loaded_model(context.load_params(model.place), model.blind)
+        loaded = context.loaded_model(sampler.weights(context.load_params(model.place)), model.blind)
         bad = BadRecords(context.job.max_bad, len(samples))
-        return predict(loaded, missing, lambda rows: generate, evaluation.batch, bad, evaluation.rows)
+        return predict(loaded, missing, sampler, bad, evaluation.rows)
 
     path = context.workdir / "test" / f"{model.name}.jsonl"
     predictions = predict_on_all_processes(path, samples, predict_samples, print)

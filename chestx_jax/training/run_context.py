@@ -22,16 +22,19 @@ from chestx_jax.findings import RewardTargets
 from chestx_jax.inference.loaded_model import LoadedModel, completion_vocabulary
 from chestx_jax.inference.places import find_checkpoint, load_params
 from chestx_jax.lexicon.token_tables import Tables
+from chestx_jax.programs.generation import sampler
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.program import Program
 from chestx_jax.programs.state import all_finite, init_params
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig, supervised_stages
 from chestx_jax.rewards import priors
-from chestx_jax.rollout.sampling import Vocabulary
+from chestx_jax.rollout.loop import Sampler
+from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.sharding import make_mesh
 from chestx_jax.tokens.chat import chat_form
 from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
 from chestx_jax.training.reward_data import count_priors, targets_with_stakes
+from chestx_jax.training.speed import peak_flops
 from chestx_jax.types import Batch
 
 
@@ -49,11 +52,13 @@ class RunContext:
     special: SpecialIds
     vocabulary: Vocabulary  # on the devices
     lexicon: Any
+    profile: int = 0  # the step of each stage that is traced; 0: none
 
     @property
     def writer_options(self) -> dict[str, Any]:
         """Keyword arguments of `metrics.writer`."""
-        return {"wandb_mode": self.job.wandb, "config": to_dict(self.job), "primary": multihost.is_primary()}
+        options = {"wandb_mode": self.job.wandb, "config": to_dict(self.job), "primary": multihost.is_primary()}
+        return options | {"peak_flops": peak_flops()}
 
     def training_batches(self, stage: SftConfig, blind: bool) -> grain.DatasetIterator:
         """The stage's endless packed batches: this process's rows of them."""
@@ -84,6 +89,7 @@ class RunContext:
             self._encoder(blind),
             stage.batch,
             stage.rows,
+            stage.lengths,
             seed,
             self.job.max_bad,
             self._own_rows(stage.batch),
@@ -97,6 +103,7 @@ class RunContext:
             self._encoder(False),
             stage.prompts,
             stage.rows,
+            stage.lengths,
             stage.seed,
             self.job.max_bad,
             self._reward_targets(stage, source.samples),
@@ -117,7 +124,7 @@ class RunContext:
         return partial(targets_with_stakes, self.lexicon, priors.load(file, self.lexicon), config)
 
     def loaded_model(self, params: Any, blind: bool = False) -> LoadedModel:
-        """Parameters of the job's model, ready to answer."""
+        """Parameters for decoding of the job's model, ready to answer."""
         return LoadedModel(self.job.model, params, self.mesh, self._encoder(blind), self.vocabulary)
 
     def load_params(self, place: str) -> Any:
@@ -132,6 +139,11 @@ class RunContext:
         if not jax.device_get(all_finite(self.job, self.mesh).jit()(params)):
             raise UserError(f"{place} holds weights that are not finite numbers: start from another checkpoint.")
         return params
+
+    def sampler(self, stage: str, sampling: SamplingConfig, slots: int, tensor: int = 0) -> Sampler:
+        """The sampler of a stage's programs; `slots` completions at a time."""
+        functions = {name: self.functions[f"{stage}/{name}"] for name in ("weights", "prefill", "decode")}
+        return sampler(self.job.model, sampling, self.mesh, functions, slots, tensor)
 
     def reward_tables(self) -> Tables:
         """The lexicon's automaton over the tokens of this vocabulary, on every device."""
@@ -158,7 +170,7 @@ class RunContext:
         return multihost.local_row_indices(per_row, count)
 
 
-def make_context(job: JobConfig, workdir: Path) -> RunContext:
+def make_context(job: JobConfig, workdir: Path, profile: int = 0) -> RunContext:
     """Binds a job to the devices and the tokenizer at hand.
 
     Raises UserError where the tokenizer has more tokens than the model's vocabulary, or the mesh does not fit.
@@ -184,4 +196,5 @@ def make_context(job: JobConfig, workdir: Path) -> RunContext:
         special=special,
         vocabulary=completion_vocabulary(tokenizer, special, job.model.vocab_size, mesh),
         lexicon=lexicon.load(),
+        profile=profile,
     )

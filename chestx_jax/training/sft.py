@@ -7,10 +7,12 @@ from pathlib import Path
 import jax
 
 from chestx_jax import checkpoint, metrics, multihost, sharding
+from chestx_jax.buckets import BucketUse
 from chestx_jax.programs.state import init_state
 from chestx_jax.recipes import SftConfig
 from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
+from chestx_jax.training.speed import Phases, StepTrace, supervised_flops
 from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
 
 
@@ -33,10 +35,11 @@ def train(
         state = checkpoint.restore(checkpoints, *program.arguments["state"], data)
         if state is None:
             state = init_state(context.job, stage, context.mesh).jit()(initial_params())
-        first, pending = checkpoints.latest_step() or 0, None
+        first, pending, use = checkpoints.latest_step() or 0, None, BucketUse()
         lowest = min(checkpoint.validation_losses(saved).values(), default=math.inf)
         if first and multihost.is_primary():
             print(describe_resume(folder, first, stage.steps), flush=True)
+        phases, trace = Phases(), StepTrace(folder, context.profile)
         with (
             metrics.writer(folder, folder.name, stage.steps, restored_step=first, **context.writer_options) as write,
             jax.transfer_guard("disallow"),
@@ -45,11 +48,17 @@ def train(
             def log(pending: PendingStep) -> None:
                 measured = fetch_metrics(pending, folder, stage.optimizer.max_skipped)
                 if pending.step % stage.cadence.log == 0 or pending.step == stage.steps:
-                    write(pending.step, measured)
+                    write(pending.step, measured | phases.shares())
 
             for step in range(first + 1, stage.steps + 1):
-                batch = sharding.put(next(data), program.shardings["batch"])
+                trace.begin(step)
+                with phases.phase("input"):
+                    packed = next(data)
+                    batch = sharding.put(packed, program.shardings["batch"])
+                use.add(f"{stage.name}/step", (*packed.tokens.ids.shape[1:], packed.images.valid.shape[1]))
                 state, measured = step_fn(state, batch, context.vocabulary)
+                trace.end(step, state)
+                measured = {**measured, "flops": supervised_flops(context.job.model, packed, stage.batch)}
                 if pending:
                     log(pending)  # while the device runs this step
                 pending, stop = PendingStep(step, measured, batch), stop_requested(step)
@@ -70,6 +79,8 @@ def train(
                     raise Stopped(
                         f"{stage.name} stopped at step {step} of {stage.steps}; run the same command to go on"
                     )
+        if multihost.is_primary() and use.runs:
+            print(use, flush=True)
     if stage.result == "best":
         return checkpoint.load_params(checkpoint.step_folder(folder, "best"), context.job.model, context.mesh)
     return state.params

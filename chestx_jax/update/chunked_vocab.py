@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from chestx_jax.model import qwen_vl
 from chestx_jax.model.config import ModelConfig
+from chestx_jax.model.embedding import head_logits
 from chestx_jax.rollout.sampling import MASKED_LOGIT
 
 SHARDS = 8  # each part takes an equal stretch of every eighth of the vocabulary: up to 8 devices keep their columns
@@ -35,7 +36,8 @@ def chunked_token_stats(
 ) -> tuple[Float[Array, "B L"], Float[Array, "B L"], Float[Array, "B L"]]:
     """Log-prob of the targets, entropy, and log of the partition function of the raw logits, fp32: those of
     `rollout.sampling.next_token_logprobs`, over `parts` parts of the vocabulary."""
-    head_DxV = qwen_vl.output_matrix(config, params)
+    dtype = config.compute.dtype
+    head_DxV = qwen_vl.output_matrix(config, params).astype(dtype)  # before it is gathered
     width = -(-config.vocab_size // (SHARDS * parts))  # columns that a part takes of a shard
     missing = SHARDS * parts * width - config.vocab_size
     heads = _split(jnp.pad(head_DxV, ((0, 0), (0, missing))), parts)
@@ -49,7 +51,7 @@ def chunked_token_stats(
     @jax.checkpoint
     def add(running: _Running, part: tuple[Array, ...]) -> tuple[_Running, None]:
         number, head, allowed_W, real_W = part
-        logits = qwen_vl.head_logits(hidden32.astype(hidden_BxLxD.dtype), head)
+        logits = head_logits(hidden32, head, dtype)
         scaled = jnp.where(allowed_W[None, None], logits / jnp.float32(temperature or 1.0), MASKED_LOGIT)
         norm = jax.nn.logsumexp(scaled, axis=-1)
         mean = jnp.sum(jnp.exp(scaled - norm[..., None]) * scaled, axis=-1)

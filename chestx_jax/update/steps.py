@@ -8,11 +8,11 @@ from jaxtyping import Array, Bool, Float
 
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import ModelConfig
-from chestx_jax.rewards.overlong import OverlongConfig
 from chestx_jax.sharding import split_interleaved
-from chestx_jax.types import Batch, Prompts, Rollout
+from chestx_jax.types import Batch
 from chestx_jax.update.logprobs import completion_stats, token_stats
-from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss, token_weights
+from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss
+from chestx_jax.update.micro_batches import Logprobs, MicroBatch
 from chestx_jax.update.optimizer import where
 from chestx_jax.update.rounding import apply_updates
 from chestx_jax.update.state import TrainState, step_key
@@ -21,16 +21,11 @@ DROPOUT_STREAM, ROUNDING_STREAM = 2, 3  # keep these uses of a step's key apart 
 
 
 @struct.dataclass
-class Experience:
-    """What a policy update learns from. Log-probs are those of the sampled tokens, under the reference model (None
-    without a KL term) and under the policy that sampled (None with one update per batch)."""
+class Gradients:
+    """Gradients of the trained parameters and metrics, fp32, summed over micro-batches."""
 
-    prompts: Prompts
-    rollout: Rollout
-    advantages: Float[Array, "B L"]
-    loss_mask: Bool[Array, " B"]  # False: the completion is left out of the loss
-    ref_logprobs: Float[Array, "B L"] | None
-    old_logprobs: Float[Array, "B L"] | None
+    params: dict
+    metrics: dict[str, Float[Array, ""]]
 
 
 def sft_step(
@@ -42,7 +37,8 @@ def sft_step(
     batch: Batch,
     allowed_V: Bool[Array, " V"],
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimizer step on a packed batch. Metrics, fp32: loss (nats per weighted token), norms, tokens."""
+    """One optimizer step on a packed batch. Metrics, fp32: loss (nats per weighted token), norms, and how
+    many `tokens` are no padding."""
     total = jnp.maximum(jnp.sum(batch.weights), 1.0)
     tuning = config.tuning
     has_dropout = tuning.dropout > 0 and not lora.fully_trainable(config)
@@ -54,7 +50,7 @@ def sft_step(
 
     grads, metrics = accumulate_gradients(loss, state.params, batch, micro_batches)
     state, norms = apply_gradients(transform, state, grads, metrics["loss"], tuning.seed)
-    return state, {**metrics, **norms, "tokens": jnp.sum(batch.weights)}
+    return state, {**metrics, **norms, "tokens": jnp.sum((batch.tokens.segments != 0).astype(jnp.float32))}
 
 
 def sft_loss(
@@ -75,55 +71,59 @@ def sft_loss(
     return cross_entropy(stats, jnp.where(last[None], 0.0, weights), total, z_weight)
 
 
-def grpo_step(
+def grpo_gradients(
     config: ModelConfig,
-    transform: optax.GradientTransformationExtraArgs,
     policy: PolicyConfig,
-    overlong: OverlongConfig,
     temperature: float,
-    micro_batches: int,
-    state: TrainState,
-    experience: Experience,
+    params,
+    total: Gradients | None,
+    part: MicroBatch,
+    logprobs: Logprobs,
     allowed_V: Bool[Array, " V"],
-) -> tuple[TrainState, dict[str, Array]]:
-    """One policy update on B sampled completions: the clipped objective, minus the entropy bonus, plus the KL penalty,
-    averaged over tokens as `policy.aggregate` says (DeepSeekMath, arXiv 2402.03300, equation 3). `temperature` is the
-    sampler's. Metrics, fp32 means over the tokens in the loss: each term of the loss, the share of clipped tokens, and
-    the distance of the sampler's log-probs from the trainer's."""
-    length = experience.rollout.ids.shape[1]
-    mask = jnp.arange(length)[None] < experience.rollout.length[:, None]
-    mask = mask & experience.loss_mask[:, None]
-    if overlong.rule == "mask":
-        mask = mask & experience.rollout.finished[:, None]
-    weights = token_weights(mask, policy.aggregate)
-    mean_weights = token_weights(mask, "token")  # metrics are means over tokens whatever the loss averages over
+) -> Gradients:
+    """What a micro-batch adds to the gradients of a policy update: of the clipped objective, minus the entropy bonus,
+    plus the KL penalty, averaged over tokens as `policy.aggregate` says (DeepSeekMath, arXiv 2402.03300, equation 3).
 
-    def loss(params, micro_batch):
-        part, mask, weights, mean_weights = micro_batch
-        stats = completion_stats(
-            config, params, part.prompts, part.rollout.ids, part.rollout.length, allowed_V, temperature
-        )
-        old = jax.lax.stop_gradient(stats.logprob) if part.old_logprobs is None else part.old_logprobs
+    `temperature` is the sampler's; `total` is the sum over the micro-batches before it (None: it is the first).
+    Metrics are fp32 means over the tokens in the loss: each term of the loss, the share of clipped tokens, and the
+    distance of the sampler's log-probs from the trainer's.
+    """
+
+    def loss(params):
+        rollout, mask = part.rollout, part.mask
+        stats = completion_stats(config, params, part.prompts, rollout.ids, rollout.length, allowed_V, temperature)
+        old = jax.lax.stop_gradient(stats.logprob) if logprobs.old is None else logprobs.old
         surrogate, clipped = policy_loss(stats.logprob, old, part.advantages, mask, policy)
         objective = surrogate - jnp.float32(policy.entropy_weight) * stats.entropy
-        mean = lambda x: jnp.sum(jnp.where(mask, x, 0.0) * mean_weights)  # noqa: E731
-        drift = jnp.abs(stats.logprob - part.rollout.logprobs)
+        mean = lambda x: jnp.sum(jnp.where(mask, x, 0.0) * part.mean_weights)  # noqa: E731
         metrics = {
             "policy_loss": mean(surrogate),
             "entropy": mean(stats.entropy),
             "clipped": mean(clipped),
-            "sampler_drift": mean(drift),
+            "sampler_drift": mean(jnp.abs(stats.logprob - rollout.logprobs)),
         }
-        if part.ref_logprobs is not None:
-            divergence = kl_estimate(stats.logprob, part.ref_logprobs, policy.kl)
+        if logprobs.reference is not None:
+            divergence = kl_estimate(stats.logprob, logprobs.reference, policy.kl)
             objective = objective + jnp.float32(policy.kl_weight) * divergence
             metrics["kl"] = mean(divergence)
-        value = jnp.sum(jnp.where(mask, objective, 0.0) * weights)
+        value = jnp.sum(jnp.where(mask, objective, 0.0) * part.weights)
         return value, {**metrics, "loss": value}
 
-    grads, metrics = accumulate_gradients(loss, state.params, (experience, mask, weights, mean_weights), micro_batches)
-    state, norms = apply_gradients(transform, state, grads, metrics["loss"], config.tuning.seed)
-    return state, {**metrics, **norms}
+    grads, metrics = jax.grad(loss, has_aux=True)(params)
+    new = Gradients(optax.tree.cast(lora.trained(config, grads), jnp.float32), metrics)
+    return new if total is None else jax.tree.map(jnp.add, total, new)
+
+
+def grpo_step(
+    config: ModelConfig,
+    transform: optax.GradientTransformationExtraArgs,
+    state: TrainState,
+    total: Gradients,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One policy update from the gradients of all micro-batches; metrics are theirs and the norms."""
+    grads = lora.with_frozen_zeros(total.params, state.params)
+    state, norms = apply_gradients(transform, state, grads, total.metrics["loss"], config.tuning.seed)
+    return state, {**total.metrics, **norms}
 
 
 def accumulate_gradients(loss, params, batch, micro_batches: int):

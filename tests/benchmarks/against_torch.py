@@ -22,13 +22,13 @@ import numpy as np
 from chestx_jax.model import hf
 from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.model.qwen_vl import init
-from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig, pack, prompts
 from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer
 from chestx_jax.update.state import initial_state
 from chestx_jax.update.steps import sft_step
+from tests.helpers.sampling import generate
 from tests.helpers.tiny_models import EOS, FP32, PAD, TOKEN_IDS, example
 
 CONFIG = ModelConfig(
@@ -93,10 +93,9 @@ def _ours(params, training, prompted):
     stop_ids = jnp.asarray([EOS, PAD], jnp.int32)
     vocabulary = Vocabulary(allowed=allowed.at[stop_ids].set(False), stop_ids=stop_ids)
     sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
-    decode = jax.jit(lambda params, batch: generate(CONFIG, sampling, params, batch, vocabulary, jax.random.key(0)))
     shape = RowsConfig(len(prompted[0].ids), 1, FILM[0] * FILM[1])
-    prompt_batch = jax.tree.map(jnp.asarray, prompts(prompted, shape, range(PROMPTS), ImageSpec()))
-    return train, lambda: jax.block_until_ready(decode(params, prompt_batch))
+    prompt_batch = prompts(prompted, shape, range(PROMPTS), ImageSpec())
+    return train, lambda: generate(CONFIG, sampling, params, prompt_batch, vocabulary)
 
 
 def _theirs(params, training, prompted):

@@ -21,6 +21,7 @@ from chestx_jax import sharding
 from chestx_jax.config import to_dataclass
 from chestx_jax.eval.report.tables import aligned
 from chestx_jax.recipes import JobConfig
+from chestx_jax.rollout.loop import sample_rollout
 from chestx_jax.training.run_context import make_context
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import completion_stats
@@ -61,8 +62,10 @@ def gradients(workdir: Path, batches: int):
     context, stage = make_context(job, workdir), job.grpo
     params = context.load_params(f"orbax:{workdir}/sft/params")
     data, tables, vocabulary = context.prompt_batches(stage), context.reward_tables(), context.vocabulary
-    prompt_shardings = context.programs["grpo/rollout"].shardings["prompts"]
+    prompt_shardings = context.programs["grpo/prefill"].shardings["prompts"]
     target_shardings = context.programs["grpo/score"].shardings["targets"]
+    sampler = context.sampler("grpo", stage.sampling, stage.rollout_slots)
+    rollout_shardings = context.programs["grpo/score"].shardings["rollout"]
     advantages_of = jax.jit(lambda scores, job_advantages: advantages_by_kind(stage, scores, job_advantages))
 
     @jax.jit
@@ -79,7 +82,7 @@ def gradients(workdir: Path, batches: int):
         batch = next(data)
         prompts = sharding.put(batch.prompts, prompt_shardings)
         targets = sharding.put(batch.targets, target_shardings)
-        rollout = context.functions["grpo/rollout"](params, prompts, vocabulary, jnp.int32(number))
+        rollout, _ = sample_rollout(sampler, params, prompts, vocabulary, number, rollout_shardings)
         scored = context.functions["grpo/score"](tables, targets, rollout)
         trees = [
             gradient(params, prompts, rollout, vocabulary.allowed, advantages)

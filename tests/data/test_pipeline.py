@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from chestx_jax.buckets import LengthsConfig, smallest_bucket
 from chestx_jax.data.bad_records import BadRecords, too_many
 from chestx_jax.data.mixture import Source, SourceConfig, draw, read_source
 from chestx_jax.data.packing import PackedBatches, fits
@@ -77,13 +78,16 @@ def broken(samples):
     return tuple(replace(sample, images=lost) if number % 5 == 2 else sample for number, sample in enumerate(samples))
 
 
+LENGTHS = LengthsConfig(rows=(100, 130, 200))
+
+
 def supervised(samples, encoder, max_bad=0.0, seed=0, own_rows=None, count=2):
     sources = [Source(samples, 3.0, True, False), Source(samples, 1.0, False, False)]
-    return supervised_batches(sources, encoder, count, ROWS, seed, max_bad, own_rows)
+    return supervised_batches(sources, encoder, count, ROWS, LENGTHS, seed, max_bad, own_rows)
 
 
 def prompting(samples, encoder, max_bad=0.0, seed=0, own_rows=None, count=4):
-    return prompt_batches(Source(samples), encoder, count, ROWS, seed, max_bad, TARGETS, own_rows)
+    return prompt_batches(Source(samples), encoder, count, ROWS, LENGTHS, seed, max_bad, TARGETS, own_rows)
 
 
 def same(one, other):
@@ -107,7 +111,7 @@ def test_films_of_any_shape_share_rows_of_one_size(folder, samples, encoder, ite
         (batch.prompts if iterator is prompting else batch).images,
         (getattr(batch, "prompts", batch)).tokens,
     )
-    assert images.patches.shape[1:] == (ROWS.image_slots, ROWS.patches, image.patch_values)
+    assert images.patches.shape[2:] == (ROWS.patches, image.patch_values)
     counts = images.valid.sum(-1)
     assert set(counts[counts > 0].tolist()) > {16}
     for row, slot in zip(*np.nonzero(counts), strict=True):
@@ -225,6 +229,26 @@ def test_a_bad_record_is_skipped_and_counted(make, broken, encoder, caplog):
 
 
 @pytest.mark.parametrize("make", [supervised, prompting])
+def test_a_batch_takes_the_smallest_bucket_that_holds_it(make, samples, encoder, monkeypatch):
+    """And holds what it would hold in rows of the limit."""
+    bucketed = list(itertools.islice(make(samples, encoder), 8))
+    monkeypatch.setitem(make.__globals__, "LENGTHS", LengthsConfig(rows=(ROWS.length,), image_slots=(3,)))
+    taken = set()
+    for small, large in zip(bucketed, itertools.islice(make(samples, encoder), 8), strict=True):
+        small, large = (batch.prompts if make is prompting else batch for batch in (small, large))
+        used = (large.tokens.segments != 0).sum(1).max(), large.images.valid.any(2).sum(1).max()
+        buckets = (100, 130, 200, ROWS.length), (1, 2, 3)
+        tokens, slots = map(smallest_bucket, used, buckets)
+        assert small.tokens.ids.shape[1] == tokens
+        assert small.images.valid.shape[1] == slots
+        taken.add((tokens, slots))
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[:, : x.shape[1]]), small.tokens, large.tokens)
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[:, : x.shape[1]]), small.images, large.images)
+        assert large.images.valid[:, slots:].sum() == large.tokens.segments[:, tokens:].sum() == 0
+    assert len(taken) > 1
+
+
+@pytest.mark.parametrize("make", [supervised, prompting])
 def test_a_record_that_no_row_holds_is_a_bad_record(make, samples, encoder, caplog):
     wordy = replace(samples[3], question="Is there an effusion? " * 200)
     many = replace(samples[4], images=samples[4].images * 4)
@@ -254,14 +278,14 @@ def test_a_reasoning_record_without_steps_is_a_bad_record(samples, encoder, capl
     """Its target would be an empty thought; as a sample of bare answers it can be used."""
     silent = (replace(samples[0], steps=()), *samples[1:3])
     with caplog.at_level(logging.WARNING):
-        batches = supervised_batches([Source(silent)], encoder, 2, ROWS, 0, 1.0)
+        batches = supervised_batches([Source(silent)], encoder, 2, ROWS, LENGTHS, 0, 1.0)
         for _ in range(3):
             next(batches)
     assert bad_numbers(batches) == {0}
     assert "record-0 skipped" in caplog.text
     assert "no reasoning steps" in caplog.text
-    next(supervised_batches([Source(silent[:1], reasoning=False)], encoder, 2, ROWS, 0, 0.0))
-    next(prompt_batches(Source(silent[:1]), encoder, 1, ROWS, 0, 0.0, TARGETS))
+    next(supervised_batches([Source(silent[:1], reasoning=False)], encoder, 2, ROWS, LENGTHS, 0, 0.0))
+    next(prompt_batches(Source(silent[:1]), encoder, 1, ROWS, LENGTHS, 0, 0.0, TARGETS))
 
 
 @pytest.mark.parametrize("make", [supervised, prompting])
@@ -409,7 +433,7 @@ def test_draws_follow_the_weights():
 def test_nothing_to_train_on_is_said_at_once(samples, encoder, tmp_path):
     for sources in ([], [Source(samples, 0.0, True, False)]):
         with pytest.raises(UserError, match="weight above 0"):
-            supervised_batches(sources, encoder, 2, ROWS, 0, 0.0)
+            supervised_batches(sources, encoder, 2, ROWS, LENGTHS, 0, 0.0)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match=r"empty\.jsonl"):
         read_source(SourceConfig(path="empty.jsonl"), tmp_path)

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from chestx_jax.endpoint.structured import parse_json
 from chestx_jax.eval.judges.judgements import aggregate
-from chestx_jax.eval.judges.llm_judge import parse_json
 from chestx_jax.eval.predictions.records import read_good_predictions
 from chestx_jax.eval.score_files import score_file
 from tests.benchmarks import fuzz_answers, fuzz_records

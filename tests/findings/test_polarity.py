@@ -1,9 +1,10 @@
-"""Hand-labelled report and reasoning texts: what a radiologist understands is what the rules read.
+"""Texts labelled by hand, of reports and reasonings: what a radiologist understands is what the rules read.
 
-Rules may be tuned on `polarity.tsv`; `polarity_held_out.tsv` holds other texts of the same kinds and is never looked at
-while writing rules. A line is kind, side (report or reasoning), what must be read, text; tab separated, with `\\n` and
-`\\uXXXX` in the text for that character. What must be read is a list of `SIGN Concept @ attribute=value, …`, joined by
-semicolons, without blanks:
+All texts were written before the rules that read them. Rules may be tuned on `polarity.tsv`; `polarity_held_out.tsv`
+holds other texts of the same kinds, chosen by chance from those written, and is HELD OUT: never looked at while rules
+are written, only its accuracy is. A line is kind, side (report or reasoning), what must be read, text; tab separated,
+with `\\n` and `\\uXXXX` in the text for that character. What must be read is a list of `SIGN Concept @ attribute=value,
+…`, joined by semicolons, without blanks:
 
 * `+` present, `?` present but hedged, `-` absent (hedged or not), `0` not asserted, present or absent. Several signs
   before one concept: each of them is right. A concept that the list does not name may be read or not.
@@ -30,7 +31,7 @@ from chestx_jax.findings import FILMS, SEVERITIES, read_reports, read_texts
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES
 
 TUNING, HELD_OUT = (Path(__file__).with_name(name) for name in ("polarity.tsv", "polarity_held_out.tsv"))
-FLOOR = 0.67  # of the texts have their signs read right
+FLOORS = {TUNING: 0.94, HELD_OUT: 0.86}  # of the texts have their signs read right
 BASIC_FLOOR = 0.97  # the same of the plain sentences (kind `basic`)
 
 
@@ -172,7 +173,7 @@ def test_labels_are_well_formed():
     texts = [line.text for line in tuning if line.kind != "basic"] + [line.text for line in held_out]
     assert len(texts) == len(set(texts))
     assert {line.kind for line in tuning} == {line.kind for line in held_out} | {"basic"}
-    assert len(tuning) >= 750
+    assert len(tuning) >= 1900
     assert len(held_out) >= 500
 
 
@@ -180,7 +181,7 @@ def test_what_is_read_of_hand_labelled_texts():
     for path in (TUNING, HELD_OUT):
         accuracies = accuracy(load(path))
         print(f"\n{path.name}\n{table(accuracies)}")
-        assert accuracies["all"][1] >= FLOOR, path.name
+        assert accuracies["all"][1] >= FLOORS[path], path.name
         assert accuracies.get("basic", (0, 1.0, 1.0))[1] >= BASIC_FLOOR
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from chestx_jax import sharding
+from chestx_jax.buckets import LengthsConfig
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.state import init_params, init_state
 from chestx_jax.recipes import GrpoConfig, JobConfig, ReferenceConfig, SftConfig
@@ -23,9 +24,10 @@ from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig
+from chestx_jax.training.policy_update import PolicyUpdate
 from chestx_jax.types import Rollout
+from chestx_jax.update.micro_batches import Experience, Logprobs
 from chestx_jax.update.optimizer import OptimizerConfig
-from chestx_jax.update.steps import Experience
 from tests.helpers import tiny_rows
 from tests.helpers.tiny_models import examples
 from tests.helpers.tiny_rows import CONFIG, completions, prompt_examples, prompt_rows
@@ -45,6 +47,7 @@ JOB = JobConfig(
         reference=ReferenceConfig("float32", offload=True),
         updates=2,
         micro_batches=2,
+        lengths=LengthsConfig(rows=(10, 16), completions=(4,)),
         steps=1,
         optimizer=PLAIN,
     ),
@@ -60,21 +63,20 @@ def supervised_batch():
     return tiny_rows.rows.pack([*plan, *plan[::-1]], RowsConfig(64, 3, 120), ImageSpec())
 
 
-def experience():
+def experience() -> tuple[Experience, Logprobs]:
     """Completions with made-up advantages and log-probs; one completion is left out of the loss."""
     rng = np.random.default_rng(7)
     ids, lengths = completions(PROMPTS * GROUP, LENGTH, seed=7)
     near = lambda: rng.normal(-5.5, 0.3, ids.shape).astype(np.float32)  # noqa: E731
     loss_mask = np.ones(len(ids), bool)
     loss_mask[3] = False
-    return Experience(
+    whole = Experience(
         prompts=prompt_rows([*prompt_examples(), *prompt_examples()[::-1]]),
         rollout=Rollout(ids=ids, length=lengths, logprobs=near(), finished=np.ones(len(ids), bool)),
         advantages=rng.normal(size=ids.shape).astype(np.float32),
         loss_mask=loss_mask,
-        ref_logprobs=near(),
-        old_logprobs=near(),
     )
+    return whole, Logprobs(reference=near(), old=near())
 
 
 def process_rows(tree, number: int, count: int):
@@ -89,26 +91,41 @@ def with_biases(params):
     return jax.tree_util.tree_map_with_path(off, params)
 
 
-def run_steps(mesh, number: int = 0, count: int = 1) -> dict[str, np.ndarray]:
+def run_steps(mesh, number: int = 0, count: int = 1, job: JobConfig = JOB) -> dict[str, np.ndarray]:
     """Metrics, gradients and updated parameters of both steps, each from fresh parameters, by dotted name."""
-    job_programs = programs(JOB, mesh)
-    stages = {
-        "sft/step": (JOB.init, "batch", supervised_batch()),
-        "grpo/step": (JOB.grpo, "experience", experience()),
+    job_programs = programs(job, mesh)
+    vocabulary = sharding.put(tiny_rows.vocabulary(), job_programs["sft/step"].shardings["vocabulary"])
+    step = job_programs["sft/step"]
+    batch = sharding.put(process_rows(supervised_batch(), number, count), step.shardings["batch"])
+    fresh = lambda stage: init_state(job, stage, mesh).jit()(with_biases(init_params(job, 0, mesh).jit()()))  # noqa: E731
+    steps = {
+        "sft/step": step.jit()(fresh(job.init), batch, vocabulary),
+        "grpo/step": policy_step(job, mesh, job_programs, fresh(job.grpo), vocabulary, number, count),
     }
     results = {}
-    for name, (stage, argument, batch) in stages.items():
-        program = job_programs[name]
-        state = init_state(JOB, stage, mesh).jit()(with_biases(init_params(JOB, 0, mesh).jit()()))
-        batch = sharding.put(process_rows(batch, number, count), program.shardings[argument])
-        vocabulary = sharding.put(tiny_rows.vocabulary(), program.shardings["vocabulary"])
-        state, metrics = program.jit()(state, batch, vocabulary)
+    for name, (state, metrics) in steps.items():
         gradients = optax.tree.get(state.moments, "mu")
         tree = {"metrics": metrics, "gradients": gradients, "params": state.params}
         tree = jax.jit(lambda x: x, out_shardings=sharding.replicated(mesh))(tree)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             results[name + jax.tree_util.keystr(path)] = np.asarray(leaf.addressable_data(0))
     return results
+
+
+def policy_step(job: JobConfig, mesh, job_programs, state, vocabulary, number: int, count: int):
+    """One update from `experience`: the state after it, and its metrics."""
+    functions = {name: program.jit() for name, program in job_programs.items()}
+    policy = PolicyUpdate(job, job.grpo, mesh, job_programs, functions, vocabulary)
+    whole, logprobs = process_rows(experience(), number, count)
+    prompts, slots = policy.put_prompts(whole.prompts)
+    shardings = job_programs["grpo/select"].shardings["experience"]
+    put = lambda x: sharding.put(x, shardings.advantages)  # noqa: E731
+    rollout, loss_mask = sharding.put((whole.rollout, whole.loss_mask), (shardings.rollout, shardings.loss_mask))
+    whole = Experience(prompts, rollout, put(whole.advantages), loss_mask)
+    lengths = policy.lengths(whole, slots)
+    part_of = lambda x: [part.advantages for part in policy.split(whole.replace(advantages=put(x)), lengths)]  # noqa: E731
+    given = map(Logprobs, part_of(logprobs.reference), part_of(logprobs.old))
+    return policy.step(state, policy.split(whole, lengths), list(given))
 
 
 def main(port: str, processes: str, number: str, path: str) -> None:

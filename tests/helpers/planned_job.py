@@ -41,7 +41,11 @@ JOB = JobConfig(
     image=ImageSpec(max_pixels=128 * 14 * 14),  # as many patches as the rows hold
     mesh=MeshConfig(1, 4, 2),
 )
-NAMES = {"v5e:2x4": ("sft/step", "grpo/rollout", "grpo/step"), "v5p:2x2x2": ("sft/step",), "v6e:2x4": ("sft/step",)}
+NAMES = {
+    "v5e:2x4": ("sft/step", "grpo/prefill", "grpo/decode", "grpo/gradients", "grpo/step"),
+    "v5p:2x2x2": ("sft/step",),
+    "v6e:2x4": ("sft/step",),
+}
 FILE = ROOT / "tests/planning/budgets.json"
 ACCEPT = "python -m tests.helpers.planned_job --write"
 

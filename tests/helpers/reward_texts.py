@@ -20,7 +20,7 @@ TAGS = (
 )  # fmt: skip
 ODD = (
     "–", "’", "•", " ", "é", "无", "ο", "\u200b", "🙂", "1.", "2)", "A)", "(B)", "5.2", "e.g.", "Dr.", "T12", "**", "_",
-    "\t", "。", "，", "；", "×", "3)", "[2]", "2:", "4 -", "___", "Ä", "(-)", "?",
+    "\t", "。", "，", "；", "×", "3)", "[2]", "2:", "4 -", "___", "Ä", "(-)", "?", " ?", "?mass",
 )  # fmt: skip
 JOINTS = (
     " ", " ", " ", " ", " ", ", ", ". ", ". ", "; ", ": ", "\n", "\n\n", "-", "/", "? ", ") ", " (", "", ".", "\n- ",
@@ -40,7 +40,8 @@ FRAMES = (
     "{} {} on the prior film. It {}.", "The first image shows {}; now {} and {}.",
     "Small {} and large {}, slightly {}.", "{}, which is {}. This is {}.",
     "Is there {}? {}.", "{}? No, {}.", "{}: no. Possible {} and {}.", "{} is likely {}, unlikely {}.",
-    "Look for {}. Yes.",
+    "Look for {}. Yes.", "?{}, ? {}.", "Small left and large right {}.", "{} in the right {} and left {}.",
+    "{}, with {}, possible {}.",
 )  # fmt: skip
 
 

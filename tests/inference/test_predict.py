@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
 from chestx_jax.inference import answers
+from chestx_jax.inference import predict as predict_module
 from chestx_jax.inference.answers import answer_probability
 from chestx_jax.inference.evaluate import checkpoint_predict
 from chestx_jax.inference.predict import predict
@@ -63,51 +65,59 @@ def context(tmp_path_factory):
     return make_context(job, workdir)
 
 
-def test_every_readable_sample_once_in_order(context):
+def test_every_readable_sample_once_in_order(context, monkeypatch):
     """The last batch and the gaps of unreadable films are filled up; what is generated goes to the right sample."""
     samples = context.samples(context.job.evaluation.source)
-    batches = []
+    windows = []
 
-    def generate(params, prompts, vocabulary, step):
-        batches.append(prompts.index.tolist())
+    def sample(sampler, params, prompts, vocabulary, step):
+        windows.append(prompts.index.tolist())
         ids = np.array(prompts.index)[:, None] + 10
         logprobs, length = np.zeros(ids.shape, np.float32), np.ones(len(ids), np.int32)
-        return Rollout(ids=ids, length=length, logprobs=logprobs, finished=prompts.index % 2 == 0)
+        rollout = Rollout(ids=ids, length=length, logprobs=logprobs, finished=np.array(prompts.index) % 2 == 0)
+        active = np.flatnonzero(ids[:, 0] >= 10).tolist()
+        for ended in (active[::2][::-1], active[1::2]):  # as they end, which is in any order
+            yield SimpleNamespace(rollout=rollout), ended
 
+    monkeypatch.setattr(answers, "sample_completions", sample)
     model, log = context.loaded_model(None), []
+    sampler = SimpleNamespace(slots=1)
+    monkeypatch.setattr(predict_module, "WINDOW", 4)
     bad = BadRecords(1.0, COUNT, log.append)
-    predictions = list(predict(model, samples, lambda rows: generate, 4, bad, context.job.evaluation.rows))
-    assert batches == [[0, 1, 3, -1], [4, 5, -1, -1]]
+    predictions = list(predict(model, samples, sampler, bad, context.job.evaluation.rows))
+    assert windows == [[0, 1, -1, 3], [4, 5, -1, -1]]
     assert [int(p.sample_id[1:]) for p in predictions] == [0, 1, 3, 4, 5]
     assert [p.pred for p in predictions] == [model.encoder.tokenizer.decode([n + 10]) for n in (0, 1, 3, 4, 5)]
     assert [p.truncated for p in predictions] == [False, True, True, False, True]
     assert [line.split(" (")[0] for line in log] == ["record s2", "record s6"]
     lost = [samples[number] for number in UNREADABLE]
-    assert list(predict(model, lost, lambda rows: generate, 4, BadRecords(1.0, COUNT))) == []
-    assert len(batches) == 2  # nothing is generated where no film can be read
+    assert list(predict(model, lost, sampler, BadRecords(1.0, COUNT))) == []
+    assert len(windows) == 2  # nothing is generated where no film can be read
     small = RowsConfig(length=16, image_slots=1, patches=64)  # no sample fits
-    assert list(predict(model, samples, lambda rows: generate, 4, BadRecords(1.0, COUNT), small)) == []
+    assert list(predict(model, samples, sampler, BadRecords(1.0, COUNT), small)) == []
     with pytest.raises(UserError, match="more than the allowed share"):
-        list(predict(model, lost, lambda rows: generate, 4, BadRecords(0.0, COUNT)))
+        list(predict(model, lost, sampler, BadRecords(0.0, COUNT)))
 
 
 @pytest.mark.filterwarnings("ignore")  # of pydicom and Pillow, about the films
-def test_whatever_is_wrong_with_a_film_its_sample_is_left_out_by_name(context, tmp_path):
+def test_whatever_is_wrong_with_a_film_its_sample_is_left_out_by_name(context, tmp_path, monkeypatch):
     pytest.importorskip("pydicom", exc_type=ImportError)
     good = context.samples(context.job.evaluation.source)[0]
     films = write_bad_films(tmp_path)
     samples = [replace(good, id=name, images=(str(path),)) for name, path in films.items()]
     log: list[str] = []
 
-    def generate(params, prompts, vocabulary, step):
+    def sample(sampler, params, prompts, vocabulary, step):
         ids = np.array(prompts.index)[:, None]
-        return Rollout(ids=ids, length=ids[:, 0] * 0, logprobs=ids * 0.0, finished=ids[:, 0] == 0)
+        rollout = Rollout(ids=ids, length=ids[:, 0] * 0, logprobs=ids * 0.0, finished=ids[:, 0] == 0)
+        yield SimpleNamespace(rollout=rollout), np.flatnonzero(ids[:, 0] >= 0).tolist()
+
+    monkeypatch.setattr(answers, "sample_completions", sample)
+    sampler = SimpleNamespace(slots=4)
 
     model = context.loaded_model(None)
     keeping = replace(model, encoder=model.encoder._replace(image=ImageSpec(max_pixels=56 * 56)))
-    (prediction,) = predict(
-        keeping, [*samples, good], lambda rows: generate, 4, BadRecords(1.0, len(samples) + 1, log.append)
-    )
+    (prediction,) = predict(keeping, [*samples, good], sampler, BadRecords(1.0, len(samples) + 1, log.append))
     assert prediction.sample_id == good.id
     assert [line.split()[1] for line in log] == list(films)
 

@@ -72,9 +72,11 @@ def test_what_stays_on_the_devices_beside_a_program():
     assert layout.total["moments"] == pytest.approx(2 * layout.total["params"], rel=1e-3)
     assert layout.total["params"] / 8 <= layout.device["params"] < layout.total["params"] / 4  # vectors are not split
     resident = functools.partial(resident_memory.resident_bytes, by_name)
-    assert resident("grpo/rollout") == layout.device["moments"]
+    assert resident("grpo/weights") == layout.device["moments"]
+    assert resident("grpo/decode") == layout.device["moments"] + layout.device["params"]
     assert resident("grpo/score") == layout.device["moments"] + layout.device["params"]
-    assert resident("grpo/step") == resident("test/generate") == 0
+    assert resident("grpo/gradients") == layout.device["moments"]
+    assert resident("grpo/step") == resident("test/decode") == 0
 
 
 GROUPS = ["{{0,1,2,3},{4,5,6,7}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}", "mesh['a'=2,'b'=2,'c'=2] {'b','c'}"]

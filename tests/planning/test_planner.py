@@ -52,12 +52,12 @@ def test_a_tiny_step_agrees_with_the_analytic_count():
 def test_advice_for_a_rollout_names_what_helps():
     job, machine = replace(mesh_run.JOB, mesh=MeshConfig(1, 8, 1)), topology.find("cpu:8", cores=2)
     memory = compile.Memory(arguments=2e9, outputs=0.0, aliased=0.0, temporaries=30e9)
-    compiled = compile.Compiled("grpo/rollout", memory, (), 0.0)
+    compiled = compile.Compiled("grpo/decode", memory, (), 0.0)
     program = PlannedProgram(compiled, None, None, False, 1e9)
     sentence = advice(job, program, machine.chip, {"data": 1, "fsdp": 8, "tensor": 1})
-    assert sentence.startswith("grpo/rollout needs 30.7 of 16.0 GiB")
+    assert sentence.startswith("grpo/decode needs 30.7 of 16.0 GiB")
     assert "grpo.rollout_tensor=2" in sentence
-    assert "grpo.rollout_parts=2" in sentence
+    assert "grpo.rollout_slots=8" in sentence
     assert "grpo.optimizer.offload=True" in sentence
 
 
@@ -103,8 +103,8 @@ def test_a_sweep_raises_micro_batches_until_it_fits(monkeypatch):
 
     monkeypatch.setattr(sweep, "plan", fake_plan)
     plans = sweep.sweep(job, machine, log=lambda line: None)
-    fitting = [plan.programs["grpo/step"].fits for plan in plans]
+    fitting = [plan.programs["grpo/gradients"].fits for plan in plans]
     assert any(fitting)
     assert fitting == sorted(fitting, reverse=True)
     assert len({tuple(plan.sizes.values()) for plan in plans}) > 1
-    assert "| grpo/step |" in sweep.text(plans)
+    assert "| grpo/gradients |" in sweep.text(plans)

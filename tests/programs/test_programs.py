@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from dataclasses import replace
 
 import jax
@@ -11,30 +12,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax import findings, lexicon, sharding
+from chestx_jax.buckets import LengthsConfig
 from chestx_jax.cli import load_config
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, VisionConfig
 from chestx_jax.planning.hlo import parse
 from chestx_jax.planning.hlo.schedule import schedule
-from chestx_jax.programs.generation import generation
+from chestx_jax.programs.generation import generation, sampler
 from chestx_jax.programs.job import programs
 from chestx_jax.programs.program import Program
-from chestx_jax.programs.shapes import rollout_shapes, target_shapes
+from chestx_jax.programs.shapes import target_shapes
 from chestx_jax.programs.state import init_params, init_reference, init_state
 from chestx_jax.recipes import EvaluationConfig, JobConfig
+from chestx_jax.rollout.loop import sample_rollout
+from chestx_jax.rollout.schedule import STEPS
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.rows import RowsConfig
-from chestx_jax.update.steps import Experience
+from chestx_jax.training.policy_update import PolicyUpdate
+from chestx_jax.update.micro_batches import Experience
 from tests.helpers import mesh_run, tiny_rows
 from tests.helpers.paths import CONFIGS
 from tests.helpers.tiny_models import VOCABULARY
 
-JOB = replace(mesh_run.JOB, evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=8, length=8))
+JOB = replace(
+    mesh_run.JOB,
+    grpo=replace(mesh_run.JOB.grpo, lengths=LengthsConfig(rows=(16,), completions=(4,))),
+    evaluation=EvaluationConfig(rows=RowsConfig(32, 2, 24), batch=8, length=8),
+)
 NAMES = {
-    "sft/step", "sft/validate", "grpo/rollout", "grpo/score", "grpo/logprobs", "grpo/reference", "grpo/step",
-    "test/generate",
+    "sft/step", "sft/validate", "grpo/weights", "grpo/prefill", "grpo/decode", "grpo/score", "grpo/select",
+    "grpo/logprobs", "grpo/reference", "grpo/gradients", "grpo/step", "test/weights", "test/prefill", "test/decode",
 }  # fmt: skip
+KINDS = ("weights", "prefill", "decode")  # of the programs that sample
 
 
 @pytest.fixture(scope="module")
@@ -79,32 +89,35 @@ def test_a_step_updates_its_state_in_place(job_programs, executables, name):
     assert executables[name].memory_analysis().alias_size_in_bytes >= sum(jax.tree.leaves(sizes))
 
 
-def test_decoding_writes_its_cache_in_place():
-    """Nothing as large as the keys of the completions is copied from token to token, with unrolled layers either."""
-    model, sampling = replace(JOB.model, compute=replace(JOB.model.compute, unroll=0)), JOB.grpo.sampling
-    rollout = programs(replace(JOB, model=model), make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))["grpo/rollout"]
-    cached = model.layers * model.kv_heads * model.head_width * sampling.length * 4
-    size = cached * JOB.grpo.prompts * sampling.group
-    operations = schedule(parse.parse(rollout.lower().compile().as_text()))
-    assert [op.name for op in operations if op.trips > 1 and op.opcode == "copy" and op.hbm_bytes == 2 * size] == []
+def test_decoding_copies_neither_cache_nor_weights():
+    """From token to token no keys or values and no weight matrix are copied or cut out of a stack."""
+    decode = programs(JOB, make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))["grpo/decode"]
+    text = decode.lower().compile().as_text()
+    large = {leaf.shape for leaf in jax.tree.leaves((decode.shapes["params"], decode.shapes["ring"])) if leaf.ndim > 1}
+    names = (",".join(map(str, shape)) for shape in large)
+    shapes = {start + name for name in names for start in ("f32[", "f32[1,")}
+    trips = {op.name for op in schedule(parse.parse(text)) if op.trips > 1}
+    copies = re.findall(r"%(\S+) = (f32\[[\d,]+)\S* (?:copy|dynamic-slice|concatenate)\(", text)
+    assert [name for name, shape in copies if name in trips and shape in shapes] == []
 
 
 def test_the_weights_that_sample_may_be_split_another_way():
-    """Parameters split over eight devices, sampled from by four pairs that hold the weights between them, the prompts
-    in two parts, one after the other: the same completions, and no device ever holds a whole matrix."""
+    """Parameters split over eight devices, sampled from by four pairs that hold the weights between them, four
+    completions at a time: the same completions, and no device ever holds a whole matrix."""
     mesh, rollouts = make_mesh(MeshConfig(1, 8, 1)), {}
-    for tensor, parts in ((0, 1), (2, 2)):
+    whole = f"[{JOB.model.width},{JOB.model.hidden}]"
+    params = mesh_run.with_biases(init_params(JOB, 0, mesh).jit()())
+    prompts = tiny_rows.prompt_rows([*tiny_rows.prompt_examples()] * 2)
+    prompts = sharding.put(prompts, sharding.batch_shardings(mesh, prompts))
+    vocabulary = sharding.put(tiny_rows.vocabulary(), sharding.replicated(mesh))
+    for tensor, slots in ((0, 0), (2, 4)):
         sampling = replace(JOB.grpo.sampling, temperature=0.0)
-        rows, count = JOB.grpo.rows, JOB.grpo.prompts
-        program = generation(JOB.model, rows, count, sampling, 0, mesh, tensor=tensor, parts=parts)
-        params = mesh_run.with_biases(init_params(JOB, 0, mesh).jit()())
-        prompts = tiny_rows.prompt_rows([*tiny_rows.prompt_examples()] * 2)
-        host = {"prompts": prompts, "vocabulary": tiny_rows.vocabulary(), "step": np.int32(0)}
-        executable = program.lower().compile()
-        placed = [sharding.put(value, program.shardings[name]) for name, value in host.items()]
-        rollouts[tensor] = jax.device_get(executable(params, *placed))
-        whole = f"[{JOB.model.width},{JOB.model.hidden}]"
-        assert (whole in executable.as_text()) == (tensor == 0)
+        sample = generation(JOB.model, JOB.grpo.rows, JOB.grpo.prompts, sampling, 0, mesh, slots, tensor)
+        functions = {name: program.jit() for name, program in sample.items()}
+        chosen = sampler(JOB.model, sampling, mesh, functions, slots, tensor)
+        rollout, _ = sample_rollout(chosen, params, prompts, vocabulary, 0, sharding.replicated(mesh))
+        rollouts[tensor] = jax.device_get(rollout)
+        assert (whole in sample["decode"].lower().compile().as_text()) == (tensor == 0)
     np.testing.assert_array_equal(rollouts[0].ids, rollouts[2].ids)
     np.testing.assert_allclose(rollouts[0].logprobs, rollouts[2].logprobs, atol=1e-5)
     with pytest.raises(UserError, match=r"rollout_tensor=3 does not group fsdp=8 .* choose \[1, 2, 4, 8\]"):
@@ -157,51 +170,61 @@ def reward_targets(known, turn):
     return findings.reward_targets(known, reports, [("No edema.",)] * 8, gold, tasks, JOB.grpo.rewards.slots)
 
 
-def test_a_policy_run_compiles_once_and_moves_nothing_unasked(job_programs, functions, mesh):
-    """Rollout, score, log-probs and update over batches of different content, as the loop calls them."""
+def test_a_policy_run_compiles_once_a_bucket_and_moves_nothing_unasked(job_programs, functions, mesh):
+    """Rollout, score, log-probs and update over batches of different content and lengths, as the loop calls them."""
     known = lexicon.load()
-    vocabulary = sharding.put(tiny_rows.vocabulary(), job_programs["grpo/step"].shardings["vocabulary"])
+    vocabulary = sharding.put(tiny_rows.vocabulary(), job_programs["grpo/decode"].shardings["vocabulary"])
     tables = sharding.put(lexicon.compile_tables(known, letters()), job_programs["grpo/score"].shardings["tables"])
     state = state_of(JOB.grpo, mesh)
     reference = init_reference(JOB, JOB.grpo, mesh).jit()(jax.tree.map(lambda x: x + 0, state.params))
     assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(reference)} == {"pinned_host"}
-    examples = [*tiny_rows.prompt_examples(), *tiny_rows.prompt_examples()[::-1]]
+    short, long = tiny_rows.prompt_examples()[2:], tiny_rows.prompt_examples()[:2]
+    policy = PolicyUpdate(JOB, JOB.grpo, mesh, job_programs, functions, vocabulary)
+    greedy = replace(JOB.grpo.sampling, temperature=0.0, group=1)
+    sampling = {
+        stage: sampler(JOB.model, rule, mesh, {kind: functions[f"{stage}/{kind}"] for kind in KINDS})
+        for stage, rule in (("grpo", JOB.grpo.sampling), ("test", greedy))
+    }
+    rollout_shardings = job_programs["grpo/score"].shardings["rollout"]
     with jax.transfer_guard("disallow"):
-        for turn in range(2):
-            prompts = tiny_rows.prompt_rows(examples[turn:] + examples[:turn])
-            prompts = sharding.put(prompts, job_programs["grpo/rollout"].shardings["prompts"])
+        for turn, examples in enumerate((4 * short, 2 * (long + short), 4 * short[::-1], 2 * (short + long))):
+            length = 16 if turn % 2 == 0 else tiny_rows.LONG
+            prompts, slots = policy.put_prompts(tiny_rows.prompt_rows(examples, length))
             targets = sharding.put(reward_targets(known, turn), job_programs["grpo/score"].shardings["targets"])
-            rollout = functions["grpo/rollout"](state.params, prompts, vocabulary, state.step)
+            rollout, _ = sample_rollout(sampling["grpo"], state.params, prompts, vocabulary, turn, rollout_shardings)
             scored = functions["grpo/score"](tables, targets, rollout)
-            experience = Experience(
-                prompts, rollout, scored.advantages, scored.loss_mask,
-                ref_logprobs=functions["grpo/reference"](reference, prompts, rollout, vocabulary),
-                old_logprobs=functions["grpo/logprobs"](state.params, prompts, rollout, vocabulary),
-            )  # fmt: skip
-            if not turn:  # nothing is learned yet, so the policy is the reference
-                np.testing.assert_array_equal(*jax.device_get((experience.ref_logprobs, experience.old_logprobs)))
+            experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
+            parts = policy.split(experience, policy.lengths(experience, slots))
+            logprobs = policy.logprobs(reference, state.params, parts)
+            for given in logprobs if not turn else ():  # nothing is learned yet, so the policy is the reference
+                np.testing.assert_array_equal(*jax.device_get((given.reference, given.old)))
             for update in range(JOB.grpo.updates):
                 before = state
-                state, metrics = functions["grpo/step"](state, experience, vocabulary)
+                state, metrics = policy.step(state, parts, logprobs)
                 assert deleted(before) == {True}
                 measured = jax.device_get(metrics)
                 assert np.isfinite(measured["loss"])
                 if not update:  # the policy that sampled is the one that learns
                     assert measured["sampler_drift"] < 1e-5
                     assert measured["clipped"] == 0
-            assert deleted((experience, vocabulary, tables, reference)) == {False}
-        answers = functions["test/generate"](
-            state.params,
-            sharding.put(
-                tiny_rows.prompt_rows(tiny_rows.prompt_examples()), job_programs["test/generate"].shardings["prompts"]
-            ),
-            vocabulary,
-            state.step,
-        )
+            assert deleted((parts, logprobs, vocabulary, tables, reference)) == {False}
+        few = tiny_rows.prompt_rows(tiny_rows.prompt_examples())
+        few = sharding.put(few, job_programs["test/prefill"].shardings["prompts"])
+        answers, _ = sample_rollout(sampling["test"], state.params, few, vocabulary, 0, sharding.replicated(mesh))
     assert answers.ids.shape == (4, 8)
-    assert {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")} == {
-        name: 1 for name in NAMES if not name.startswith("sft")
+    buckets = {
+        name: {bucket for program, bucket in policy.use.runs if program == name}
+        for name in ("grpo/prefill", "grpo/gradients")
     }
+    assert all(len(used) >= 2 for used in buckets.values())
+    compiled = {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")}
+    once = dict.fromkeys(("grpo/weights", "grpo/score", "grpo/step", "test/weights", "test/prefill", "test/decode"), 1)
+    of_parts = dict.fromkeys(("grpo/reference", "grpo/logprobs", "grpo/gradients"), len(buckets["grpo/gradients"]))
+    of_prompts = {
+        "grpo/prefill": len(buckets["grpo/prefill"]),
+        "grpo/decode": len({length for length, _ in buckets["grpo/prefill"]}),  # films are read by prefill alone
+    }
+    assert compiled == once | of_parts | of_prompts | {"grpo/select": 0}  # one of its own for each bucket
 
 
 def test_abstract_references_are_what_the_host_makes():
@@ -252,6 +275,7 @@ def test_the_full_recipes_trace(name, size, count):
         if program_name.endswith("/step"):
             assert_same_shapes(shapes[0], program.shapes["state"])
             assert billions(shapes[0].params) == pytest.approx(count, rel=0.01)
-        if program_name == "grpo/rollout":
-            sampling = job.grpo.sampling
-            assert_same_shapes(shapes, rollout_shapes(job.grpo.prompts * sampling.group, sampling.length))
+        if program_name == "grpo/decode":
+            ring, *tokens = shapes
+            assert_same_shapes(ring, program.shapes["ring"])
+            assert {leaf.shape for leaf in tokens} == {(job.grpo.prompts * job.grpo.sampling.group, STEPS)}

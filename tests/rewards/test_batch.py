@@ -1,12 +1,14 @@
 """Files of texts: one line a text, what is wrong with a line said on its line, and a run that goes on."""
 
 import json
+import re
 
 import pytest
 
 from chestx_jax.errors import UserError
 from chestx_jax.lexicon import load
 from chestx_jax.rewards import batch
+from tests.helpers.paths import ROOT
 
 LINES = [
     {"id": 1, "text": "There is a small left effusion. No edema.", "report": "Small left effusion."},
@@ -46,6 +48,18 @@ def test_each_line_has_its_scores_or_its_error(tmp_path):
     assert first["findings"][0]["film"] is None
     assert second["terms"]["format"] == second["terms"]["accuracy"] == 1.0
     assert [finding["film"] for finding in second["report_findings"]] == ["earlier", "current"]
+
+
+def test_the_line_in_the_docs_is_what_is_written(tmp_path):
+    docs = (ROOT / "docs" / "process-reward.md").read_text()
+    given, shown = re.findall(r'^.*`(\{"id": 1.*?\})`:\n\n```json\n(.*)\n', docs, re.MULTILINE)[0]
+    (tmp_path / "in.jsonl").write_text(given + "\n")
+    batch.score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", load(), "additive", None)
+    written, shown = read(tmp_path / "out.jsonl")[0], json.loads(shown)
+    assert written.pop("version").keys() == shown.pop("version").keys()  # the language grows
+    assert written.pop("gain") == pytest.approx(shown.pop("gain"), abs=0.05)  # with it the default priors
+    assert [finding.pop("value") > 0 for finding in written["findings"] + shown["findings"]] == [True, True]
+    assert written == shown
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):

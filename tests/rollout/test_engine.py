@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from chestx_jax.rollout.engine import generate
+from chestx_jax.buckets import FLOOR
+from chestx_jax.model import qwen_vl
 from chestx_jax.rollout.sampling import SamplingConfig, next_token_logprobs, sample
+from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.update.logprobs import completion_stats
+from tests.helpers.sampling import generate
 from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, VOCABULARY
 from tests.helpers.tiny_rows import (
     CONFIG,
@@ -24,6 +29,7 @@ from tests.helpers.tiny_rows import (
 
 SAMPLING = SamplingConfig(temperature=0.7, length=12, group=4)
 TRUNCATED = replace(SAMPLING, top_k=20, top_p=0.8)
+LONGER = replace(SAMPLING, length=100)
 GREEDY = replace(SAMPLING, temperature=0.0)
 
 
@@ -39,17 +45,8 @@ def prompts():
     return prompt_rows(prompt_examples())
 
 
-@pytest.fixture(scope="module")
-def generating():
-    """`generate` for a sampling rule, compiled once per rule for all tests here."""
-    compiled = {}
-
-    def run(sampling, params, prompts, seed=0):
-        if sampling not in compiled:
-            compiled[sampling] = jax.jit(lambda *arguments: generate(CONFIG, sampling, *arguments))
-        return jax.device_get(compiled[sampling](params, prompts, vocabulary(), jax.random.key(seed)))
-
-    return run
+def generating(sampling, params, prompts, step=0, **where):
+    return generate(CONFIG, sampling, params, prompts, vocabulary(), step, **where)
 
 
 def stats(params, prompts, rollout, allowed, temperature):
@@ -68,7 +65,7 @@ def completion_mask(rollout):
 
 
 @pytest.mark.parametrize("rule", [SAMPLING, TRUNCATED, GREEDY], ids=["plain", "truncated", "greedy"])
-def test_sampler_and_trainer_agree(generating, params, prompts, rule):
+def test_sampler_and_trainer_agree(params, prompts, rule):
     """At any temperature, and whatever truncation cut away: log-probs are of the whole distribution on both sides."""
     rollout = generating(rule, params, prompts)
     inside = completion_mask(rollout)
@@ -78,14 +75,14 @@ def test_sampler_and_trainer_agree(generating, params, prompts, rule):
     assert rollout.logprobs[inside].max() < 0
 
 
-def test_padding_side_of_the_prompt_changes_nothing(generating, params, prompts):
+def test_padding_side_of_the_prompt_changes_nothing(params, prompts):
     left = prompts.replace(tokens=shift_right(prompts.tokens, LONG - int(prompts.length.max())))
     one, other = generating(SAMPLING, params, prompts), generating(SAMPLING, params, left)
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-5, atol=1e-5)
 
 
-def test_rows_end_with_a_stop_id_or_at_the_limit(generating, params, prompts):
+def test_rows_end_with_a_stop_id_or_at_the_limit(params, prompts):
     rollout = generating(SAMPLING, params, prompts)
     assert rollout.finished.any()
     assert not rollout.finished.all()
@@ -96,7 +93,7 @@ def test_rows_end_with_a_stop_id_or_at_the_limit(generating, params, prompts):
         assert (ids[length:] == EOS).all()
 
 
-def test_either_stop_id_ends_a_row(generating, params, prompts):
+def test_either_stop_id_ends_a_row(params, prompts):
     """The second stop id ends a row too, and is part of it."""
     second_likely = {**params, "head": params["head"].at[:, PAD].set(params["head"][:, EOS]).at[:, EOS].set(0.0)}
     rollout = generating(SAMPLING, second_likely, prompts)
@@ -104,15 +101,15 @@ def test_either_stop_id_ends_a_row(generating, params, prompts):
     assert (last_ids[rollout.finished] == PAD).any()
 
 
-def test_forbidden_ids_are_never_sampled(generating, params, prompts):
+def test_forbidden_ids_are_never_sampled(params, prompts):
     """The head prefers image pads by far, and padding rows of the vocabulary as much as any other."""
     for rule in (SAMPLING, GREEDY):
-        ids = np.concatenate([generating(rule, params, prompts, seed).ids for seed in range(4)])
+        ids = np.concatenate([generating(rule, params, prompts, step).ids for step in range(4)])
         assert not (ids == IMAGE_PAD).any()
         assert ids.max() < KNOWN
 
 
-def test_completions_belong_to_their_prompt(generating, params, prompts):
+def test_completions_belong_to_their_prompt(params, prompts):
     """Completion b is for prompt b // G: greedy groups repeat one completion, wherever in the batch their prompt is."""
     groups = generating(GREEDY, params, prompts).ids.reshape(4, GREEDY.group, -1)
     np.testing.assert_array_equal(groups, np.repeat(groups[:, :1], GREEDY.group, axis=1))
@@ -122,17 +119,40 @@ def test_completions_belong_to_their_prompt(generating, params, prompts):
     np.testing.assert_array_equal(moved, np.roll(groups, 1, axis=0))
 
 
-def test_draws_are_a_function_of_the_key(generating, params, prompts):
-    one, same = (generating(SAMPLING, params, prompts, seed=3).ids for _ in range(2))
+def test_draws_are_a_function_of_the_step(params, prompts):
+    one, same = (generating(SAMPLING, params, prompts, step=3).ids for _ in range(2))
     np.testing.assert_array_equal(one, same)
-    assert (generating(SAMPLING, params, prompts, seed=4).ids != one).any()
+    assert (generating(SAMPLING, params, prompts, step=4).ids != one).any()
     assert len({tuple(row) for row in one}) > len(one) // 2  # the group does not repeat one completion
 
 
-def test_greedy_takes_the_likeliest(generating, params, prompts):
-    """Whatever the key, and the trainer finds no id more likely than the one taken first."""
+@settings(max_examples=5)
+@given(slots=st.integers(1, 16))
+@example(slots=5)
+def test_slots_do_not_matter(params, prompts, slots):
+    """Draws belong to prompt, sample and position: whatever the number of slots, and wherever a prompt is."""
+    all_at_once = generating(SAMPLING, params, prompts)
+    rollout = generating(SAMPLING, params, prompts, slots=slots)
+    np.testing.assert_array_equal(rollout.ids, all_at_once.ids)
+    np.testing.assert_array_equal(rollout.finished, all_at_once.finished)
+    np.testing.assert_allclose(rollout.logprobs, all_at_once.logprobs, rtol=1e-5, atol=1e-5)
+
+
+def test_devices_do_not_matter(params, prompts):
+    """Nor does the mesh; and the cache grows past its first columns there, too."""
+    mesh = make_mesh(MeshConfig(1, 4, 2))
+    turned = jax.tree.map(lambda x: np.roll(x, 1, axis=0), prompts)
+    placed = jax.tree.map(jax.device_put, params, qwen_vl.shardings(CONFIG, mesh))
+    one, many = generating(LONGER, params, prompts), generating(LONGER, placed, turned, slots=8, mesh=mesh)
+    assert one.length.max() > FLOOR
+    np.testing.assert_array_equal(np.roll(one.ids, LONGER.group, axis=0), many.ids)
+    np.testing.assert_allclose(np.roll(one.logprobs, LONGER.group, axis=0), many.logprobs, rtol=1e-5, atol=1e-5)
+
+
+def test_greedy_takes_the_likeliest(params, prompts):
+    """Whatever the step, and the trainer finds no id more likely than the one taken first."""
     rollout = generating(GREEDY, params, prompts)
-    np.testing.assert_array_equal(rollout.ids, generating(GREEDY, params, prompts, seed=9).ids)
+    np.testing.assert_array_equal(rollout.ids, generating(GREEDY, params, prompts, step=9).ids)
     others = [rollout.replace(ids=changed_first(rollout.ids, by)) for by in (1, 50, 100)]
     best = trainer_logprobs(params, prompts, rollout, 0.0)[:, 0]
     for other in others:
@@ -162,13 +182,23 @@ def kept_ids(logprobs, top_k, top_p):
 compiled_sample = jax.jit(sample, static_argnums=2)
 
 
+@settings(max_examples=20)
+@given(mass=st.lists(st.sampled_from([0.0, 1e-30, 1e-9, 1e-3, 0.3]), min_size=48, max_size=48).filter(any))
+def test_what_has_no_probability_is_never_drawn(mass):
+    keys = jax.random.split(jax.random.key(sum(value > 0 for value in mass)), 500)
+    logprobs = jnp.log(jnp.asarray([mass] * 500, jnp.float32))
+    ids = np.asarray(compiled_sample(logprobs, keys, SamplingConfig())[0])
+    assert (np.asarray(mass)[ids] > 0).all()
+
+
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.5), (0, 0.01), (4, 0.9), (50, 0.8)])
 def test_truncation_keeps_what_a_plain_reading_keeps(top_k, top_p):
     rng = np.random.default_rng(top_k)
     logprobs = np.log(rng.dirichlet(np.full(9, 0.7), size=8) + 1e-6).astype(np.float32)
     logprobs -= np.log(np.exp(logprobs).sum(-1, keepdims=True))
     rule = SamplingConfig(temperature=1.0, top_k=top_k, top_p=top_p)
-    ids, chosen = compiled_sample(np.repeat(logprobs, 2000, axis=0), jax.random.key(5), rule)
+    keys = jax.random.split(jax.random.key(5), 16000)
+    ids, chosen = compiled_sample(np.repeat(logprobs, 2000, axis=0), keys, rule)
     ids, chosen = np.asarray(ids).reshape(8, -1), np.asarray(chosen).reshape(8, -1)
     for row in range(8):
         kept = kept_ids(logprobs[row], top_k, top_p)

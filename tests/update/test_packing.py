@@ -1,6 +1,5 @@
-"""Packing, micro-batches and chunked heads change no number."""
+"""Packing, micro-batches of a supervised step and chunked heads change no number."""
 
-import functools
 from dataclasses import replace
 
 import jax
@@ -10,13 +9,11 @@ import optax
 import pytest
 
 from chestx_jax.model.config import with_compute
-from chestx_jax.rewards.overlong import OverlongConfig
 from chestx_jax.tokens import rows
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.update.logprobs import token_stats
-from chestx_jax.update.losses import PolicyConfig
 from chestx_jax.update.state import initial_state
-from chestx_jax.update.steps import grpo_step, sft_loss, sft_step
+from chestx_jax.update.steps import sft_loss, sft_step
 from tests.helpers import mesh_run
 from tests.helpers.tiny_models import examples
 from tests.helpers.tiny_rows import CONFIG, parameters, vocabulary
@@ -94,35 +91,6 @@ def test_micro_batches_change_nothing_in_a_supervised_step(params):
     np.testing.assert_allclose(steps[1][1]["loss"], steps[0][1]["loss"], rtol=1e-6)
     close(steps[0][0].moments, steps[1][0].moments)
     assert steps[0][0].step == 1
-
-
-@functools.cache
-def policy_step(micro_batches, overlong):
-    """A GRPO step as (parameters, experience) → (state, metrics), compiled once for all tests here."""
-    recorder, allowed = gradient_recorder(), jnp.asarray(vocabulary().allowed)
-    step = functools.partial(grpo_step, CONFIG, recorder, PolicyConfig(), overlong, 0.9, micro_batches)
-    return jax.jit(lambda params, experience: step(initial_state(params, recorder), experience, allowed))
-
-
-def test_micro_batches_change_nothing_in_a_policy_step(params):
-    """Even where rows are dropped and completions are of unequal length."""
-    experience = mesh_run.experience()
-    one, metrics = policy_step(1, OverlongConfig())(params, experience)
-    four, again = policy_step(4, OverlongConfig())(params, experience)
-    close(one.moments, four.moments)
-    assert metrics.keys() == again.keys() >= {"loss", "kl", "entropy", "clipped", "sampler_drift"}
-    for name in metrics:
-        np.testing.assert_allclose(again[name], metrics[name], rtol=2e-5, atol=1e-7, err_msg=name)
-
-
-def test_a_completion_that_was_cut_off_can_be_left_out(params):
-    """Masking overlong completions gives the gradient of a batch where they were dropped."""
-    experience = mesh_run.experience()
-    cut = np.arange(len(experience.loss_mask)) % 3 == 0
-    marked = experience.replace(rollout=experience.rollout.replace(finished=~cut))
-    masked, _ = policy_step(1, OverlongConfig(rule="mask"))(params, marked)
-    dropped, _ = policy_step(1, OverlongConfig())(params, marked.replace(loss_mask=experience.loss_mask & ~cut))
-    close(masked.moments, dropped.moments, 1e-6)
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -3,11 +3,13 @@
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from chestx_jax.buckets import LengthsConfig
 from chestx_jax.errors import UserError
 from chestx_jax.sharding import MeshConfig, make_mesh, partition_spec
 from tests.helpers import mesh_run
@@ -18,7 +20,10 @@ STEPS = ("sft/step", "grpo/step")
 
 @pytest.fixture(scope="module")
 def alone():
-    return mesh_run.run_steps(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))
+    """Padded to the limits; the others sort the micro-batches of their own devices into buckets."""
+    padded = LengthsConfig(rows=(32,), image_slots=(2,), completions=(8,))
+    job = replace(mesh_run.JOB, grpo=replace(mesh_run.JOB.grpo, lengths=padded))
+    return mesh_run.run_steps(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]), job=job)
 
 
 @pytest.fixture(scope="module")

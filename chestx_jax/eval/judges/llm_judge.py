@@ -5,14 +5,12 @@ JSON it should be is stored as `{"error": …}` and counts as malformed. Each re
 version and tokens.
 """
 
-import json
-import operator
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from chestx_jax.endpoint.client import Endpoint, Reply, call_all, complete
+from chestx_jax.endpoint.client import Endpoint, call_all
+from chestx_jax.endpoint.structured import Usage, ask
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.judges import prompts
 from chestx_jax.eval.predictions.accuracy import outcome
@@ -26,20 +24,6 @@ NEEDED = {
     "precision": ("correct_count",),
     "efficiency": ("effective_count", "ineffective_count"),
 }
-
-
-class Usage(NamedTuple):
-    """Calls and tokens of a judgement; tokens of cached replies are in `saved` since they were paid for before."""
-
-    calls: int = 0
-    cached: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    saved: int = 0
-
-    def sum(self, other: "Usage") -> "Usage":
-        """Field by field."""
-        return Usage(*map(operator.add, self, other))
 
 
 def judge_all(
@@ -75,19 +59,6 @@ def estimate(predictions: Sequence[Prediction]) -> dict[str, int]:
     }
 
 
-def parse_json(text: str, needed: Sequence[str]) -> dict[str, Any] | None:
-    """The first JSON object in `text` (prose and code fences around it allowed) that has the needed keys."""
-    decoder = json.JSONDecoder()
-    for match in re.finditer(r"\{", text):
-        try:
-            document, _ = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(document, dict) and all(key in document for key in needed):
-            return document
-    return None
-
-
 def _judge(endpoint: Endpoint, numbered: tuple[int, Prediction]) -> tuple[dict[str, Any], Usage]:
     _, prediction = numbered
     usage = Usage()
@@ -114,11 +85,6 @@ def _judge(endpoint: Endpoint, numbered: tuple[int, Prediction]) -> tuple[dict[s
     return record, usage
 
 
-def _usage(reply: Reply) -> Usage:
-    tokens = reply.prompt_tokens or 0, reply.completion_tokens or 0
-    return Usage(cached=1, saved=sum(tokens)) if reply.cached else Usage(1, 0, *tokens)
-
-
 def _unreachable(result: tuple[dict[str, Any], Usage]) -> bool:
     """Whether the server was never reached for an item: no call of it came back."""
     record, usage = result
@@ -134,17 +100,6 @@ def _reports(prediction: Prediction) -> str:
 
 
 def _call(endpoint: Endpoint, kind: str, prompt: str) -> tuple[dict[str, Any], Usage]:
-    """One structured call; a reply without the JSON it should hold is requested again under another seed."""
-    usage, problem = Usage(), ""
-    form = {"type": "json_schema", "json_schema": {"name": kind, "schema": prompts.SCHEMAS[kind], "strict": True}}
-    for attempt in range(TRIES):
-        chat = [{"role": "system", "content": prompts.SYSTEM}, {"role": "user", "content": prompt}]
-        reply = complete(endpoint, chat, temperature=0, seed=attempt, response_format=form)
-        usage = usage if reply.error else usage.sum(_usage(reply))
-        answer = None if reply.error or reply.refused else parse_json(reply.text, NEEDED[kind])
-        if answer is not None:
-            return answer, usage
-        problem = reply.error or ("refused: " if reply.refused else "") + reply.text
-        if reply.error:
-            break
-    return {"error": problem[:500]}, usage
+    chat = [{"role": "system", "content": prompts.SYSTEM}, {"role": "user", "content": prompt}]
+    answer = ask(endpoint, kind, prompts.SCHEMAS[kind], chat, NEEDED[kind], TRIES)
+    return answer.document if answer.document is not None else {"error": answer.problem[:500]}, answer.usage

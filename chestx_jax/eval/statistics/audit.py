@@ -1,7 +1,7 @@
 """How far a file of questions can be answered without the film, and what else in it would flatter a score."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from chestx_jax.data.fields import bare_answer
@@ -12,8 +12,9 @@ from chestx_jax.eval.statistics.blind_baselines import cross_fitted_baselines
 MIN_ITEMS = 20  # fewer say nothing of a cross-fitted guesser
 
 
-def audit(items: Sequence[Prediction]) -> dict[str, Any]:
-    """Image-free baselines per task family, and the shares of repeated films and of repeated ids.
+def audit(items: Sequence[Prediction], groups: Sequence[Hashable] | None = None) -> dict[str, Any]:
+    """Image-free baselines per task family, and the shares of repeated films and of repeated ids; items of one group
+    are held out together.
 
     Returns:
       `n`; `tasks`: {task: {n, chance, majority, letter, prior, order, combined, blind}}, accuracies of guessers that
@@ -21,7 +22,7 @@ def audit(items: Sequence[Prediction]) -> dict[str, Any]:
       three baselines over all closed items; `repeated_films`: share of items whose film another item shows too;
       `repeated_ids`: items beyond the first of their id and question; `remarks` in words.
     """
-    fitted = cross_fitted_baselines(items)
+    fitted = cross_fitted_baselines(items, groups=groups)
     tasks = {task: _row([item for item in items if item.task == task], row) for task, row in fitted.items()}
     films = Counter(image for item in items for image in set(item.images))
     repeated = sum(any(films[image] > 1 for image in item.images) for item in items)

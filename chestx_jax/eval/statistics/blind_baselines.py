@@ -11,7 +11,7 @@ Items are anything with `task`, `question` and `answer`: samples or predictions.
 import math
 import operator
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,12 +72,19 @@ def fitted_baselines(train: Sequence[Any], test: Sequence[Any]) -> dict[str, dic
     return {task: _task_row(counts, [item for item in test if item.task == task]) for task in _tasks(test)}
 
 
-def cross_fitted_baselines(items: Sequence[Any], folds: int = 5) -> dict[str, dict[str, float]]:
-    """`fitted_baselines` of one file against itself, no item guessed by counts it took part in (each fold held out)."""
+def cross_fitted_baselines(
+    items: Sequence[Any], folds: int = 5, groups: Sequence[Hashable] | None = None
+) -> dict[str, dict[str, float]]:
+    """`fitted_baselines` of one file against itself, no item guessed by counts it took part in (each fold held out).
+    Items of one group are held out together: where each option of a group is right once, the others tell of the last.
+    """
     sums: dict[str, Counter[str]] = {task: Counter() for task in _tasks(items)}
+    numbers: dict[Hashable, int] = {}
+    of_item = [numbers.setdefault(group, len(numbers)) for group in (range(len(items)) if groups is None else groups)]
     for fold in range(folds):
-        train = [item for i, item in enumerate(items) if i % folds != fold]
-        for task, row in fitted_baselines(train, items[fold::folds]).items():
+        train = [item for item, number in zip(items, of_item, strict=True) if number % folds != fold]
+        test = [item for item, number in zip(items, of_item, strict=True) if number % folds == fold]
+        for task, row in fitted_baselines(train, test).items():
             sums[task].update({key: value * (1 if key == "n" else row["n"]) for key, value in row.items()})
     return {task: {key: (v if key == "n" else v / row["n"]) for key, v in row.items()} for task, row in sums.items()}
 

@@ -6,11 +6,16 @@ compiled program with: the full score matrix in attention (splash attention skip
 product in its backward pass), layers and logits recomputed in the backward pass.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.splash import computed_share, fits_kernel
+from chestx_jax.programs.generation import WINDOW
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, SftConfig
+from chestx_jax.rollout.schedule import STEPS, LaneShape, lane_shape
 from chestx_jax.tokens.rows import RowsConfig
 
 
@@ -109,12 +114,42 @@ def model_flops(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | E
         trained = name.endswith("/step")
         return _with_images(model, text, text.attention_full / 2, stage.rows, stage.batch, trained, length, tokens)
     if isinstance(stage, EvaluationConfig):
-        return _generation(model, stage.rows, stage.batch, 1, stage.length)
-    if name == "grpo/rollout":
-        return _generation(model, stage.rows, stage.prompts, stage.sampling.group, stage.sampling.length)
-    if name in ("grpo/logprobs", "grpo/reference", "grpo/step"):
-        return _completions(model, stage, trained=name == "grpo/step")
+        layout = lane_shape(WINDOW * stage.batch, 1, stage.batch)
+        return _sampling(name, model, stage.rows, layout, stage.length)
+    if name in ("grpo/prefill", "grpo/decode"):
+        layout = lane_shape(stage.prompts, stage.sampling.group, stage.rollout_slots)
+        return _sampling(name, model, stage.rows, layout, stage.sampling.length)
+    if name in ("grpo/logprobs", "grpo/reference", "grpo/gradients"):
+        return _completions(model, stage, trained=name == "grpo/gradients")
     return None
+
+
+def real_flops(
+    model: ModelConfig,
+    prompts: Sequence[int],
+    completions: Sequence[Sequence[int]] | None,
+    films: Mapping[int, int],
+    trained: bool,
+) -> float:
+    """Useful FLOPs of a batch as it is, without padding: causal attention over each sequence's own length.
+
+    Args:
+      prompts: tokens of each sequence; all of them get logits where there are no completions.
+      completions: tokens of each prompt's completions, which alone get logits; the prompt is computed once for them.
+      films: how many films have so many patches.
+    """
+    prompt = np.asarray(prompts, np.float64)
+    tokens, pairs = prompt.sum(), np.square(prompt).sum() / 2
+    head = tokens
+    if completions is not None:
+        own = np.asarray(completions, np.float64)
+        head = own.sum()
+        tokens, pairs = tokens + head, pairs + (own * prompt[:, None] + np.square(own) / 2).sum()
+    images = sum((vision_forward(model, count, patches) for patches, count in films.items()), Forward())
+    forward = decoder_forward(model, float(tokens), 0, head=float(head)) + images
+    attention = model.layers * 4 * model.heads * model.head_width * float(pairs)
+    once = forward.without_attention + images.attention_full + attention
+    return 3 * once - forward.patch_embed if trained else once
 
 
 def _with_images(
@@ -136,24 +171,26 @@ def _with_images(
 
 
 def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> ModelFlops:
-    """Prompts once, completions after them."""
-    prompt_length, length = stage.rows.length, stage.sampling.length
-    prompt_tokens = float(stage.prompts * prompt_length)
-    completion_tokens = float(stage.prompts * stage.sampling.group * length)
+    """A micro-batch of the longest bucket: prompts once, completions after them."""
+    prompt_length, length, count = stage.rows.length, stage.sampling.length, stage.prompts // stage.micro_batches
+    prompt_tokens = float(count * prompt_length)
+    completion_tokens = float(count * stage.sampling.group * length)
     prompts = decoder_forward(model, prompt_tokens, prompt_length)
     completions = decoder_forward(model, completion_tokens, length, prompt_length, head=completion_tokens)
     visible, slots = prompt_length + length / 2, prompt_length + length
     causal = prompts.attention_full / 2 + completions.attention_full * visible / slots
     tokens = prompt_tokens + completion_tokens
-    return _with_images(model, prompts + completions, causal, stage.rows, stage.prompts, trained, length, tokens)
+    return _with_images(model, prompts + completions, causal, stage.rows, count, trained, length, tokens)
 
 
-def _generation(model: ModelConfig, rows: RowsConfig, prompts: int, group: int, length: int) -> ModelFlops:
-    """Prefill and the longest decoding: every completion to its limit, every slot of the cache read."""
-    completions = prompts * group
-    decoded = float(completions * (length - 1))  # the first token comes from the prompt's last position
-    prefill = decoder_forward(model, float(prompts * rows.length), rows.length)
-    decoding = decoder_forward(model, decoded, 1, rows.length + length, head=decoded + completions)
-    visible, slots = rows.length + length / 2, rows.length + length + 1  # of the cache, and the token itself
-    causal = prefill.attention_full / 2 + decoding.attention_full * visible / slots
-    return _with_images(model, prefill + decoding, causal, rows, prompts, False, length, float(completions * length))
+def _sampling(name: str, model: ModelConfig, rows: RowsConfig, layout: LaneShape, length: int) -> ModelFlops | None:
+    """Prompts that are prefilled together; or a few tokens of every slot, near the length limit."""
+    if name.endswith("/prefill"):
+        prompts, tokens = layout.admitted, float(layout.admitted * rows.length)
+        prefill = decoder_forward(model, tokens, rows.length)
+        return _with_images(model, prefill, prefill.attention_full / 2, rows, prompts, False, rows.length, tokens)
+    if name.endswith("/decode"):
+        tokens = float(layout.lanes * layout.width * STEPS)
+        decoding = decoder_forward(model, tokens, 1, rows.length + length - 1, head=tokens)
+        return ModelFlops(executed_flops(model, decoding, False, 1), executed_flops(model, decoding, False, 1), tokens)
+    return None

@@ -12,8 +12,8 @@ from chestx_jax.sharding import HOST_MEMORY
 
 # Which parts of the stage's state a program is given, by the second half of its name.
 _GIVEN = {
-    "step": ("params", "moments"), "validate": ("params",), "rollout": ("params",), "logprobs": ("params",),
-    "reference": ("reference",),
+    "step": ("params", "moments"), "validate": ("params",), "weights": ("params",), "logprobs": ("params",),
+    "gradients": ("params",), "reference": ("reference",),
 }  # fmt: skip
 
 

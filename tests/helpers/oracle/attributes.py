@@ -16,6 +16,7 @@ def read_attributes(text: Any, i: int) -> dict[str, int]:
     values["change"] = values["change"] or _late_change(text, i)
     film = _behind(text, i, "film", in_clause=True) or _ahead(text, i, "film", beyond=False)
     film = film or _behind(text, i, "film") or _opening_film(text, i)
+    film = FILMS.index("current") if _current_ahead(text, i) else film
     values["film"] = 0 if film == FILMS.index("earlier") and values["change"] else film
     return values
 
@@ -71,11 +72,24 @@ def _ahead(text: Any, i: int, name: str, beyond: bool = True) -> int:
         within = within and not text.words[j].boundary
         late = name == "change" and _trailing(text, j)
         value = text.records[j].change if late else _cue(text, j, name)
+        value = 0 if text.has(j, "repeats") else value  # said of the finding there
         if value:
             return value if near or (beyond and _trailing(text, j) and (within or _refers(text, j))) else 0
         if text.mention(j):
             return 0
     return 0
+
+
+def _current_ahead(text: Any, i: int) -> bool:
+    """Whether the current film is named after word i, before a conjunction, comma, clause or another mention's end."""
+    for j in range(i + 1, len(text.words)):
+        if _links(text, j) or text.breaks[j]:
+            return False
+        if text.records[j].film == FILMS.index("current") and not text.has(j, "repeats"):
+            return True
+        if text.mention(j):
+            return False
+    return False
 
 
 def _trailing(text: Any, j: int) -> bool:

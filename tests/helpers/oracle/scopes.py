@@ -3,7 +3,7 @@
 Each rule is a walk from a mention to the left or right up to a cue or a stop; `chestx_jax/findings/rules.py` computes
 the same with running maxima.
 
-* A match is dropped if one that ends later overlaps it ("pleural" in "pleural effusion").
+* A match is dropped if one that ends later overlaps it ("pleural" in "pleural effusion"), and is not overlapped itself.
 * Clauses end at sentence bounds, semicolons and terminators ("but").
 * A negation before a mention reaches it unless the clause ends, a finite verb lies between, or a list breaks ("no
   effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound;
@@ -23,11 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chestx_jax.findings.slots import ASSERTED, HEDGED, HYPOTHETICAL, Finding
-from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, QUESTION, SEMICOLON
+from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, DOUBT, QUESTION, SEMICOLON
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import ROLE, Lexicon, Record
 from tests.helpers.oracle.attributes import read_attributes
-from tests.helpers.oracle.directed import ends_list, has_subject, minus
+from tests.helpers.oracle.directed import finding_shared, has_subject, list_end, minus, near_finding, other_side
 from tests.helpers.oracle.words import Word
 
 _NOTHING = Record()
@@ -54,6 +54,10 @@ class _Text:
 
     def mention(self, i: int) -> bool:
         return bool(self.records[i].concept or self.records[i].predicate) or self.has(i, "repeats")
+
+    def bare_side(self, i: int) -> int:
+        """The side that word i names, if it is no mention and no entity."""
+        return 0 if self.entity_or_finding(i) else self.records[i].side
 
     def comma(self, i: int) -> bool:
         return bool(self.words[i].gap & COMMA)
@@ -93,7 +97,8 @@ class _Text:
         return self.has(i, "negation_after") and not (self.has(i, "negation_before") and self.ahead(i))
 
     def hedges_ahead(self, i: int) -> bool:
-        return self.has(i, "hedge_before") and (not self.has(i, "hedge_after") or self.ahead(i))
+        hedges = self.has(i, "hedge_before") and (not self.has(i, "hedge_after") or self.ahead(i))
+        return hedges or bool(self.words[i].gap & DOUBT)
 
     def hedges_behind(self, i: int) -> bool:
         ahead = self.has(i, "hedge_before") and self.ahead(i) and not self.has(i, "conjunction")
@@ -142,7 +147,8 @@ def _claim(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool]
     None where word i ends no mention, an entity and predicate that say nothing together, or repeats nothing.
     """
     claim = _named(lexicon, text, i)
-    if claim is None and text.has(i, "repeats"):
+    shares_behind = other_side(text, i) >= 0 and not near_finding(text, i)
+    if claim is None and (text.has(i, "repeats") or shares_behind):
         named = next((claim for j in range(i - 1, -1, -1) if (claim := _named(lexicon, text, j))), None)
         return named and (*named[:2], i, _before(text, i, text.denies_ahead))
     return claim
@@ -151,6 +157,9 @@ def _claim(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool]
 def _named(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool] | None:
     """`_claim` of a mention with a name of its own."""
     record = text.records[i]
+    shared = finding_shared(text, i)
+    if shared >= 0:
+        return text.records[shared].concept, True, i, _before(text, i, text.denies_ahead)
     if record.concept:
         return record.concept, not record.inverse, i, _before(text, i, text.denies_ahead)
     if record.predicate:
@@ -166,10 +175,11 @@ def _named(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool]
 
 def _select_matches(automaton: Automaton, words: list[Word]) -> _Text:
     records, starts = [], []
+    covered = [_covered(automaton, words, i, [False] * len(words)) for i in range(len(words))]
     for i, word in enumerate(words):
         record = automaton.records[word.state]
         starts.append(word.content - int(automaton.depth[word.state]) + 1)
-        if record is None or (not word.passed and _covered(automaton, words, i)):
+        if record is None or (not word.passed and _covered(automaton, words, i, covered)):
             record = _NOTHING
         records.append(record)
     text = _Text(words, records, starts, [], [])
@@ -193,28 +203,25 @@ def _mode(text: _Text, i: int) -> tuple[int, bool]:
     return mode, comma
 
 
-def _covered(automaton: Automaton, words: list[Word], i: int) -> bool:
-    """Whether a later match begins at or before this one's last lexeme."""
-    for later in words[i + 1 :]:
-        depth = int(automaton.depth[later.state])
-        if depth and not later.passed and later.content - depth + 1 <= words[i].content:
+def _covered(automaton: Automaton, words: list[Word], i: int, left_out: list[bool]) -> bool:
+    """Whether a later match, of those that are not left out, begins at or before this one's last lexeme."""
+    for j in range(i + 1, len(words)):
+        later, depth = words[j], int(automaton.depth[words[j].state])
+        if depth and not later.passed and not left_out[j] and later.content - depth + 1 <= words[i].content:
             return True
         if later.content > words[i].content + 16:  # longer than any phrase
             return False
     return False
 
 
-def _stops_before(text: _Text, j: int) -> bool:
-    """Whether a cue to the left of word j does not reach past it."""
-    return text.breaks[j] or text.has(j, "verb") or ends_list(text, j)
-
-
-def _before(text: _Text, i: int, is_cue: Callable[[int], bool]) -> bool:
-    """Whether a cue at or before word i reaches it: no stop follows the cue."""
+def _before(text: _Text, i: int, is_cue: Callable[[int], bool], stops: Callable[[int], bool] | None = None) -> bool:
+    """Whether a cue at or before word i reaches it: no clause, verb, end of a list or other stop follows the cue."""
+    end = -1
     for j in range(i, -1, -1):
         if is_cue(j):
             return True
-        if _stops_before(text, j):
+        end = max(end, list_end(text, j))
+        if text.breaks[j] or text.has(j, "verb") or j <= end or (stops and stops(j)):
             return False
     return False
 
@@ -253,10 +260,22 @@ def _entity_of(text: _Text, i: int) -> int:
     ahead = _next_entity(text, i)
     if ahead >= 0 and text.starts[ahead] == text.words[i].content + 1:
         return text.records[ahead].entity
+    refers = False
     for j in range(i, -1, -1):
         if j < i and text.records[j].entity:
             return text.records[j].entity
+        refers = refers or text.has(j, "refers")
         if text.breaks[j] and (text.words[j].boundary or not text.has(j, "relative")):
+            return _entity_before(text, i) if refers else 0
+    return 0
+
+
+def _entity_before(text: _Text, i: int) -> int:
+    """The last entity before word i, if no concept has been named since; 0 if none."""
+    for j in range(i, -1, -1):
+        if j < i and text.records[j].entity and not text.records[j].concept:
+            return text.records[j].entity
+        if text.records[j].concept:
             return 0
     return 0
 
@@ -395,7 +414,7 @@ def _muted(text: _Text, i: int, negation: int = -1) -> bool:
 def _asks(text: _Text, i: int) -> bool:
     """Whether word i is in a question."""
     end = next((j for j in range(i + 1, len(text.words)) if text.words[j].boundary), None)
-    return end is not None and bool(text.words[end].gap & QUESTION)
+    return end is not None and bool(text.words[end].gap & QUESTION) and not text.words[end].gap & DOUBT
 
 
 def _is_heading(text: _Text, i: int) -> bool:
@@ -419,12 +438,9 @@ def _is_heading(text: _Text, i: int) -> bool:
 
 def _is_background(text: _Text, i: int) -> bool:
     """Whether word i tells of the patient, not of the films."""
-    for j in range(i, -1, -1):
-        if text.has(j, "background"):
-            return True
-        if _stops_before(text, j) or (text.comma(j) and not text.has(j, "hypothetical")):
-            return False
-    return False
+    return _before(
+        text, i, lambda j: text.has(j, "background"), lambda j: text.comma(j) and not text.has(j, "hypothetical")
+    )
 
 
 def _mutes(text: _Text, j: int) -> bool:

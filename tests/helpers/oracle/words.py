@@ -10,6 +10,7 @@ from chestx_jax.lexicon.alphabet import (
     CLOSES_FIRST,
     COLON,
     COMMA,
+    DOUBT,
     HYPHEN,
     LESS,
     NEWLINE,
@@ -57,7 +58,7 @@ def begins_sentence(
     ("e.g.", "Dr."); `previous_open`: it ends no sentence ("of"). A line end divides sentences only before a capital, a
     list mark or a blank line, because reports are often wrapped; a number within a sentence numbers a list.
     """
-    if gap & (QUESTION | BLANK_LINE | BULLET):
+    if (gap & QUESTION and not gap & DOUBT) or gap & (BLANK_LINE | BULLET):
         return True
     if gap & NEWLINE and upper and not gap & COMMA and not (previous_open and gap in (NEWLINE, NEWLINE | SPACE)):
         return True
@@ -95,6 +96,8 @@ def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word
             continue
         if gap & LESS and run in (b"think", b"answer"):  # a tag's name is not a word: the gap continues past it
             continue
+        if not words and gap & QUESTION and run != END:
+            gap |= DOUBT
         word_zone = zones[min(offset + 1, len(data))]
         upper = offset < len(data) and 65 <= data[offset] <= 90
         short = (len(previous) == 1 and previous.isalpha()) or previous.decode("latin1") in lexicon.abbreviations
@@ -103,7 +106,7 @@ def read_words(lexicon: Lexicon, automaton: Automaton, data: bytes) -> list[Word
         boundary = boundary or not words or word_zone != zone
         if boundary or gap & PHRASE_BREAKS:
             state, content = 0, content + 1  # skipping a number keeps words across punctuation from being adjacent
-        lexeme = lexicon.lexemes.get(run.decode("latin1"), 0)
+        lexeme = lexicon.lexemes.get("0" if is_number(run) else run.decode("latin1"), 0)
         passed = bool(automaton.loops[state, lexeme])
         content += not passed
         hit, state = int(automaton.hit[state, lexeme]), int(automaton.next[state, lexeme])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from chestx_jax.model.qwen_vl import forward, logits
-from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.tokens.rows import RowsConfig, pack, prompts
 from tests.golden.make import CASES, NEW, parameters
 from tests.helpers.paths import GOLDEN
+from tests.helpers.sampling import generate
 from tests.helpers.tiny_models import EOS, PAD, VOCABULARY, examples, image_spec, tiny
 
 
@@ -41,7 +41,6 @@ def test_greedy_tokens_are_the_stored_ones(case):
     allowed[[EOS, PAD]] = False  # transformers was made to generate all tokens
     vocabulary = Vocabulary(allowed=jnp.asarray(allowed), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=NEW, group=1)
-    run = jax.jit(lambda params, batch: generate(config, sampling, params, batch, vocabulary, jax.random.key(0)))
-    rollout = run(params, jax.tree.map(jnp.asarray, batch))
+    rollout = generate(config, sampling, params, batch, vocabulary)
     for i in range(len(rows)):
         assert np.asarray(rollout.ids[i]).tolist() == golden[f"greedy_{i}"].tolist()

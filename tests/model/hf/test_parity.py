@@ -9,9 +9,9 @@ from flax.traverse_util import flatten_dict
 from chestx_jax.model import hf
 from chestx_jax.model.hf.names import canonical, weights
 from chestx_jax.model.qwen_vl import forward, init, logits
-from chestx_jax.rollout.engine import generate
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.tokens.rows import RowsConfig, pack, prompts
+from tests.helpers.sampling import generate
 from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, TOKEN_IDS, example, examples, image_spec, tiny
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
@@ -155,11 +155,10 @@ def test_greedy_tokens_agree(pair):
     rows = examples(config.vision.patch_values)
     rows += [example(grids[: 1 + seed % 2], [4, 3, 5 + seed], seed, values) for seed in range(4, count)]
     shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
-    prompt_batch = jax.tree.map(jnp.asarray, prompts(rows, shape, range(len(rows)), image_spec(config)))
+    prompt_batch = prompts(rows, shape, range(len(rows)), image_spec(config))
     vocabulary = Vocabulary(allowed=jnp.ones(config.vocab_size, bool), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
     sampling = SamplingConfig(temperature=0.0, length=new, group=1)
-    run = jax.jit(lambda params, batch: generate(config, sampling, params, batch, vocabulary, jax.random.key(0)))
-    rollout = run(params, prompt_batch)
+    rollout = generate(config, sampling, params, prompt_batch, vocabulary)
     for i, row in enumerate(rows):
         with torch.no_grad():
             theirs = model.generate(

@@ -1,0 +1,225 @@
+"""The command from prepared studies to records: what it writes, refuses, and how it goes on."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import replace
+
+import pytest
+
+from chestx_jax.data.reader import find_problems, read_samples
+from chestx_jax.errors import UserError
+from chestx_jax.lexicon import load
+from chestx_jax.mining.dataset import MineConfig, _questions, _usable, mine
+from chestx_jax.mining.films import shown_films
+from chestx_jax.mining.readback import problems
+from chestx_jax.mining.reference import read_references
+from chestx_jax.rewards import priors
+from chestx_jax.sources.prepare import PrepareConfig, prepare, read_prepared
+from chestx_jax.sources.problems import Problems
+from chestx_jax.sources.study import Film, Study, study_to_json
+from tests.helpers import raw_sets
+from tests.helpers.chat_server import serve
+from tests.helpers.mined_studies import made_up_studies, make_study, write_prepared
+from tests.helpers.reasoning_writer import writer
+
+FEW = MineConfig(families=("binary", "single"), per_label=1)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return write_prepared(tmp_path_factory.mktemp("studies"), made_up_studies(80, follow_ups=36), films=True)
+
+
+@pytest.fixture(scope="module")
+def mined(prepared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "mined"
+    return out, mine(MineConfig(per_label=2), prepared, out, sys.stderr)
+
+
+def records(out, split="train"):
+    return [json.loads(line) for line in (out / f"{split}.jsonl").read_text().splitlines()]
+
+
+def test_the_records_are_what_every_command_reads(mined):
+    out, card = mined
+    for split in ("train", "validation", "test"):
+        assert list(find_problems(out / f"{split}.jsonl")) == []
+    samples = read_samples(out / "train.jsonl")
+    assert {sample.task for sample in samples} == {"binary", "single", "multiple", "anomaly", "temporal"}
+    for sample in samples:
+        assert len(sample.images) == 2
+        assert len(sample.reports) == (2 if sample.task == "temporal" else 1)
+        assert len(sample.steps) >= 3
+    assert sum(sum(tasks.values()) for tasks in card["samples"].values()) == sum(
+        len(records(out, split)) for split in ("train", "validation", "test")
+    )
+
+
+def test_plan_and_evidence_lie_beside_the_reasoning(mined):
+    out, _ = mined
+    for record in records(out):
+        assert record["plan"]
+        assert all(entry["status"] in ("present", "absent") for entry in record["evidence"])
+        for entry in record["evidence"]:
+            stated = entry["basis"] in ("stated", "implied")
+            reports = [record.get(f"original_report{end}", "") for end in ("", "_1", "_2")]
+            assert bool(entry["statement"]) == stated
+            assert any(entry["statement"] in " ".join(report.split()) for report in reports)
+
+
+def test_no_patient_is_in_two_splits(mined):
+    out, _ = mined
+    splits = defaultdict(set)
+    for split in ("train", "validation", "test"):
+        for record in records(out, split):
+            splits[record["patient"]].add(split)
+    assert max(map(len, splits.values())) == 1
+    assert {split for of_patient in splits.values() for split in of_patient} == {"train", "validation", "test"}
+
+
+def test_findings_priors_and_card_are_beside(mined, prepared):
+    out, card = mined
+    findings = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
+    assert len(findings) == card["studies"] == 152
+    assert {"study", "patient", "split", "findings", "labels"} == findings[0].keys()
+    assert priors.load(out / "priors.json", load()).rows
+    assert (out / "data_card.md").read_text().startswith("# Data card")
+    assert card["blind"]["tasks"]["single"]["blind"] < 0.4
+    assert card["views by answer"]
+
+
+def test_the_same_command_gives_the_same_bytes(mined, prepared, tmp_path):
+    out, _ = mined
+    mine(MineConfig(per_label=2), prepared, tmp_path / "mined", sys.stderr)
+    for name in ("findings.jsonl", "priors.json", "settings.json", "refused.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "mined" / name).read_bytes()
+    first, again = ([{**r, "image_path": 0} for r in records(folder)] for folder in (out, tmp_path / "mined"))
+    assert first == again
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"families": ("binary", "temporary")}, "temporal"),
+        ({"miner": "gpt-4"}, "openai:MODEL@URL"),
+        ({"per_label": 5}, "was made with per_label 2, not 5: choose another --out"),
+        ({"seed": 1}, "was made with seed 0, not 1"),
+    ],
+)
+def test_other_settings_are_refused(mined, prepared, change, complaint):
+    out, _ = mined
+    with pytest.raises(UserError, match=complaint):
+        mine(replace(MineConfig(per_label=2), **change), prepared, out, sys.stderr)
+
+
+def test_folders_that_cannot_be_used(tmp_path, prepared):
+    with pytest.raises(UserError, match=r"no studies.jsonl: run chestx_jax.prepare"):
+        mine(FEW, tmp_path, tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").write_text("mine")
+    with pytest.raises(UserError, match="not empty and was not made by this command"):
+        mine(FEW, prepared, tmp_path / "other")
+    write_prepared(tmp_path / "one", [make_study("1", "FINDINGS: Edema.")])
+    with pytest.raises(UserError, match="gives no question of the families binary"):
+        mine(MineConfig(families=("binary",)), tmp_path / "one", tmp_path / "out")
+    same = [make_study(str(i), "FINDINGS: Edema.", patient="openi:1", split=s) for i, s in enumerate(("train", "test"))]
+    write_prepared(tmp_path / "shared", same)
+    with pytest.raises(UserError, match=r"Patient openi:1 is in train split .* and in test split"):
+        mine(FEW, tmp_path / "shared", tmp_path / "out")
+
+
+@pytest.mark.parametrize("source", ["mimic_cxr", "ms_cxr_t", "chexpert_plus", "rexgradient", "padchest"])
+def test_reports_of_closed_sets_stay_on_this_machine(source, tmp_path):
+    write_prepared(tmp_path / "studies", made_up_studies(60, source=source))
+    remote = replace(FEW, miner="openai:m@https://api.example.com/v1")
+    with pytest.raises(UserError, match=rf"terms of {source} forbid .* --allow-remote"):
+        mine(remote, tmp_path / "studies", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_films_are_chosen_by_view():
+    def films(*views):
+        return Study("nih", "p", "1", films=tuple(Film(f"{i}", f"{i}.png", view) for i, view in enumerate(views)))
+
+    assert shown_films(films("lateral", "AP", "PA")) == ["2.png", "0.png"]
+    assert shown_films(films("lateral", "AP", "PA"), 1) == ["2.png"]
+    assert shown_films(films("AP", "other", "unknown")) == ["0.png"]
+    assert shown_films(films("frontal", "frontal")) == ["0.png"]
+    assert shown_films(films("lateral")) == []
+
+
+def test_a_study_without_a_frontal_film_is_counted(tmp_path, prepared):
+    lateral = make_study("lateral", "FINDINGS: Edema.", films=(Film("a", "films/lateral.png", "lateral"),))
+    bare = make_study("bare", "FINDINGS: Edema.")
+    folder = write_prepared(tmp_path / "studies", made_up_studies(30), films=True)
+    with (folder / "studies.jsonl").open("a") as file:
+        file.writelines(json.dumps(study_to_json(study)) + "\n" for study in (lateral, bare))
+    card = mine(MineConfig(families=("anomaly",), per_label=1), folder, tmp_path / "out")
+    assert {reason: entry["count"] for reason, entry in card["skipped"].items()} == {"no frontal film": 1, "no film": 1}
+
+
+def test_labels_alone_give_questions_too(tmp_path):
+    """NIH's films have no reports: questions and reasoning come from the labels."""
+    raw_sets.write_nih(tmp_path / "raw")
+    prepare(PrepareConfig("nih", size=28), tmp_path / "raw", tmp_path / "studies", 1, sys.stderr)
+    text = (tmp_path / "studies/studies.jsonl").read_text().splitlines()
+    studies = [json.loads(line) for line in text]
+    copies = [
+        {**study, "id": f"{study['id']}-{i}", "patient": f"nih:{i}{study['patient'][-2:]}", "split": ""}
+        for study in studies
+        for i in range(12)
+    ]
+    (tmp_path / "studies/studies.jsonl").write_text("".join(json.dumps(study) + "\n" for study in copies))
+    card = mine(MineConfig(families=("binary", "anomaly")), tmp_path / "studies", tmp_path / "out")
+    assert card["refused"] == {}
+    for record in records(tmp_path / "out"):
+        assert "original_report" not in record
+        assert len(record["reason_steps"]) >= 3
+        assert all(entry["statement"] == "" for entry in record["evidence"])
+
+
+def test_an_llms_records_and_a_killed_run(tmp_path):
+    """A run that the server's failures cut short writes what it has, names what is missing, and the same command asks
+    for that alone."""
+    folder = write_prepared(tmp_path / "studies", made_up_studies(40))
+    calls = {"allowed": 20}
+
+    def limited(body, before):
+        calls["allowed"] -= 1
+        return right(body, before) if calls["allowed"] > 0 else 401
+
+    references = read_references(load(), _usable(list(read_prepared(folder)), Problems()))
+    questions = [question for _, question in _questions(FEW, load(), references)]
+    right = writer(load(), questions, lambda *_: "")
+    with serve(limited) as (url, log):
+        config = replace(FEW, miner=f"openai:tiny@{url}", workers=2, prices=("1", "2"))
+        with pytest.raises(UserError, match="refuses tiny"):
+            mine(config, folder, tmp_path / "out")
+        answered = sum(log.answered.values())
+        calls["allowed"] = 10_000
+        card = mine(config, folder, tmp_path / "out")
+        assert sum(log.answered.values()) - answered < sum(log.answered.values())
+        again = sum(log.answered.values())
+        mine(config, folder, tmp_path / "out")
+        assert sum(log.answered.values()) == again
+    assert card["refused"] == {}
+    samples = read_samples(tmp_path / "out/train.jsonl")
+    by_id = {question.id: question for question in questions}
+    assert all(problems(load(), by_id[sample.id], sample.steps) == [] for sample in samples)
+
+
+def test_the_command(tmp_path, prepared):
+    command = [sys.executable, "-m", "chestx_jax.mine", f"--studies={prepared}", f"--out={tmp_path / 'out'}"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    run = subprocess.run(
+        [*command, "--families=binary", "--per-label=2"], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("# Data card")
+    run = subprocess.run([*command, "--families=binery"], capture_output=True, text=True, env=environment)
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert "did you mean 'binary'" in run.stderr

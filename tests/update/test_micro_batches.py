@@ -1,0 +1,153 @@
+"""Micro-batches sorted by length, each in its own bucket: the update is that of the padded batch."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chestx_jax.buckets import smallest_bucket
+from chestx_jax.model import lora, qwen_vl
+from chestx_jax.model.config import TuningConfig
+from chestx_jax.update.losses import PolicyConfig
+from chestx_jax.update.micro_batches import Bucket, Logprobs, plan_micro_batches, select
+from chestx_jax.update.steps import grpo_gradients
+from tests.helpers import mesh_run
+from tests.helpers.tiny_rows import CONFIG, LONG, SLOTS, parameters, vocabulary
+from tests.update.test_packing import close
+
+BUCKETS = ((10, 16, LONG), (1, SLOTS), (3, 5, mesh_run.LENGTH))
+PADDED = tuple((limit,) for limit in Bucket(LONG, SLOTS, mesh_run.LENGTH))
+N, G = mesh_run.PROMPTS, mesh_run.GROUP
+
+
+# The plan
+
+
+@settings(max_examples=50)
+@given(data=st.data(), shards=st.integers(1, 4), count=st.integers(1, 4), share=st.integers(1, 3), g=st.integers(1, 3))
+def test_every_group_is_in_one_micro_batch_and_fits_its_bucket(data, shards, count, share, g):
+    n = shards * count * share
+    draw = lambda limit, size: np.array(data.draw(st.lists(st.integers(1, limit), min_size=size, max_size=size)))  # noqa: E731
+    tokens, slots, completions = draw(32, n), draw(2, n), draw(8, n * g)
+    planned = plan_micro_batches(tokens, slots, completions, count, shards, BUCKETS)
+    assert sorted(np.concatenate([part.groups for part in planned])) == list(range(n))
+    for bucket, groups in planned:
+        by_device = groups.reshape(shards, share) // (count * share)
+        np.testing.assert_array_equal(by_device, np.repeat(np.arange(shards)[:, None], share, axis=1))
+        longest = tokens[groups].max(), slots[groups].max(), completions.reshape(n, g)[groups].max()
+        assert bucket == tuple(map(smallest_bucket, longest, BUCKETS))
+    assert [part.bucket.completion for part in planned] == sorted(part.bucket.completion for part in planned)
+
+
+# The parts
+
+
+def lengths_of(experience):
+    images = np.asarray(experience.prompts.images.valid)
+    lengths = experience.prompts.length, images.any(2).sum(1), experience.rollout.length
+    return tuple(map(np.asarray, lengths))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def select_groups(aggregate, only_finished, bucket, whole, groups):
+    return select(aggregate, only_finished, bucket, whole, groups)
+
+
+def parts_of(whole, count, buckets, aggregate="token", only_finished=False):
+    """The micro-batches with their buckets."""
+    planned = plan_micro_batches(*lengths_of(whole), count, 1, buckets)
+    take = functools.partial(select_groups, aggregate, only_finished)
+    return [(part.bucket, take(part.bucket, whole, jnp.asarray(part.groups))) for part in planned]
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """Half of the prompts have completions of at most three tokens, a quarter of at most five."""
+    whole, logprobs = mesh_run.experience()
+    length = np.minimum(whole.rollout.length, np.repeat([3, 5, mesh_run.LENGTH], (N, N // 2, N * G - N - N // 2)))
+    whole = whole.replace(rollout=whole.rollout.replace(length=length.astype(np.int32)))
+    return jax.tree.map(jnp.asarray, (whole, logprobs))
+
+
+def on_tokens(x, part):
+    """What an array [B, L] holds in the loss, sorted."""
+    return np.sort(np.asarray(x)[np.asarray(part.mask)])
+
+
+@pytest.mark.parametrize("aggregate", ["token", "sequence", "constant"])
+def test_weights_are_those_of_the_whole_batch(sampled, aggregate):
+    """Whatever the loss averages over, and although a row is dropped."""
+    whole, _ = sampled
+    ((_, padded),) = parts_of(whole, 1, PADDED, aggregate)
+    parts = parts_of(whole, 4, BUCKETS, aggregate)
+    assert {bucket.completion for bucket, _ in parts} == {3, 5, mesh_run.LENGTH}
+    for bucket, part in parts:
+        assert part.prompts.tokens.ids.shape == (2, bucket.tokens)
+        assert part.prompts.images.valid.shape[:2] == (2, bucket.image_slots)
+        assert part.mask.shape == part.rollout.ids.shape == (2 * G, bucket.completion)
+    for name in ("advantages", "weights", "mean_weights"):
+        joined = np.sort(np.concatenate([on_tokens(getattr(part, name), part) for _, part in parts]))
+        np.testing.assert_array_equal(joined, on_tokens(getattr(padded, name), padded))
+    assert sum(float(part.mean_weights.sum()) for _, part in parts) == pytest.approx(1.0)
+
+
+def test_a_completion_that_was_cut_off_can_be_left_out(sampled):
+    """Masking overlong completions is dropping them."""
+    whole, _ = sampled
+    cut = np.arange(N * G) % 3 == 0
+    marked = whole.replace(rollout=whole.rollout.replace(finished=jnp.asarray(~cut)))
+    ((_, masked),) = parts_of(marked, 1, PADDED, only_finished=True)
+    ((_, dropped),) = parts_of(marked.replace(loss_mask=whole.loss_mask & ~cut), 1, PADDED)
+    jax.tree.map(np.testing.assert_array_equal, masked, dropped)
+    assert not np.asarray(masked.mask)[cut].any()
+
+
+# The update
+
+
+def test_buckets_change_nothing(sampled):
+    """Gradients and metrics of two micro-batches in buckets of their own are those of the padded whole."""
+    (whole, logprobs), allowed = sampled, jnp.asarray(vocabulary().allowed)
+    gradients = jax.jit(functools.partial(grpo_gradients, CONFIG, PolicyConfig(), 0.9))
+    params = parameters()
+
+    def update(count, buckets):
+        total = None
+        given = zip(
+            *(parts_of(whole.replace(advantages=x), count, buckets) for x in (logprobs.reference, logprobs.old)),
+            strict=True,
+        )
+        parts = parts_of(whole, count, buckets)
+        for (_, part), ((_, reference), (_, old)) in zip(parts, given, strict=True):
+            total = gradients(params, total, part, Logprobs(reference.advantages, old.advantages), allowed)
+        return total, {bucket for bucket, _ in parts}
+
+    padded, _ = update(1, PADDED)
+    parts, buckets = update(2, BUCKETS)
+    assert {bucket.completion for bucket in buckets} == {3, mesh_run.LENGTH}
+    close(padded.params, parts.params)
+    assert padded.metrics.keys() == parts.metrics.keys() >= {"loss", "kl", "entropy", "clipped", "sampler_drift"}
+    for name, value in padded.metrics.items():
+        np.testing.assert_allclose(parts.metrics[name], value, rtol=2e-5, atol=1e-7, err_msg=name)
+
+
+def test_frozen_parameters_have_no_gradient_to_sum(sampled):
+    """What is summed holds the trained parameters alone; the optimizer gets 0 for the others."""
+    config = replace(CONFIG, tuning=TuningConfig(vision="freeze", merger="train", decoder="freeze"))
+    (whole, logprobs), params = sampled, qwen_vl.shapes(CONFIG)
+    ((_, part),) = parts_of(whole, 1, PADDED)
+    gradients = functools.partial(grpo_gradients, config, PolicyConfig(), 0.9)
+    total = jax.eval_shape(gradients, params, None, part, logprobs, jnp.asarray(vocabulary().allowed))
+    trained = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), total.params)
+    params = jax.tree.map(lambda x: jnp.full(x.shape, 2.0, x.dtype), params)
+    full = lora.with_frozen_zeros(trained, params)
+    assert jax.tree.structure(full) == jax.tree.structure(params)
+    names = jax.tree_util.tree_flatten_with_path(full)[0]
+    is_merger = lambda path: path[0].key == "vision" and path[1].key.startswith("merger")  # noqa: E731
+    assert {float(x.max()) for path, x in names if is_merger(path)} == {1.0}
+    assert {float(x.max()) for path, x in names if not is_merger(path)} == {0.0}
