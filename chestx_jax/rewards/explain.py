@@ -103,7 +103,8 @@ def _why(lexicon: Lexicon, scored: ScoredFinding, evidence: list[tuple[Finding, 
         return "too general to be right or wrong"
     if not has_report:
         return "there is no report to compare with"
-    return _reason(lexicon, claim, scored.verdict, evidence)
+    reason = _reason(lexicon, claim, scored.verdict, evidence)
+    return f"{reason}; the text denies it too, so that it earns nothing" if scored.refuted else reason
 
 
 def _judged(lexicon: Lexicon, data: bytes, start: int, scored: ScoredFinding, why: str) -> JudgedFinding:

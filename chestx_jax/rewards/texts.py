@@ -44,6 +44,7 @@ class ScoredFinding(NamedTuple):
     finding: Finding
     value: float
     verdict: str
+    refuted: bool  # the text itself denies it
 
 
 class TextScore(NamedTuple):
@@ -124,7 +125,8 @@ def _score_block(
         terms = {name: float(column[row]) for name, column in columns.items()}
         if item.answer:
             terms |= outcome_text.terms(item.text, item.answer, tasks[row])
-        scored = zip(reading.findings, values.value[row].tolist(), verdict_names[row], strict=False)
+        parts = values.value[row].tolist(), verdict_names[row], values.refuted[row].tolist()
+        scored = zip(reading.findings, *parts, strict=False)
         paid = terms["factuality"] if rule == "paper" else float(values.process[row])
         scores.append(
             TextScore(paid, float(values.gain[row]), terms, list(map(ScoredFinding._make, scored)), reports[row])

@@ -3,7 +3,8 @@
 The sum of the claims' values is the `gain` of a text over silence; `process` shifts it so that an honest, complete
 reading of the film has 1. A finding of the report is earned once, by the best claim for it; a claim of something that
 is not there costs what makes it worth 0 on average over the questions of its kind (`priors`); a denial earns and costs
-by how often what it denies is there. So whatever can be said without the film is worth at most 0 on average.
+by how often what it denies is there; a claim that the same text denies earns nothing. So whatever can be said without
+the film is worth at most 0 on average.
 
     gain    = (Σ_r worth_r · best_r − Σ_false price_c · h ± Σ denials − repeats) / Z
     process = clip(gain + 1 − (V + Z_asked) / Z, −1, 1),    V = Σ_r worth_r,  Z = V + Z_asked + floor
@@ -23,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 
 from chestx_jax.config import bounded
 from chestx_jax.findings.arrays import Array
-from chestx_jax.findings.slots import Findings, expand, namespace, sides_overlap
+from chestx_jax.findings.slots import ASSERTED, Findings, expand, namespace, sides_overlap
 from chestx_jax.findings.targets import RewardTargets, Stakes
 from chestx_jax.lexicon.lexicon import CURRENT
 from chestx_jax.lexicon.tables import Relations
@@ -68,6 +69,7 @@ class Values(NamedTuple):
     earned: Float[Array, "B R"]  # share of each finding that is earned
     supported: Bool[Array, "B M"]  # claims of presence that a finding of the report supports
     false: Bool[Array, "B M"]  # claims of presence that none does, and denials of what is shown
+    refuted: Bool[Array, "B M"]  # claims of presence that the text itself denies
 
 
 def values_of(config: ValueConfig, relations: Relations, claims: Findings, targets: RewardTargets) -> Values:
@@ -84,7 +86,7 @@ def on_current_film(claims: Findings, two_films_B: Bool[Array, " B"]) -> Finding
 
 
 class _Joined(NamedTuple):
-    """Claims joined with the earlier ones of the same concept, polarity and film."""
+    """Claims joined with the earlier ones of the same concept, polarity and film, those that the text denies apart."""
 
     side: Int[Array, "B M"]  # all sides said so far
     certainty: Int[Array, "B M"]  # the highest so far
@@ -128,14 +130,15 @@ def claim_values(
     weight_C, is_a_CxC, credit_CxC = (xp.asarray(x) for x in (relations.weight, relations.is_a, relations.credit))
     scored = claims.valid & (claims.certainty > 0) & (weight_C[claims.concept] > 0)
     present, absent = scored & (claims.polarity == 1), scored & (claims.polarity == 0)
-    joined = _join(claims, scored, xp)
+    refuted = present & _denied_by_the_text(claims, absent)
+    joined = _join(claims, scored, refuted, xp)
     claim = expand(claims._replace(side=joined.side, certainty=joined.certainty), 2)
     finding, positive = expand(report, 1), worth.positive[:, None]
     same_film = (claim.film == 0) | (finding.film == 0) | (claim.film == finding.film)
 
     # A finding is earned by the concept whose claims, joined, say it best; its claims share by what each adds.
     supports = xp.where(positive & same_film & present[..., None], credit_CxC[claim.concept, finding.concept], 0.0)
-    credit = supports * _agreement(config, claim, finding, xp)
+    credit = xp.where(refuted[..., None], 0.0, supports * _agreement(config, claim, finding, xp))
     final = xp.where(joined.last[..., None], credit, 0.0)
     best_concept = xp.take_along_axis(claims.concept, final.argmax(1), 1)
     earns = present[..., None] & (claims.concept[..., None] == best_concept[:, None])
@@ -162,13 +165,26 @@ def claim_values(
     gain = value.sum(1)
     process = xp.clip(gain + 1 - (worth.to_show + worth.to_deny) / worth.total, -1.0, 1.0)
     false = (present & ~supported) | (absent & contradicted)
-    return Values(value, gain, process, final.max(1), present & supported, false)
+    return Values(value, gain, process, final.max(1), present & supported, false, refuted)
 
 
-def _join(claims: Findings, scored: Array, xp: Any) -> _Joined:
+def _denied_by_the_text(claims: Findings, absent: Array) -> Array:
+    """Claims [B, M] that an asserted denial of the same concept, as wide as they are or wider, speaks against.
+
+    A denial of a wider concept does not: "the mediastinum is normal" stands beside a large heart in many reports.
+    """
+    one, other = expand(claims, 2), expand(claims, 1)
+    same = (one.concept == other.concept) & ((one.film == 0) | (other.film == 0) | (one.film == other.film))
+    same = same & ((other.side == 0) | ((one.side > 0) & ((one.side & ~other.side) == 0)))
+    for name in ("site", "severity", "change"):
+        same = same & ((getattr(other, name) == 0) | (getattr(other, name) == getattr(one, name)))
+    return (same & (absent & (claims.certainty == ASSERTED))[:, None]).any(2)
+
+
+def _join(claims: Findings, scored: Array, refuted: Array, xp: Any) -> _Joined:
     one, other = expand(claims, 2), expand(claims, 1)
     same = (one.concept == other.concept) & (one.polarity == other.polarity) & (one.film == other.film)
-    same = same & scored[..., None] & scored[:, None]
+    same = same & scored[..., None] & scored[:, None] & (refuted[..., None] == refuted[:, None])
     slot = xp.arange(claims.concept.shape[1], dtype=np.int32)
     row, column = slot[None, :, None], slot[None, None]
     earlier = same & (column < row)

@@ -179,3 +179,33 @@ def test_what_a_question_names_is_read():
     assert asked == Question("binary", frozenset([CONCEPTS["Pneumothorax"]]))
     assert single == Question("single", options=frozenset([CONCEPTS["Edema"], CONCEPTS["Pleural Effusion"]]))
     assert none == Question("anomaly")
+
+
+@settings(max_examples=60, deadline=None)
+@given(claims=TEXTS, report=TEXTS)
+def test_what_the_text_denies_itself_earns_nothing(claims, report):
+    report = [finding for finding in distinct(report) if finding.polarity]
+    both = [*claims, *(Finding(finding.concept, 0, ASSERTED) for finding in claims if finding.polarity)]
+    result = values(both, report)
+    assert result.value[0, : len(claims)].max(initial=0) <= 0
+    assert result.gain[0] <= values(claims, report).gain[0] + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("denial", "keeps"),
+    [
+        (finding("Pleural Effusion", 0, ASSERTED, 0, 0, 0), False),
+        (finding("Pleural Effusion", 0, HEDGED, 0, 0, 0), True),
+        (finding("Pleural Effusion", 0, ASSERTED, 1, 0, 0), False),
+        (finding("Pleural Effusion", 0, ASSERTED, 2, 0, 0), True),  # the other side
+        (finding("Pleural Effusion", 0, ASSERTED, 0, 3, 0), True),  # "no large effusion"
+        (finding("Pleural Effusion", 0, ASSERTED, 0, 0, 1), True),  # "no new effusion"
+        (finding("Pneumothorax", 0, ASSERTED, 0, 0, 0), True),
+    ],
+)
+def test_which_denials_speak_against_a_claim(denial, keeps):
+    denial = denial._replace(concept=CONCEPTS[denial.concept])
+    claim = Finding(CONCEPTS["Pleural Effusion"], 1, ASSERTED, side=1, severity=1)
+    for text in ([claim, denial], [denial, claim]):
+        result = values(text, [claim])
+        assert (result.value[0, text.index(claim)] > 0) is np.bool_(keeps)
