@@ -3,7 +3,8 @@ there.
 
 --config=configs/rl.py --topology=v5p:2x2x4 [--set mesh.tensor=4] [--programs grpo/step] [--json OUT] [--sweep]
 
-Topologies: v5e, v6e and v5p slices by shape (v5e:4x8) or Cloud's name (v5p-64), cpu:8, local.
+Topologies: v5e, v6e and v5p slices by shape (v5e:4x8) or Cloud's name (v5p-64), NVIDIA cards (h100:8, h200:8, a100:8;
+with several hosts h100:2x8), cpu:8, local.
 """
 
 import pathlib
@@ -19,7 +20,7 @@ from chestx_jax.training.read_job import read_job
 CONFIG = flags.DEFINE_string(
     "config", None, "the job: configs/sft.py, configs/rl.py or one with a :PRESET", required=True
 )
-TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:4x8, v5p-64, cpu:8, local …", required=True)
+TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:4x8, v5p-64, h100:8, cpu:8, local …", required=True)
 SET = flags.DEFINE_multi_string("set", [], "a field of the config: mesh.tensor=4")
 PROGRAMS = flags.DEFINE_list("programs", [], "only these: sft/step, grpo/decode …")
 JSON = flags.DEFINE_string("json", None, "file for the plan as JSON")

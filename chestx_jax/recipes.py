@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from chestx_jax.buckets import LengthsConfig, token_buckets
 from chestx_jax.config import SEED_LIMIT, bounded, to_dataclass
+from chestx_jax.data.augment import AugmentConfig
 from chestx_jax.data.mixture import SourceConfig
 from chestx_jax.errors import UserError
 from chestx_jax.model.config import ModelConfig, VisionConfig
@@ -46,6 +47,7 @@ class SftConfig:
     sources: tuple[SourceConfig, ...] = ()
     validation: SourceConfig | None = None
     validation_batches: int = bounded(8, min=1)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the films trained on
     rows: RowsConfig = field(default_factory=lambda: RowsConfig(image_slots=4))
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     batch: int = bounded(32, min=1)  # packed rows a step: about the paper's 128 samples of some 500 tokens
@@ -92,6 +94,7 @@ class GrpoConfig:
 
     name: str = "grpo"
     source: SourceConfig = field(default_factory=SourceConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the films trained on
     prompts: int = bounded(256, min=1)  # prompts a step, over all processes
     rows: RowsConfig = field(default_factory=RowsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -68,6 +68,12 @@ def id_of(record: Mapping[str, Any]) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def patient_of(record: Mapping[str, Any]) -> str:
+    """Whom a record's films are of, as text; empty where it does not say."""
+    value = record.get("patient")
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
 def strings(value: Any) -> tuple[str, ...]:
     """A string or a list of strings as a tuple of the strings it holds; anything else is left out."""
     if isinstance(value, str):

@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from chestx_jax.buckets import LengthsConfig
+from chestx_jax.data.augment import AugmentConfig, augment
 from chestx_jax.data.bad_records import Attempt, BadRecords, GoodRecords, attempt
 from chestx_jax.data.mixture import Source, draw
 from chestx_jax.data.packing import PackedBatches
@@ -40,11 +41,14 @@ class Encoder(NamedTuple):
     special: SpecialIds
     image: ImageSpec
     blind: bool = False  # every film replaced by zeros: the text-only baseline
+    augment: AugmentConfig = AugmentConfig()  # of films that are encoded with a generator of random numbers
 
 
-def encode_sample(encoder: Encoder, sample: Sample, reasoning: bool, seen: bool = False) -> Example:
+def encode_sample(
+    encoder: Encoder, sample: Sample, reasoning: bool, seen: bool = False, random: np.random.Generator | None = None
+) -> Example:
     """A sample with its answer as tokens, positions and patches; with `seen` (see SourceConfig) the targets are at the
-    films' own tokens.
+    films' own tokens, and the films are not augmented.
 
     Raises UserError for a film that cannot be read, and for a reasoning sample without reasoning.
     """
@@ -53,7 +57,7 @@ def encode_sample(encoder: Encoder, sample: Sample, reasoning: bool, seen: bool 
             "It has no reasoning steps and its source is one of reasoning: write its reason_steps, or set the source's "
             "reasoning to False"
         )
-    films = load_films(encoder, sample.images)
+    films = load_films(encoder, sample.images, None if seen else random)
     tokenizer, special, merge_size = encoder.tokenizer, encoder.special, encoder.image.merge_size
     if seen:
         names = [f" {name}" for name in sample.answer.split()]
@@ -62,22 +66,33 @@ def encode_sample(encoder: Encoder, sample: Sample, reasoning: bool, seen: bool 
     return layout.encode(tokenizer, special, sample.question, films, reasoning, target, merge_size)
 
 
-def encode_prompt(encoder: Encoder, question: str, images: Sequence[str], reasoning: bool = True) -> Example:
+def encode_prompt(
+    encoder: Encoder,
+    question: str,
+    images: Sequence[str],
+    reasoning: bool = True,
+    random: np.random.Generator | None = None,
+) -> Example:
     """A question about films as tokens, positions and patches. Raises UserError for a film that cannot be read."""
-    films = load_films(encoder, images)
+    films = load_films(encoder, images, random)
     return layout.encode(encoder.tokenizer, encoder.special, question, films, reasoning, None, encoder.image.merge_size)
 
 
-def load_films(encoder: Encoder, paths: Sequence[str]) -> list[layout.PatchesAndGrid]:
-    """Patches and grid of each film, zeros for a blind encoder. Raises UserError for a film that cannot be read."""
-    films = [_load_patches(path, encoder.image) for path in paths]
+def load_films(
+    encoder: Encoder, paths: Sequence[str], random: np.random.Generator | None = None
+) -> list[layout.PatchesAndGrid]:
+    """Patches and grid of each film, zeros for a blind encoder; augmented by draws from `random`, in the order of the
+    films. Raises UserError for a film that cannot be read."""
+    films = [_load_patches(path, encoder, random) for path in paths]
     return [(np.zeros_like(values), grid) for values, grid in films] if encoder.blind else films
 
 
-def _load_patches(path: str, spec: ImageSpec) -> layout.PatchesAndGrid:
+def _load_patches(path: str, encoder: Encoder, random: np.random.Generator | None) -> layout.PatchesAndGrid:
     image = load_image(path)
+    if random is not None:
+        image = augment(image, encoder.augment, random)
     try:
-        return patches(image, spec)
+        return patches(image, encoder.image)
     except UserError as error:  # of a shape that cannot be resized: said without the file's name
         raise UserError(f"{path}: {error}") from error
 
@@ -107,8 +122,9 @@ def supervised_batches(
         record = source.records[record_number]
         if isinstance(record, Problem):
             return Attempt(source_number, record_number, record.id, None, str(record))
-        encode = lambda: checked_size(encode_sample(encoder, record, source.reasoning, source.seen), rows)  # noqa: E731
-        return attempt(encode, source_number, record_number, record.name)
+        random = _augmentation(seed, number)
+        encode = lambda: encode_sample(encoder, record, source.reasoning, source.seen, random)  # noqa: E731
+        return attempt(lambda: checked_size(encode(), rows), source_number, record_number, record.name)
 
     def emit(packed: list[list[Example]]) -> Batch:
         own = packed if own_rows is None else [packed[row] for row in own_rows]
@@ -118,6 +134,11 @@ def supervised_batches(
     examples = GoodRecords(attempts, [bad_records(source, max_bad) for source in sources])
     batches = PackedBatches(examples, count, rows, emit)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
+
+
+def _augmentation(seed: int, place: int) -> np.random.Generator:
+    """The draws for a place in the stream: its own in each epoch, and the same for all processes and after a resume."""
+    return np.random.default_rng((seed, place, 1))  # another stream than that of `mixture.draw`
 
 
 def bad_records(source: Source, max_bad: float) -> BadRecords:
@@ -149,12 +170,13 @@ def prompt_batches(
     the smallest bucket that holds the whole batch; every record once an epoch, shuffled anew each. Raises UserError as
     `supervised_batches` does, while iterating."""
 
-    def encode(number: int) -> Attempt:
+    def encode(place: int, number: int) -> Attempt:
         record = source.records[number]
         if isinstance(record, Problem):
             return Attempt(0, number, record.id, None, str(record))
-        prompt = lambda: checked_size(encode_prompt(encoder, record.question, record.images), rows)  # noqa: E731
-        return attempt(lambda: (number, record, prompt()), 0, number, record.name)
+        random = _augmentation(seed, place)
+        prompt = lambda: encode_prompt(encoder, record.question, record.images, random=random)  # noqa: E731
+        return attempt(lambda: (number, record, checked_size(prompt(), rows)), 0, number, record.name)
 
     def batch(encoded: Sequence[tuple[int, Sample, Example]]) -> PromptBatch:
         own = encoded if own_rows is None else [encoded[row] for row in own_rows]
@@ -164,6 +186,6 @@ def prompt_batches(
         return PromptBatch(prompts, batch_samples, targets(batch_samples))
 
     numbers = grain.MapDataset.range(len(source.records)).seed(seed).shuffle().repeat()
-    prompts = GoodRecords(numbers.map(encode).to_iter_dataset(READING), [bad_records(source, max_bad)])
+    prompts = GoodRecords(numbers.map_with_index(encode).to_iter_dataset(READING), [bad_records(source, max_bad)])
     batches = prompts.batch(count, drop_remainder=True, batch_fn=batch)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()

@@ -1,15 +1,25 @@
 """One RadR sample, and how a record of any release variant becomes one (and back).
 
 A record is a JSON object with the release's fields: `question`, `answer`, `image_path` (list), `reason_steps` or
-`process`, `original_report` or `original_report_1/_2`, `item_id`, `dataset_name`, and optionally our own `task` and
-`drawn`. The variants differ in spelling only (see `data.fields`).
+`process`, `original_report` or `original_report_1/_2`, `item_id`, `dataset_name`, and optionally our own `task`,
+`drawn`, `patient` and `views`. The variants differ in spelling only (see `data.fields`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chestx_jax.data.fields import FieldError, as_record, bare_answer, id_of, reports_of, steps_of, strings, text_of
+from chestx_jax.data.fields import (
+    FieldError,
+    as_record,
+    bare_answer,
+    id_of,
+    patient_of,
+    reports_of,
+    steps_of,
+    strings,
+    text_of,
+)
 from chestx_jax.data.option_lists import Choices, listed_letters
 from chestx_jax.data.questions import canonical_question, options, parts, question_key, without_instruction
 from chestx_jax.labels import LABELS, TASKS
@@ -28,6 +38,8 @@ class Sample:
     reports: tuple[str, ...]  # 0, 1 or 2; temporal: the reference film's report, then the new film's
     source: str
     drawn: tuple[str, ...] | None = None  # phantom truth, see `Drawn`; None for real data; no reward may read it
+    patient: str = ""  # whom the films are of; "" where that is not known
+    views: tuple[str, ...] = ()  # of the films ("PA", "lateral"); () where they are not known
     origin: str = field(default="", compare=False)  # file and number of its record, for messages
 
     @property
@@ -89,6 +101,8 @@ def sample_from_record(record: Any, source: str, *, require_images: bool = True)
         reports=reports_of(record, strict=True),
         source=str(record.get("dataset_name") or source),
         drawn=_drawn(record),
+        patient=patient_of(record),
+        views=strings(record.get("views")),
     )
 
 
@@ -117,6 +131,10 @@ def record_from_sample(sample: Sample) -> dict[str, Any]:
         record["original_report_1"], record["original_report_2"] = sample.reports
     if sample.drawn is not None:
         record["drawn"] = list(sample.drawn)
+    if sample.patient:
+        record["patient"] = sample.patient
+    if sample.views:
+        record["views"] = list(sample.views)
     return record
 
 

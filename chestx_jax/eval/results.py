@@ -6,12 +6,13 @@
       tasks           task family, `closed` (mean over the closed families) or `all`
                         -> {n, parsed, truncated, empty, refused, metrics: metric -> {mean, low, high, n}}
       sources         data set -> the same, apart by where the films come from
-      labels          label -> {asked, sensitivity, specificity} of yes/no questions and
-                        {named, recall, precision} of open answers
+      labels          label, and "mean of labels" -> {asked, sensitivity, specificity, balanced_accuracy: {mean, low,
+                        high, n}} of yes/no questions and {named, recall, precision} of open answers
       calibration     {n, brier, expected_error, bins: ten of {n, probability, accuracy}}, null where the model's
                         probabilities are unknown
     blind_baselines   {guessers, accuracy}: what is to be had without the film
-      guessers        task family -> {letter, label, order, combined, n} (open questions: label, combined, f1, n)
+      guessers        task family -> {letter, label, order, combined, n} (open questions: label, combined, f1, n);
+                        view, too, where the views of the films are known
       accuracy        closed family -> the best of the guessers and of the model trained blind; `closed`: their mean
     changes           "B minus A" -> task family or `all` -> metric -> {mean, low, high, p, n}, paired by sample
     run               {asked, answered, awaited, complete, config}

@@ -28,6 +28,7 @@ from chestx_jax.errors import UserError, choose
 from chestx_jax.lexicon import Lexicon, load
 from chestx_jax.mining import data_card, llm, prompts, readback, rules
 from chestx_jax.mining.films import shown_films
+from chestx_jax.mining.label_report import label_report
 from chestx_jax.mining.llm import Mined
 from chestx_jax.mining.questions import FAMILIES, Question
 from chestx_jax.mining.reference import Reference, read_references
@@ -227,7 +228,7 @@ def _write(
     problems: Problems,
 ) -> dict[str, Any]:
     used = [item for item in items if item.mined.reasoning]
-    samples = [_sample(folder, out, item) for item in used]
+    samples = [_sample(lexicon, folder, out, item) for item in used]
     for split in SPLITS:
         of_split = [(item, sample) for item, sample in zip(used, samples, strict=True) if item.split == split]
         files.write_json_lines(
@@ -247,22 +248,25 @@ def _write(
     return card
 
 
-def _sample(folder: Path, out: Path, item: _Item) -> Sample:
-    """The record's fields that the rest of the project reads; films by their paths from the folder of the records."""
+def _sample(lexicon: Lexicon, folder: Path, out: Path, item: _Item) -> Sample:
+    """The record's fields that the rest of the project reads; films by their paths from the folder of the records. In
+    place of a report that there is not stand the set's labels, in sentences."""
     question, reasoning = item.question, item.mined.reasoning
     assert reasoning is not None
     two = len(question.references) > 1
     films = [film for r in question.references for film in shown_films(r.study, 1 if two else 2)]
-    reports = tuple(reference.report for reference in question.references)
+    reports = tuple(r.report if r.report.strip() else label_report(lexicon, r) for r in question.references)
     return Sample(
         id=question.id,
         task=question.task,
         question=question.text,
         answer=question.answer,
-        images=tuple(os.path.relpath(folder / film, out) for film in films),
+        images=tuple(os.path.relpath(folder / film.path, out) for film in films),
         steps=reasoning.steps,
         reports=reports if all(report.strip() for report in reports) else (),
         source=question.reference.study.source,
+        patient=question.reference.study.patient,
+        views=tuple(film.view for film in films),
     )
 
 
@@ -273,9 +277,8 @@ def _record(item: _Item, sample: Sample, miner: str) -> dict[str, Any]:
         **record_from_sample(sample),
         "plan": reasoning.plan,
         "evidence": reasoning.evidence,
-        "patient": study.patient,
         "study": study.id,
-        "views": [film.view for r in item.question.references for film in r.study.films],
+        "report_from": "report" if item.question.reference.report.strip() else "labels",
         "miner": miner,
     }
 

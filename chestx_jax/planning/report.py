@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from chestx_jax.planning.advice import available_hbm
-from chestx_jax.planning.cost.chips import GIB
+from chestx_jax.planning.cost.chips import GIB, Chip
 from chestx_jax.planning.cost.resident_memory import Layout
 from chestx_jax.planning.planner import Plan
 from chestx_jax.planning.stages import PlannedProgram
 
 _COLUMNS = (
-    "program", "runs a step", "fits", "args", "temps", "resident", "peak GiB", "TFLOP", "HBM GB", "ICI GB", "DCN GB",
+    "program", "runs a step", "fits", "args", "temps", "resident", "peak GiB", "TFLOP", "HBM GB", "{} GB", "{} GB",
     "compute s", "memory s", "interconnect s", "bound", "predicted s", "MFU", "tokens/s",
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def text(plan: Plan) -> str:
         f"{chip.link_bandwidth / 1e9:.0f} GB/s one way), "
         f"mesh {' × '.join(f'{name} {size}' for name, size in plan.sizes.items())}",
         "",
-        *_aligned([_COLUMNS, *(_row(plan, name, planned) for name, planned in plan.programs.items())]),
+        *_aligned([_header(chip), *(_row(plan, name, planned) for name, planned in plan.programs.items())]),
         "",
         *(f"{name}: {breakdown(planned)}" for name, planned in plan.programs.items() if planned.cost),
         "",
@@ -40,6 +40,11 @@ def text(plan: Plan) -> str:
         *plan.advice,
     ]
     return "\n".join(lines)
+
+
+def _header(chip: Chip) -> tuple[str, ...]:
+    names = iter(chip.networks)
+    return tuple(column.format(next(names)) if "{}" in column else column for column in _COLUMNS)
 
 
 def _row(plan: Plan, name: str, planned: PlannedProgram) -> tuple[str, ...]:

@@ -62,13 +62,15 @@ class RunContext:
 
     def training_batches(self, stage: SftConfig, blind: bool) -> grain.DatasetIterator:
         """The stage's endless packed batches: this process's rows of them."""
-        return self._packed_batches(stage, stage.sources, stage.seed, blind)
+        return self._packed_batches(
+            stage, stage.sources, stage.seed, self._encoder(blind)._replace(augment=stage.augment)
+        )
 
     def validation_batches(self, stage: SftConfig, blind: bool) -> list[Batch]:
         """The first batches of the validation source, read once: this process's rows of them, in the host's memory."""
         if stage.validation is None:
             return []
-        batches = self._packed_batches(stage, (stage.validation,), 0, blind)
+        batches = self._packed_batches(stage, (stage.validation,), 0, self._encoder(blind))
         return list(itertools.islice(batches, stage.validation_batches))
 
     def validation_loss(self, stage: SftConfig, params, batches: Sequence[Batch]) -> float:
@@ -82,11 +84,11 @@ class RunContext:
         return float(loss / tokens)
 
     def _packed_batches(
-        self, stage: SftConfig, sources: Sequence[SourceConfig], seed: int, blind: bool
+        self, stage: SftConfig, sources: Sequence[SourceConfig], seed: int, encoder: pipeline.Encoder
     ) -> grain.DatasetIterator:
         return pipeline.supervised_batches(
             [read_source(source, self.data_root, self.job.max_bad) for source in sources],
-            self._encoder(blind),
+            encoder,
             stage.batch,
             stage.rows,
             stage.lengths,
@@ -100,7 +102,7 @@ class RunContext:
         source = read_source(stage.source, self.data_root, self.job.max_bad)
         return pipeline.prompt_batches(
             source,
-            self._encoder(False),
+            self._encoder(False)._replace(augment=stage.augment),
             stage.prompts,
             stage.rows,
             stage.lengths,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from chestx_jax.buckets import LengthsConfig, smallest_bucket
+from chestx_jax.data.augment import AugmentConfig
 from chestx_jax.data.bad_records import BadRecords, too_many
 from chestx_jax.data.mixture import Source, SourceConfig, draw, read_source
 from chestx_jax.data.packing import PackedBatches, fits
@@ -46,10 +47,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(folder):
+    """It augments, so that what the tests below say of the stream they say of augmented films too."""
     tokenizer = load_tokenizer(folder / "tokenizer")
-    return Encoder(
-        tokenizer, special_ids(tokenizer), ImageSpec(aspect="squash", height=56, width=56, temporal_patch_size=1)
-    )
+    image = ImageSpec(aspect="squash", height=56, width=56, temporal_patch_size=1)
+    return Encoder(tokenizer, special_ids(tokenizer), image, augment=AugmentConfig(5.0, 0.1, 0.1, 0.2, 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +373,22 @@ def test_blind_films_are_zeros_and_nothing_else_changes(samples, encoder):
     assert np.abs(seeing.images.patches).max() > 0.1
     assert not blind.images.patches.any()
     same(seeing.replace(images=seeing.images.replace(patches=blind.images.patches)), blind)
+
+
+@pytest.mark.parametrize("make", [supervised, prompting])
+def test_a_film_is_augmented_anew_each_time(make, samples, encoder):
+    """In each epoch otherwise, and not at all by default; a film whose own tokens are the targets stays as it is."""
+
+    def film(batch):
+        return getattr(batch, "prompts", batch).images.patches[0, 0].tobytes()
+
+    one = [replace(samples[1], answer="clear " * 4)]
+    plain = encoder._replace(augment=AugmentConfig())
+    shown, bare = ([film(batch) for batch in itertools.islice(make(one, e, count=1), 6)] for e in (encoder, plain))
+    assert len(set(shown)) == 6
+    assert len(set(bare)) == 1
+    regions = supervised_batches([Source(tuple(one), seen=True)], encoder, 1, ROWS, LENGTHS, 0, 0.0)
+    assert {film(batch) for batch in itertools.islice(regions, 3)} == set(bare)
 
 
 def test_every_record_once_an_epoch_shuffled_anew(samples, encoder):

@@ -165,6 +165,8 @@ def samples(draw) -> Sample:
         reports=tuple(draw(st.lists(words, min_size=count, max_size=count))),
         source=draw(words),
         drawn=draw(st.none() | st.lists(drawn_findings.map(str), max_size=3).map(tuple)),
+        patient=draw(st.just("") | words),
+        views=tuple(draw(st.lists(words, max_size=2))),
     )
 
 

@@ -5,6 +5,8 @@ attention over packed rows, a chunked vocabulary, micro-batches, a group's share
 """
 
 import json
+import math
+import re
 import sys
 
 from chestx_jax.model.config import ComputeConfig, ModelConfig, VisionConfig
@@ -45,6 +47,7 @@ NAMES = {
     "v5e:2x4": ("sft/step", "grpo/prefill", "grpo/decode", "grpo/gradients", "grpo/step"),
     "v5p:2x2x2": ("sft/step",),
     "v6e:2x4": ("sft/step",),
+    "h100:8": ("sft/step",),
 }
 FILE = ROOT / "tests/planning/budgets.json"
 ACCEPT = "python -m tests.helpers.planned_job --write"
@@ -53,6 +56,14 @@ ACCEPT = "python -m tests.helpers.planned_job --write"
 def measured(name: str) -> dict:
     """What the programs take on a topology."""
     return budget.measured(plan(JOB, topology.find(name), NAMES[name]))
+
+
+def cut_in_loops(text: str) -> list[int]:
+    """Elements of each array that the loops of optimised HLO cut out of another, alone or in a fusion."""
+    in_loop = [line for line in text.splitlines() if "while/body" in line]
+    assert len(in_loop) > 100
+    sizes = [re.search(r"= \w+\[([\d,]*)\]\S* dynamic-slice\(", line) for line in in_loop]
+    return [math.prod(map(int, size.group(1).split(","))) for size in sizes if size]
 
 
 if __name__ == "__main__":

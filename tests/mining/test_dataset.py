@@ -8,23 +8,28 @@ from collections import defaultdict
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chestx_jax.data.reader import find_problems, read_samples
 from chestx_jax.errors import UserError
+from chestx_jax.findings import read_reports
 from chestx_jax.lexicon import load
 from chestx_jax.mining.dataset import MineConfig, _questions, _usable, mine
 from chestx_jax.mining.films import shown_films
+from chestx_jax.mining.label_report import label_report
 from chestx_jax.mining.readback import problems
 from chestx_jax.mining.reference import read_references
 from chestx_jax.rewards import priors
 from chestx_jax.sources.prepare import PrepareConfig, prepare, read_prepared
 from chestx_jax.sources.problems import Problems
-from chestx_jax.sources.study import Film, Study, study_to_json
+from chestx_jax.sources.study import Box, Film, Labels, Study, study_to_json
 from tests.helpers import raw_sets
 from tests.helpers.chat_server import serve
 from tests.helpers.mined_studies import made_up_studies, make_study, write_prepared
 from tests.helpers.reasoning_writer import writer
 
+LEXICON = load()
 FEW = MineConfig(families=("binary", "single"), per_label=1)
 
 
@@ -53,6 +58,8 @@ def test_the_records_are_what_every_command_reads(mined):
         assert len(sample.images) == 2
         assert len(sample.reports) == (2 if sample.task == "temporal" else 1)
         assert len(sample.steps) >= 3
+        assert sample.patient.startswith("openi:")
+        assert sample.views == (("PA", "PA") if sample.task == "temporal" else ("PA", "lateral"))
     assert sum(sum(tasks.values()) for tasks in card["samples"].values()) == sum(
         len(records(out, split)) for split in ("train", "validation", "test")
     )
@@ -144,11 +151,14 @@ def test_films_are_chosen_by_view():
     def films(*views):
         return Study("nih", "p", "1", films=tuple(Film(f"{i}", f"{i}.png", view) for i, view in enumerate(views)))
 
-    assert shown_films(films("lateral", "AP", "PA")) == ["2.png", "0.png"]
-    assert shown_films(films("lateral", "AP", "PA"), 1) == ["2.png"]
-    assert shown_films(films("AP", "other", "unknown")) == ["0.png"]
-    assert shown_films(films("frontal", "frontal")) == ["0.png"]
-    assert shown_films(films("lateral")) == []
+    def shown(study, most=2):
+        return [film.path for film in shown_films(study, most)]
+
+    assert shown(films("lateral", "AP", "PA")) == ["2.png", "0.png"]
+    assert shown(films("lateral", "AP", "PA"), 1) == ["2.png"]
+    assert shown(films("AP", "other", "unknown")) == ["0.png"]
+    assert shown(films("frontal", "frontal")) == ["0.png"]
+    assert shown(films("lateral")) == []
 
 
 def test_a_study_without_a_frontal_film_is_counted(tmp_path, prepared):
@@ -175,8 +185,12 @@ def test_labels_alone_give_questions_too(tmp_path):
     (tmp_path / "studies/studies.jsonl").write_text("".join(json.dumps(study) + "\n" for study in copies))
     card = mine(MineConfig(families=("binary", "anomaly")), tmp_path / "studies", tmp_path / "out")
     assert card["refused"] == {}
+    labels = {row["study"]: row["labels"] for row in records(tmp_path / "out", "findings")}
     for record in records(tmp_path / "out"):
-        assert "original_report" not in record
+        assert record["report_from"] == "labels"
+        assert record["original_report"].count(".") == sum(
+            status["basis"] == "labels" for label, status in labels[record["study"]].items() if label != "No Finding"
+        )
         assert len(record["reason_steps"]) >= 3
         assert all(entry["statement"] == "" for entry in record["evidence"])
 
@@ -223,3 +237,21 @@ def test_the_command(tmp_path, prepared):
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
     assert "did you mean 'binary'" in run.stderr
+
+
+SPOKEN = ("Effusion", "Edema", "Mass", "Pneumothorax", "Cardiomegaly", "Infiltration", "Consolidation", "Pneumonia")
+
+
+@settings(max_examples=30, deadline=None)
+@given(values=st.dictionaries(st.sampled_from(SPOKEN), st.sampled_from([0, 1]), min_size=1), side=st.booleans())
+def test_labels_stand_in_place_of_a_missing_report(values, side):
+    """Read as a report, they say what the label vector says, with the side of a box, and nothing else."""
+    box = Box("f", "Effusion", 600.0 if side else 50.0, 10.0, 200.0, 200.0, (1024, 1024), "radiologist")
+    study = Study("nih", "p", "1", films=(Film("f", "f.png", "PA"),), labels=(Labels("nih", values),), boxes=(box,))
+    (reference,) = read_references(LEXICON, [study])
+    (reading,) = read_reports(LEXICON, [label_report(LEXICON, reference)])
+    said = {(LEXICON.concepts[f.concept].name, f.polarity, f.side) for f in reading.findings}
+    known = {label for label, status in reference.statuses.items() if status.basis == "labels"} - {"No Finding"}
+    wanted = {label: int(reference.statuses[label].value == "present") for label in known}
+    effusion = (1 if side else 2) if wanted.get("Pleural Effusion") else 0
+    assert said == {(name, p, effusion if name == "Pleural Effusion" else 0) for name, p in wanted.items()}

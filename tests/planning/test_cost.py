@@ -107,6 +107,33 @@ def test_collective_times():
     assert collective_seconds(far, flat)[0] == pytest.approx(7 * collective_seconds(near, flat)[0])
 
 
+def test_a_switch_joins_the_cards_of_a_host_and_adapters_the_hosts():
+    """By hand: one link a card, whatever the group; between hosts all of a group's adapters at once."""
+    gigabyte = 1e9
+    hosts = interconnect.Placement(chips.H100, (), ((),) * 16, (0,) * 8 + (1,) * 8)
+    gather = lambda group: collective_seconds(Collective("all-gather", gigabyte, group, False), hosts)  # noqa: E731
+    assert gather("{{0,1,2,3,4,5,6,7}}") == (pytest.approx(gigabyte * 7 / 8 / 450e9), False)
+    assert gather("{{0,4},{1,5}}") == (pytest.approx(gigabyte / 2 / 450e9), False)
+    assert gather("[1,16]<=[16]") == (pytest.approx(gigabyte * 15 / 16 / 450e9), True)  # NVLink is the slower here
+    assert gather("{{0,1,8,9}}") == (pytest.approx(gigabyte / 2 / (2 * 50e9)), True)
+    assert gather("{{0,8},{1,9}}") == (pytest.approx(gigabyte / 2 / 50e9), True)
+    swap = Collective("collective-permute", gigabyte, "{{0,7},{7,0}}", False)
+    assert collective_seconds(swap, hosts)[0] == pytest.approx(gigabyte / 450e9)
+
+
+def test_a_kernel_takes_as_long_as_its_launch_at_least():
+    lines = (
+        "HloModule m",
+        "ENTRY %e (a: f32[4]) -> f32[4] {",
+        "  %a = f32[4] parameter(0)",
+        "  ROOT %c = f32[4] copy(%a)",
+    )
+    text = "\n".join([*lines, "}"])
+    cost = roofline.cost(schedule(parse(text)), interconnect.Placement(chips.H200, (), ((),), (0,)))
+    assert cost.predicted == chips.H200.launch
+    assert cost.breakdown[0] == (roofline.LAUNCHING, chips.H200.launch)
+
+
 def test_asynchronous_collectives_cost_what_computation_does_not_cover():
     text = """HloModule m
 

@@ -58,6 +58,61 @@ ENTRY %e (a: f32[8,8]) -> f32[8,8] {
     assert total_flops(schedule(parse(text))) == 2 * 8**3
 
 
+@pytest.mark.parametrize(
+    ("call", "flops"),
+    [
+        (
+            '(bf16[8,32], s8[4096]) custom-call(%a, %b), custom_call_target="__cublas$lt$matmul", backend_config='
+            '{"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],'
+            '"rhs_contracting_dimensions":["0"]}}}',
+            2 * 8 * 16 * 32,
+        ),
+        (
+            '(bf16[2,4,64,16], u8[0]) custom-call(%q, %k, %k), custom_call_target="__cudnn$fmhaSoftmax", '
+            'backend_config={"cudnn_fmha_backend_config":{"mask_type":"NO_MASK"}}',
+            2 * 2 * (2 * 64 * 4) * 16 * 128,
+        ),
+        (
+            '(bf16[2,4,64,16], u8[0]) custom-call(%q, %k, %k), custom_call_target="__cudnn$fmhaSoftmaxBackward", '
+            'backend_config={"cudnn_fmha_backend_config":{"mask_type":"PADDING_CAUSAL"}}',
+            5 * (2 * 64 * 4) * 16 * 128,
+        ),
+    ],
+    ids=["cuBLAS", "cuDNN", "cuDNN backward, causal"],
+)
+def test_kernels_of_gpus_are_counted(call, flops):
+    text = f"""HloModule m
+
+ENTRY %e (a: bf16[8,16], b: bf16[16,32], q: bf16[2,64,4,16], k: bf16[2,128,2,16]) -> bf16[8,32] {{
+  %a = bf16[8,16]{{1,0}} parameter(0)
+  %b = bf16[16,32]{{1,0}} parameter(1)
+  %q = bf16[2,64,4,16]{{3,2,1,0}} parameter(2)
+  %k = bf16[2,128,2,16]{{3,2,1,0}} parameter(3)
+  ROOT %c = {call}
+}}
+"""
+    assert total_flops(schedule(parse(text))) == flops
+
+
+def test_a_collective_that_ends_at_once_covers_nothing():
+    """Started and awaited with nothing between, it is waited for; with a product between, it runs beside it."""
+    text = """HloModule m
+
+ENTRY %e (a: bf16[64,64]) -> bf16[64,64] {
+  %a = bf16[64,64]{1,0} parameter(0)
+  %s = bf16[64,64]{1,0} all-reduce-start(%a), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+  %view = bf16[4096]{0} bitcast(%a)
+  BETWEEN
+  %d = bf16[64,64]{1,0} all-reduce-done(%s)
+  ROOT %r = bf16[64,64]{1,0} copy(%d)
+}
+"""
+    product = "%p = bf16[64,64]{1,0} dot(%a, %a), lhs_contracting_dims={1}, rhs_contracting_dims={0}"
+    for between, asynchronous in (("", False), (product, True)):
+        (op,) = [op for op in schedule(parse(text.replace("BETWEEN", between))) if op.collective]
+        assert op.collective.asynchronous is asynchronous
+
+
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 def test_dilated_convolutions_count_where_they_overlap(batch, rows, inner, columns):
     """A batched product as the TPU compiler writes it: the batch is a spatial axis dilated apart."""

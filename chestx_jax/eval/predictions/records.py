@@ -5,12 +5,22 @@ original_report`, `image_path`, `item_id`) plus our own fields, so that the rele
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chestx_jax.data.fields import FieldError, as_record, bare_answer, id_of, reports_of, steps_of, strings, text_of
+from chestx_jax.data.fields import (
+    FieldError,
+    as_record,
+    bare_answer,
+    id_of,
+    patient_of,
+    reports_of,
+    steps_of,
+    strings,
+    text_of,
+)
 from chestx_jax.data.json_records import read_records
 from chestx_jax.data.questions import question_key
 from chestx_jax.data.schema import Sample, distinct_ids, gold_answer, question_of, task_of
@@ -31,6 +41,8 @@ class Prediction:
       images: paths of the film(s).
       truncated: the length limit cut the text off. tokens: its length in tokens, None if unknown.
       drawn: the phantom's truth in the surface form of labels and steps; None for real films.
+      patient: whom the films are of; empty if unknown.
+      views: of the films; empty if unknown.
       probability: the answer's probability under the model, None if unknown.
       model: name of the model; empty if unknown.
     """
@@ -46,6 +58,8 @@ class Prediction:
     images: tuple[str, ...] = ()
     truncated: bool = False
     drawn: tuple[str, ...] | None = None
+    patient: str = ""
+    views: tuple[str, ...] = ()
     tokens: int | None = None
     probability: float | None = None
     model: str = ""
@@ -54,9 +68,14 @@ class Prediction:
 def from_sample(sample: Sample, pred: str, **measured: Any) -> Prediction:
     """The prediction `pred` for a `data.schema.Sample`; `measured`: its `truncated`, `tokens`, `probability`
     and `model`."""
-    shared = ("task", "source", "question", "answer", "reports", "steps", "images", "drawn")
+    shared = ("task", "source", "question", "answer", "reports", "steps", "images", "drawn", "patient", "views")
     fields = {name: getattr(sample, name) for name in shared}
     return Prediction(sample_id=sample.id, pred=pred, **fields, **measured)
+
+
+def independent_group(prediction: Prediction) -> Hashable:
+    """What predictions that are not independent share: the patient, or where that is not known the films."""
+    return prediction.patient or prediction.images or (prediction.sample_id,)
 
 
 def keys(predictions: Iterable[Prediction]) -> list[tuple[str, str, int]]:
@@ -89,6 +108,8 @@ def to_record(prediction: Prediction) -> dict[str, Any]:
         "dataset_name": prediction.source,
         "truncated": prediction.truncated,
         "drawn": None if prediction.drawn is None else list(prediction.drawn),
+        "patient": prediction.patient,
+        "views": list(prediction.views),
         "tokens": prediction.tokens,
         "probability": prediction.probability,
         "model": prediction.model,
@@ -117,6 +138,8 @@ def from_record(record: Mapping[str, Any], index: int = 0, file: str = "") -> Pr
         images=strings(record.get("image_path")),
         truncated=record.get("truncated") is True,
         drawn=None if drawn is None else strings(drawn),
+        patient=patient_of(record),
+        views=strings(record.get("views")),
         tokens=tokens if isinstance(tokens, int) else None,
         probability=probability if isinstance(probability, float) else None,
         model=model if isinstance(model := record.get("model"), str) else "",

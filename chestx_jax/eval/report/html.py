@@ -51,11 +51,13 @@ def _tables(comparison: Comparison) -> dict[str, str]:
     blind, labels, calibration = blind_rows(comparison), label_rows(evaluations), calibration_rows(evaluations)
     blind_caption = (
         "Accuracy in percent of guessers that never see a film (fitted on letters, labels, order of labels, and all "
-        "three), and how many points each model is above the best of them."
+        "three), and how many points each model is above the best of them. Where the views of "
+        "films are known, also of a guesser that knows the question and the view."
     )
     label_caption = (
-        "Percent. Yes/no questions about the label: how many were asked, sensitivity, specificity. Open questions "
-        "whose answer names it: how many, recall, precision."
+        "Percent. Yes/no questions about the label: how many were asked, sensitivity, specificity, and the mean of "
+        "both with its interval (by patient, where patients are known). Open questions whose answer names it: how "
+        "many, recall, precision."
     )
     calibration_caption = (
         "The probability a model gave its answers against how often they were right (percent), overall and in tenths. "

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chestx_jax.eval.statistics.blind_baselines import GUESSERS
+from chestx_jax.eval.statistics.blind_baselines import GUESSERS, VIEW
 from chestx_jax.eval.statistics.comparison import BLIND, Comparison
 from chestx_jax.eval.statistics.intervals import Difference, Interval
 from chestx_jax.eval.statistics.scores import METRICS, SHARES, Evaluation, Row
@@ -86,32 +86,41 @@ def source_names(evaluations: Evaluations) -> list[str]:
 
 
 def blind_rows(comparison: Comparison) -> Rows:
-    """Accuracy without the film by task: of each guesser, of the model trained blind, the best of these (percent); and
-    how many points each model is above the best."""
+    """Accuracy without the film by task: of each guesser, of the model trained blind, the best of these (percent); of
+    the guesser that knows the views, where they are known; and how many points each model is above the best."""
     guessers, best, models = comparison.guessers, comparison.blind_accuracy, comparison.sighted
+    viewed = [VIEW] if any(VIEW in row for row in guessers.values()) else []
     blind_model = comparison.evaluations.get(BLIND)
     rows = []
     for task in (task for task in ROW_NAMES if task in guessers or task in best):
         guessed = [_percent(guessers.get(task, {}).get(guesser)) for guesser in GUESSERS]
         trained = [_percent(blind_model.mean(task, "accuracy"))] if blind_model else []
-        rows.append(
-            [task, *guessed, *trained, _percent(best.get(task)), *(_above(comparison, m, task) for m in models)]
-        )
+        by_view = [_percent(guessers.get(task, {}).get(name)) for name in viewed]
+        above = [_above(comparison, m, task) for m in models]
+        rows.append([task, *guessed, *trained, _percent(best.get(task)), *by_view, *above])
     trained_heading = ["blind model"] if blind_model else []
-    return [["task", *GUESSERS, *trained_heading, "best", *(f"{name} above" for name in models)], *rows]
+    return [["task", *GUESSERS, *trained_heading, "best", *viewed, *(f"{name} above" for name in models)], *rows]
 
 
 def label_rows(evaluations: Evaluations) -> Rows:
-    """Yes/no questions and open answers by label: percent, a dash where nothing counts."""
-    columns = ("asked", "sensitivity", "specificity", "named", "recall", "precision")
+    """Yes/no questions and open answers by label: percent, a dash where nothing counts; balanced accuracy with its
+    interval, also of the mean over labels."""
     labels = sorted({label for evaluation in evaluations.values() for label in evaluation.labels})
     rows = [
-        [label, name, *(str(row[key]) if key in ("asked", "named") else _percent(row[key], 0) for key in columns)]
+        [label, name, *_label_cells(row)]
         for label in labels
         for name, evaluation in evaluations.items()
         if (row := evaluation.labels.get(label))
     ]
-    return [["label", "model", "yes/no asked", *columns[1:3], "open named", *columns[4:]], *rows]
+    columns = ("yes/no asked", "sensitivity", "specificity", "balanced accuracy", "open named", "recall", "precision")
+    return [["label", "model", *columns], *rows]
+
+
+def _label_cells(row: Mapping[str, Any]) -> list[str]:
+    balanced = row["balanced_accuracy"]
+    yes_no = [str(row["asked"]), *(_percent(row[key], 0) for key in ("sensitivity", "specificity"))]
+    yes_no.append(cell("accuracy", Interval(**balanced)) if balanced else "–")
+    return [*yes_no, str(row["named"]), *(_percent(row[key], 0) for key in ("recall", "precision"))]
 
 
 def calibration_rows(evaluations: Evaluations) -> Rows:

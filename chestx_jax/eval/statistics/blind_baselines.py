@@ -5,7 +5,9 @@ Four guessers, fitted on one set and scored on another (or cross-fitted on one f
   label     the option whose words were right most often when offered (for yes/no: the question's own rate);
   order     the option whose list of labels follows the order gold options list theirs in (distractors rarely do);
   combined  the sum of the three as log odds: a crude model that sees no image.
-Items are anything with `task`, `question` and `answer`: samples or predictions.
+Where the views of the films are known, a fifth is no guesser from text: `VIEW`, the option whose words were right most
+often for films of these views. A finding that goes with a view can be guessed so in part.
+Items are anything with `task`, `question` and `answer`: samples or predictions; `views` where they are known.
 """
 
 import math
@@ -22,6 +24,7 @@ from chestx_jax.eval.predictions.accuracy import set_f1
 from chestx_jax.labels import label_names
 
 GUESSERS = ("letter", "label", "order", "combined")
+VIEW = "view"
 Accuracies = Mapping[str, Mapping[str, float]]  # task -> guesser -> accuracy
 Rates = Mapping[Any, Sequence[int]]  # key -> (times right, times offered)
 
@@ -34,12 +37,14 @@ class AnswerCounts:
     texts: Rates
     precedes: Mapping[tuple[str, str], int]
     label_sets: Mapping[frozenset[str], int]
+    by_view: Rates  # option texts by the views of the films
 
 
 def count_answers(items: Sequence[Any]) -> AnswerCounts:
     """Counts what was right when offered."""
     letters: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     texts: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
+    by_view: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     precedes: Counter[tuple[str, str]] = Counter()
     label_sets: Counter[frozenset[str]] = Counter()
     for item in items:
@@ -48,12 +53,14 @@ def count_answers(items: Sequence[Any]) -> AnswerCounts:
             label_sets[label_set(gold)] += 1
             continue
         for letter, text in choices.items():
-            for table, keys in ((letters, [(item.task, letter)]), (texts, _text_keys(item, text))):
+            text_keys = _text_keys(item, text)
+            of_view = [(*key, _views(item)) for key in text_keys]
+            for table, keys in ((letters, [(item.task, letter)]), (texts, text_keys), (by_view, of_view)):
                 for key in keys:
                     table[key][0] += letter == gold
                     table[key][1] += 1
         precedes.update(_ordered_pairs(choices.get(gold, "")))
-    return AnswerCounts(letters, texts, precedes, label_sets)
+    return AnswerCounts(letters, texts, precedes, label_sets, by_view)
 
 
 def guess(counts: AnswerCounts, item: Any, guesser: str) -> str:
@@ -96,8 +103,13 @@ def _task_row(counts: AnswerCounts, items: Sequence[Any]) -> dict[str, float]:
         guessed, gold = label_set(guess(counts, items[0], "label")), [label_set(gold) for gold in golds]
         exact = gold.count(guessed) / n  # every open question gets the same guess
         return {"label": exact, "combined": exact, "f1": sum(set_f1(guessed, labels) for labels in gold) / n, "n": n}
-    guesses = {guesser: [guess(counts, item, guesser) for item in items] for guesser in GUESSERS}
+    guessers = (*GUESSERS, VIEW) if any(map(_views, items)) else GUESSERS
+    guesses = {guesser: [guess(counts, item, guesser) for item in items] for guesser in guessers}
     return {guesser: sum(map(operator.eq, given, golds)) / n for guesser, given in guesses.items()} | {"n": n}
+
+
+def _views(item: Any) -> tuple[str, ...]:
+    return getattr(item, "views", ())
 
 
 def _tasks(items: Sequence[Any]) -> list[str]:
@@ -125,13 +137,19 @@ def _log_odds(counts: AnswerCounts, item: Any, letter: str, text: str, guesser: 
         return sum(_log_odds(counts, item, letter, text, part) for part in ("letter", "label", "order"))
     if guesser == "letter":
         return _smoothed(counts.letters.get((item.task, letter), (0, 0)))
-    if guesser == "label":
-        rates = [_smoothed(counts.texts.get(key, (0, 0))) for key in _text_keys(item, text)]
+    if guesser in ("label", VIEW):
+        rates = [_smoothed(_rate(counts, item, key, guesser)) for key in _text_keys(item, text)]
         return sum(rates) / len(rates) if rates else 0.0
     pairs = _ordered_pairs(text)
     kept = sum(counts.precedes.get(pair, 0) for pair in pairs)
     reversed_ = sum(counts.precedes.get((second, first), 0) for first, second in pairs)
     return _smoothed((kept, kept + reversed_)) * math.sqrt(len(pairs)) if pairs else 0.0
+
+
+def _rate(counts: AnswerCounts, item: Any, key: tuple[str, ...], guesser: str) -> Sequence[int]:
+    if guesser == VIEW:
+        return counts.by_view.get((*key, _views(item)), (0, 0))
+    return counts.texts.get(key, (0, 0))
 
 
 def _smoothed(rate: Sequence[int]) -> float:

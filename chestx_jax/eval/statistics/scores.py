@@ -9,7 +9,7 @@ import numpy as np
 from chestx_jax.eval.answers.parsing import reasoning_text
 from chestx_jax.eval.judges.lexicon_judge import Judgement, judge_all
 from chestx_jax.eval.predictions.accuracy import Outcome, outcome
-from chestx_jax.eval.predictions.records import Prediction, keys
+from chestx_jax.eval.predictions.records import Prediction, independent_group, keys
 from chestx_jax.eval.statistics.breakdown import by_label, calibration
 from chestx_jax.eval.statistics.intervals import Difference, Interval, mean_interval, paired_difference, share_interval
 from chestx_jax.labels import TASKS
@@ -35,9 +35,9 @@ class Item:
     words: int  # of the reasoning
 
     @property
-    def film(self) -> Hashable:
-        """What items that are not independent share."""
-        return self.prediction.images or (self.prediction.sample_id,)
+    def group(self) -> Hashable:
+        """What items that are not independent share: the patient, or where that is not known the films."""
+        return independent_group(self.prediction)
 
     @property
     def apart(self) -> bool:
@@ -119,7 +119,8 @@ def evaluate_predictions(
     names = sorted({item.prediction.source for item in items})
     sources = {name: _row([item for item in items if item.prediction.source == name], seed) for name in names}
     outcomes = [item.outcome for item in items]
-    return Evaluation(items, rows, sources, by_label(predictions, outcomes), calibration(predictions, outcomes))
+    labels = by_label(predictions, outcomes, seed)
+    return Evaluation(items, rows, sources, labels, calibration(predictions, outcomes))
 
 
 def paired_differences(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, dict[str, Difference]]:
@@ -132,8 +133,8 @@ def paired_differences(first: Evaluation, second: Evaluation, seed: int = 0) -> 
         )
         if not one.keys() & other.keys():
             continue
-        films = {key: item.film for key, item in one.items()}
-        table[row] = {m: paired_difference(_values(one, m), _values(other, m), seed, films) for m in METRICS}
+        groups = {key: item.group for key, item in one.items()}
+        table[row] = {m: paired_difference(_values(one, m), _values(other, m), seed, groups) for m in METRICS}
     return table
 
 
@@ -147,7 +148,7 @@ def _item(key: Hashable, prediction: Prediction, judgement: Judgement, ratescore
 
 
 def _row(items: Sequence[Item], seed: int) -> Row:
-    films = [item.film for item in items]
+    groups = [item.group for item in items]
     values = {metric: [item.value(metric) for item in items] for metric in METRICS}
     reasons = [item.outcome.reason for item in items]
     return Row(
@@ -156,8 +157,8 @@ def _row(items: Sequence[Item], seed: int) -> Row:
         truncated=sum(item.prediction.truncated for item in items),
         empty=reasons.count("empty"),
         refused=reasons.count("refused"),
-        metrics={metric: share_interval(values[metric], seed, films) for metric in SHARES}
-        | {metric: mean_interval(values[metric], seed, films) for metric in COUNTS},
+        metrics={metric: share_interval(values[metric], seed, groups) for metric in SHARES}
+        | {metric: mean_interval(values[metric], seed, groups) for metric in COUNTS},
     )
 
 

@@ -3,13 +3,16 @@
 The model (as in "How to Scale Your Model", jax-ml.github.io/scaling-book, "Sharded matrices"): a collective over
 chips that differ along some of the torus's dimensions uses the links of those dimensions at once, both ways where the
 dimension closes to a ring and one way where it is a line. An all-gather or reduce-scatter moves its whole array less
-the chip's own share through them; an all-reduce is one of each. Latency is left out.
+the chip's own share through them; an all-reduce is one of each. Latency is left out. Chips that a switch joins have one
+link each, to all others. A group over several slices or hosts moves what each of them lacks over the network, over the
+shares of all its chips at once, while its links pass on what has arrived: the slower of both counts.
 """
 
 import ast
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +24,8 @@ from chestx_jax.planning.hlo.collectives import Collective
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the devices of a mesh are, in the mesh's order: their coordinates in a torus of `shape`, and the number of
-    the slice that each belongs to."""
+    """Where the devices of a mesh are, in the mesh's order: their coordinates in a torus of `shape` (empty: a switch),
+    and the number of the slice or host that each belongs to."""
 
     chip: Chip
     shape: tuple[int, ...]
@@ -41,13 +44,14 @@ def collective_seconds(collective: Collective, placement: Placement) -> tuple[fl
             return collective.size / chip.dcn_bandwidth, True
         return collective.size * max(_hops(placement, a, b) for a, b in moves) / chip.link_bandwidth, False
     group = replica_group(collective.groups, len(placement.coordinates))
-    share = (len(group) - 1) / len(group)
-    if share == 0:
+    if len(group) == 1:
         return 0.0, False
-    passes = 2.0 if collective.kind == "all-reduce" else 1.0
-    if len({placement.slices[i] for i in group}) > 1:
-        return passes * collective.size * share / chip.dcn_bandwidth, True
-    return passes * collective.size * share / group_bandwidth(placement, group), False
+    size = collective.size * (2.0 if collective.kind == "all-reduce" else 1.0)
+    hosts = Counter(placement.slices[i] for i in group)
+    here = [i for i in group if placement.slices[i] == placement.slices[group[0]]]
+    near = size * (len(group) - 1) / len(group) / group_bandwidth(placement, here) if len(here) > 1 else 0.0
+    far = size * (len(hosts) - 1) / len(hosts) / (min(hosts.values()) * chip.dcn_bandwidth)
+    return max(near, far), len(hosts) > 1
 
 
 def group_bandwidth(placement: Placement, group: Sequence[int]) -> float:

@@ -6,11 +6,11 @@ Three bounds of the whole program, each as if the other two were free:
     memory        HBM bytes / (HBM bytes/s), or host bytes / (host bytes/s) where that is longer
     interconnect  sum of the collectives' times on their links (`interconnect`)
 
-and a prediction, which runs the schedule one instruction after the other: each takes the longer of its FLOPs at
-`MATRIX_SHARE` of the peak and its HBM bytes. An asynchronous collective costs only what computation does not cover:
-that of its loop, or of the whole program where it starts outside loops; any other costs its whole time. Transfers to
-and from the host's memory follow each other on one link and run beside what the schedule has between their start and
-their end; the rest is waited for.
+and a prediction, which runs the schedule one instruction after the other: each takes the longest of its FLOPs at
+`MATRIX_SHARE` of the peak, its HBM bytes and, on a GPU, the launch of a kernel. An asynchronous collective costs only
+what computation does not cover: that of its loop, or of the whole program where it starts outside loops; any other
+costs its whole time. Transfers to and from the host's memory follow each other on one link and run beside what the
+schedule has between their start and their end; the rest is waited for.
 """
 
 from collections import defaultdict
@@ -22,10 +22,15 @@ from chestx_jax.planning.cost.interconnect import Placement, collective_seconds
 from chestx_jax.planning.hlo.schedule import ScheduledOp
 
 # The share of the peak that libtpu's own cost model gives an 8,192³ bf16 product (estimated cycles of that product
-# compiled alone, at the clock in `chips`); tests/benchmarks/planning.py prints them.
-MATRIX_SHARE = {"TPU v5e": 0.88, "TPU v5p": 0.90, "TPU v6e": 0.70, "CPU": 1.0}  # a CPU's FLOP/s are measured ones
+# compiled alone, at the clock in `chips`); tests/benchmarks/planning.py prints them. A CPU's FLOP/s are measured ones.
+# No compiler says it of GPUs: an assumption, in the range of what is published for large bf16 products of cuBLAS.
+MATRIX_SHARE = {
+    "TPU v5e": 0.88, "TPU v5p": 0.90, "TPU v6e": 0.70, "CPU": 1.0,
+    "NVIDIA A100": 0.80, "NVIDIA H100": 0.70, "NVIDIA H200": 0.70,
+}  # fmt: skip
 KERNEL_SHARE = 0.5  # of a matrix product's speed that a fused attention kernel reaches: softmax runs on vector units
 EXPOSED, WAITING, ALLOCATING = "collectives not covered", "host transfers not covered", "memory from the system"
+LAUNCHING = "kernel launches"
 
 
 @dataclass(frozen=True)
@@ -90,15 +95,18 @@ def cost(schedule: Sequence[ScheduledOp], placement: Placement, allocated: float
 
 def _local_seconds(op: ScheduledOp, chip: Chip) -> tuple[float, str]:
     """Seconds of all runs of an op that needs no other device, and what they go to."""
-    speed = chip.peak_flops * MATRIX_SHARE.get(chip.name, 0.8) * (KERNEL_SHARE if op.opcode == "custom-call" else 1.0)
+    attention = op.opcode == "custom-call" and not op.kernel.startswith("__cublas")
+    speed = chip.peak_flops * MATRIX_SHARE.get(chip.name, 0.8) * (KERNEL_SHARE if attention else 1.0)
     computing, moving = op.flops / speed, op.hbm_bytes / chip.bandwidth(op.hbm_bytes)
-    if "rematted_computation" in op.scope:
+    if chip.launch > max(computing, moving):
+        purpose = LAUNCHING
+    elif "rematted_computation" in op.scope:
         purpose = "recomputation"
-    elif op.opcode == "custom-call":
+    elif attention:
         purpose = "attention kernels"
     else:
         purpose = "matrix products" if computing >= moving else "memory traffic"
-    return op.trips * max(computing, moving), purpose
+    return op.trips * max(computing, moving, chip.launch), purpose
 
 
 @dataclass(frozen=True)

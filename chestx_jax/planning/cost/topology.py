@@ -1,6 +1,8 @@
-"""Machines to plan for, by name, with their devices: TPU slices (none need be present), the CPU, the local devices."""
+"""Machines to plan for, by name, with their devices: TPU slices and hosts of NVIDIA cards (none need be present), the
+CPU, the local devices."""
 
 import contextlib
+import importlib.metadata
 import math
 import os
 import re
@@ -10,18 +12,21 @@ import jax
 from jax.experimental import topologies
 
 from chestx_jax.errors import UserError, nearest
+from chestx_jax.planning.cost.cards import CARDS, CUDNN, target_config
 from chestx_jax.planning.cost.chips import GPUS, TPUS, Chip, cpu
 from chestx_jax.planning.cost.interconnect import Placement, row_major
 
 SHAPES_2D = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 SHAPES_3D = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16")
 SHAPES = {"v5e": SHAPES_2D, "v6e": SHAPES_2D, "v5p": SHAPES_3D}
+CARDS_OF_A_HOST = (1, 2, 4, 8)
+GPU_WHEELS = ("jax-cuda13-plugin", "jax-cuda13-pjrt")
 CPU_FLOPS, CPU_BANDWIDTH = 50e9, 10e9  # of a core of an ordinary server: an assumption, nothing is measured
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A machine to compile for. `shape` is the torus of its chips."""
+    """A machine to compile for. `shape` is the torus of its chips; empty where a switch joins those of each host."""
 
     name: str
     chip: Chip
@@ -35,6 +40,9 @@ class Topology:
     def placement(self, mesh: jax.sharding.Mesh) -> Placement:
         """Where the devices of a mesh are, in the mesh's order."""
         devices = list(mesh.devices.flat)
+        if not self.shape:
+            hosts = tuple(device.process_index for device in devices)
+            return Placement(self.chip, (), ((),) * len(devices), hosts)
         coordinates = (
             tuple(tuple(device.coords[: len(self.shape)]) for device in devices)
             if all(getattr(device, "coords", None) is not None for device in devices)
@@ -47,21 +55,30 @@ class Topology:
 def valid_names() -> str:
     """All names of topologies in one line."""
     lists = [f"{generation}:{{{','.join(shapes)}}}" for generation, shapes in SHAPES.items()]
-    return f"{'; '.join(lists)}; cpu:N; local (Cloud names such as v5litepod-32, v5p-64 or v6e-16 are read too)"
+    cards = f"{'|'.join(CARDS)}:N or HOSTSxN, where N is {', '.join(map(str, CARDS_OF_A_HOST))}"
+    return (
+        f"{'; '.join(lists)}; {cards}; cpu:N; local (Cloud names such as v5litepod-32, v5p-64 or v6e-16 are read too)"
+    )
 
 
 def find(name: str, cores: int | None = None) -> Topology:
-    """The topology called `name`: `v5e:4x8`, `v5p-64` (Cloud's name, which counts cores), `cpu:8`, `local`.
+    """The topology called `name`: `v5e:4x8`, `v5p-64` (Cloud's name, which counts cores), `h100:8`, `h100:2x8` (hosts ×
+    cards), `cpu:8`, `local`.
 
-    Raises UserError for an unknown name, listing the valid ones, and where libtpu is missing.
+    Raises UserError for an unknown name, listing the valid ones, and where the compiler for it is missing.
     """
     generation, _, shape = _shape_name(name).partition(":")
     if generation == "local":
         return _local()
     if generation == "cpu" and shape.isdigit() and int(shape) > 0:
         return _cpu(int(shape), cores or os.cpu_count() or 1)
+    hosts = re.fullmatch(r"(?:([1-9]\d*)x)?(\d+)", shape) if generation in CARDS else None
+    if hosts and int(hosts.group(2)) in CARDS_OF_A_HOST:
+        return _gpu(name, generation, int(hosts.group(1) or 1), int(hosts.group(2)))
     if shape not in SHAPES.get(generation, ()):
-        near = nearest(name, [f"{g}:{s}" for g, shapes in SHAPES.items() for s in shapes], cutoff=0.7)
+        known = [f"{g}:{s}" for g, shapes in SHAPES.items() for s in shapes]
+        known += [f"{card}:{count}" for card in CARDS for count in CARDS_OF_A_HOST]
+        near = nearest(name, known, cutoff=0.7)
         hint = f" (did you mean {near}?)" if near else ""
         raise UserError(f"There is no topology {name!r}{hint}: choose one of {valid_names()}.")
     return _tpu(f"{generation}:{shape}", TPUS[generation], tuple(int(length) for length in shape.split("x")))
@@ -84,8 +101,7 @@ def _tpu(name: str, chip: Chip, shape: tuple[int, ...]) -> Topology:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # only the process that owns a chip must be alone
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    if not os.environ.get("JAX_PLATFORMS"):  # else jax would look for a TPU and take it
-        jax.config.update("jax_platforms", "cpu")
+    _leave_accelerators()
     try:
         description = topologies.get_topology_desc(platform="tpu", topology_name=name)
     except Exception as error:
@@ -94,6 +110,44 @@ def _tpu(name: str, chip: Chip, shape: tuple[int, ...]) -> Topology:
             f"{name} cannot be compiled for here ({reason}): pip install 'chestx-jax[tpu]' brings the compiler"
         ) from error
     return Topology(name, chip, shape, tuple(description.devices))
+
+
+def _gpu(name: str, card: str, hosts: int, count: int) -> Topology:
+    """Hosts of `count` cards, compiled for with jax's CUDA plugin alone: no driver, CUDA or cuDNN."""
+    _leave_accelerators()
+    wheels = " ".join(f"{wheel}=={jax.__version__}" for wheel in GPU_WHEELS)
+    if {_installed(wheel) for wheel in GPU_WHEELS} != {jax.__version__}:
+        raise UserError(
+            f"{name} cannot be compiled for here without jax's CUDA plugin of the version of jax: "
+            f"pip install --no-deps {wheels}"
+        )
+    _assume_cudnn()
+    described = topologies.get_topology_desc(
+        platform="cuda", target_config=target_config(CARDS[card]), topology=f"1x{hosts}x{count}"
+    )
+    return Topology(name, CARDS[card].chip, (), tuple(described.devices))
+
+
+def _installed(wheel: str) -> str | None:
+    """The version of a package that is installed, None where it is not."""
+    try:
+        return importlib.metadata.version(wheel)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _assume_cudnn() -> None:
+    """Lets attention be lowered to cuDNN's kernels where there is no cuDNN to ask for its version."""
+    from jax._src.cudnn import fused_attention_stablehlo
+
+    version = CUDNN[0] * 10_000 + CUDNN[1] * 100
+    fused_attention_stablehlo.check_cudnn_version = lambda: version
+
+
+def _leave_accelerators() -> None:
+    """Keeps jax from looking for an accelerator and taking it, unless the environment says otherwise."""
+    if not os.environ.get("JAX_PLATFORMS"):
+        jax.config.update("jax_platforms", "cpu")
 
 
 def _cpu(count: int, cores: int) -> Topology:
@@ -119,4 +173,5 @@ def _local() -> Topology:
     lite = {"TPU v5 lite": "v5e", "TPU v6 lite": "v6e", "TPU v5": "v5p"}.get(kind)
     if not known and not lite:
         raise UserError(f"There are no figures for {kind}: add them to chestx_jax/planning/cost/chips.py")
-    return Topology("local", TPUS[lite] if lite else known[0], (len(devices),), tuple(devices))
+    shape = (len(devices),) if lite else ()
+    return Topology("local", TPUS[lite] if lite else known[0], shape, tuple(devices))

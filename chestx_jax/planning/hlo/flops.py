@@ -4,24 +4,43 @@ import re
 
 import numpy as np
 
-from chestx_jax.planning.hlo.parse import Array, Computation, Instruction, Module
+from chestx_jax.planning.hlo.parse import Array, Computation, Instruction, Module, leaves
 
 
 def instruction_flops(module: Module, computation: Computation, instruction: Instruction) -> float:
-    """FLOPs of the matrix products of an instruction, those within a fusion included; of a Pallas kernel, what it
-    declares."""
+    """FLOPs of the matrix products of an instruction, those within a fusion or a kernel included."""
     if instruction.opcode == "fusion":
         fused = module.fused(instruction)
         return sum(instruction_flops(module, fused, part) for part in fused.instructions.values())
     operands = computation.operand_arrays(instruction)
     if instruction.opcode == "custom-call":
-        declared = re.search(r'"cost_estimate":\{"flops":"?(\d+)', instruction.attributes)
-        return float(declared.group(1)) if declared else _splash_flops(instruction, operands)
+        return _kernel_flops(instruction, operands)
     if instruction.opcode == "dot":
         return _dot_flops(instruction, operands[0])
     if instruction.opcode == "convolution":  # XLA writes some matrix products so
         return _convolution_flops(instruction, operands)
     return 0.0
+
+
+def _kernel_flops(instruction: Instruction, operands: list[Array]) -> float:
+    """FLOPs of a kernel that is not XLA's own: a product of cuBLAS, attention, or what it declares."""
+    if instruction.target.startswith("__cublas"):
+        contracted = re.search(r'"lhs_contracting_dimensions":\["?([\d",]*?)"?\]', instruction.attributes)
+        axes = [int(axis) for axis in re.findall(r"\d+", contracted.group(1))] if contracted else []
+        return _product_flops(next(leaves(instruction.shape)), operands[0], axes)
+    if instruction.target.startswith("__cudnn$fmha"):
+        return _fused_attention_flops(instruction, operands)
+    declared = re.search(r'"cost_estimate":\{"flops":"?(\d+)', instruction.attributes)
+    return float(declared.group(1)) if declared else _splash_flops(instruction, operands)
+
+
+def _fused_attention_flops(instruction: Instruction, operands: list[Array]) -> float:
+    """FLOPs of cuDNN's fused attention over the whole score matrix, half of it where the kernel is told that it is
+    causal: two products forward, five backward. Queries and keys are [B, L, H, E]."""
+    queries, keys = operands[:2]
+    products = 5 if instruction.target.endswith("Backward") else 2
+    share = 0.5 if re.search(r'"mask_type":"\w*CAUSAL', instruction.attributes) else 1.0
+    return products * 2.0 * queries.size * keys.dims[1] * share
 
 
 def _splash_flops(instruction: Instruction, operands: list[Array]) -> float:
@@ -40,7 +59,11 @@ def _dot_flops(instruction: Instruction, left: Array) -> float:
     contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
     axes = [int(axis) for axis in contracted.group(1).split(",") if axis] if contracted else []
     assert isinstance(instruction.shape, Array)
-    return 2.0 * instruction.shape.size * float(np.prod([left.dims[axis] for axis in axes]))
+    return _product_flops(instruction.shape, left, axes)
+
+
+def _product_flops(result: Array, left: Array, contracted: list[int]) -> float:
+    return 2.0 * result.size * float(np.prod([left.dims[axis] for axis in contracted]))
 
 
 def _convolution_flops(instruction: Instruction, operands: list[Array]) -> float:

@@ -66,6 +66,12 @@ class Instruction:
         return match.group(1) if match else None
 
     @property
+    def target(self) -> str:
+        """The kernel that a custom call runs; "" for any other instruction."""
+        match = re.search(r'custom_call_target="([^"]*)"', self.attributes) if self.opcode == "custom-call" else None
+        return match.group(1) if match else ""
+
+    @property
     def scope(self) -> str:
         """Where the program's source makes it: `jit(f)/while/body/dot_general`."""
         match = re.search(r'op_name="([^"]*)"', self.attributes)

@@ -29,6 +29,7 @@ class ScheduledOp:
     hbm_bytes: float = 0.0  # read from and written to HBM
     host_bytes: float = 0.0  # moved to or from the host's memory
     collective: Collective | None = None
+    kernel: str = ""  # that a custom call runs
     awaits: str = ""  # name of the op that started the host transfer which ends here
 
 
@@ -80,8 +81,24 @@ def _op(module: Module, computation: Computation, instruction: Instruction, trip
         instruction_flops(module, computation, instruction),
         hbm_bytes,
         host_bytes,
-        read_collective(kind, instruction, computation, opcode.endswith("-start")) if kind in COLLECTIVES else None,
+        read_collective(kind, instruction, computation, _overlaps(computation, instruction))
+        if kind in COLLECTIVES
+        else None,
+        instruction.target,
     )
+
+
+def _overlaps(computation: Computation, instruction: Instruction) -> bool:
+    """Whether something runs between the start of an instruction and its end."""
+    if not instruction.opcode.endswith("-start"):
+        return False
+    names = list(computation.instructions)
+    for other in map(computation.instructions.__getitem__, names[names.index(instruction.name) + 1 :]):
+        if other.opcode.endswith("-done") and instruction.name in other.operands:
+            return False
+        if other.opcode not in _FREE and not other.opcode.endswith(("-start", "-done", "-update")):
+            return True
+    return True
 
 
 def _branches(instruction: Instruction) -> list[str]:

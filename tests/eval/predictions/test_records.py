@@ -46,6 +46,8 @@ predictions = st.builds(
     images=st.lists(WORDS, max_size=2).map(tuple),
     truncated=st.booleans(),
     drawn=st.none() | st.lists(st.sampled_from(["Edema|both|", "Fracture|left|"]), max_size=2).map(tuple),
+    patient=st.just("") | WORDS,
+    views=st.lists(WORDS, max_size=2).map(tuple),
     tokens=st.none() | st.integers(0, 4096),
     probability=st.none() | st.floats(0, 1),
     model=st.just("") | WORDS,

@@ -21,9 +21,13 @@ def test_labels_and_calibration():
         prediction("anomaly", "Which findings?", "Edema, Fracture", "<answer>Edema, Pneumonia</answer>"),
     ]
     rows = by_label(predictions, list(map(outcome, predictions)))
+    balanced = rows["Edema"].pop("balanced_accuracy")
+    assert (balanced["mean"], balanced["n"]) == (0.5, 3)
     assert rows["Edema"] == {
         "asked": 3, "sensitivity": 1.0, "specificity": 0.0, "named": 1, "recall": 1.0, "precision": 1.0,
     }  # fmt: skip
+    assert rows["mean of labels"]["balanced_accuracy"] == balanced
+    assert rows["Fracture"]["balanced_accuracy"] is None
     assert (rows["Fracture"]["recall"], rows["Fracture"]["precision"]) == (0.0, None)
     known = calibration(predictions, list(map(outcome, predictions)))
     assert known["n"] == 2

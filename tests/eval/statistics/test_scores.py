@@ -285,6 +285,35 @@ def test_label_priors_are_fitted_apart_from_what_they_guess():
     assert blind_baselines.cross_fitted_baselines(items)["binary"]["n"] == 200
 
 
+def test_what_goes_with_the_view_is_guessed_by_it():
+    """Edema on nearly every AP film, and yes as often as no: from text alone that is chance."""
+    rng = np.random.default_rng(0)
+    items = []
+    for number in range(400):
+        gold = "AB"[number % 2]
+        view = ("AP" if gold == "A" else "PA") if rng.random() < 0.9 else rng.choice(["AP", "PA"])
+        items.append(Prediction(f"b{number}", "binary", "x", YES_NO, gold, "", views=(view,)))
+    row = blind_baselines.fitted_baselines(items[:200], items[200:])["binary"]
+    shares = [(("A" if item.views == ("AP",) else "B") == item.answer) for item in items[200:]]
+    assert row["view"] == np.mean(shares) > 0.9
+    assert row["combined"] == 0.5
+    without = [replace(item, views=()) for item in items]
+    assert "view" not in blind_baselines.fitted_baselines(without[:200], without[200:])["binary"]
+
+
+def test_items_of_a_patient_are_not_independent():
+    """Four films of each of 25 patients, all right or all wrong: the interval is twice as wide as of 100 patients."""
+    right = lambda number: "A" if number // 4 % 2 else "B"  # noqa: E731
+    asked = [prediction("x.", answer=right(number), number=number, images=(f"{number}.png",)) for number in range(100)]
+    width = lambda items: np.diff([getattr(_accuracy(items), end) for end in ("low", "high")])[0]  # noqa: E731
+    of_patients = [replace(item, patient=f"p{number // 4}") for number, item in enumerate(asked)]
+    assert width(of_patients) == pytest.approx(2 * width(asked), rel=0.1)
+
+
+def _accuracy(predictions):
+    return evaluate_predictions(predictions, load()).rows["all"].metrics["accuracy"]
+
+
 def test_remarks_on_repeated_and_mixed_records():
     record = {"item_id": "1", "question": YES_NO, "pred": "A"}
     assert record_remarks([record, record | {"item_id": "2"}]) == []
