@@ -152,19 +152,6 @@ def merge_interleaved(x: jax.Array, group: int = 1) -> jax.Array:
     return constrain(x, "batch", *(None,) * (x.ndim - 1))
 
 
-def take_groups(x: jax.Array, numbers: jax.Array, group: int = 1) -> jax.Array:
-    """The groups of `group` consecutive rows of `x` [N · group, …] that `numbers` [n] names: [n · group, …].
-
-    Each device takes from its own share, so that no row moves: its part of `numbers` must name groups of its part of
-    `x` (`batch_share`)."""
-
-    def take(x, numbers):
-        groups = x.reshape(-1, group, *x.shape[1:])
-        return groups[numbers % groups.shape[0]].reshape(-1, *x.shape[1:])
-
-    return shard_map(take, [("batch", *(None,) * (x.ndim - 1)), ("batch",)], x, numbers)
-
-
 def batch_share(mesh: Mesh, count: int) -> int:
     """How many consecutive rows of a batch of `count` a device holds."""
     return named_sharding(mesh, ("batch",), (count,)).shard_shape((count,))[0]
@@ -212,10 +199,17 @@ def put_global(tree, shardings):
         )
 
 
-def take_rows(x: jax.Array, rows_N: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-    """Rows of each device's own part of `x`, whose dimensions have the logical names `axes`, the first "batch": shard d
-    of the result holds the rows of shard d of `x` that shard d of `rows_N` names, counted from its first."""
-    return shard_map(lambda x, rows: x[rows], (axes, ("batch",)), x, rows_N)
+def take_rows(x: jax.Array, rows_N: jax.Array, axes: tuple[str | None, ...] | None = None, group: int = 1) -> jax.Array:
+    """Rows of each device's own part of `x`, whose dimensions have the logical names `axes` (None: "batch" and no
+    others): shard d of the result holds the rows of shard d of `x` that shard d of `rows_N` names, counted from its
+    first or, where each is in its own shard (`batch_share`), from that of the whole array. With `group`, that many
+    consecutive rows for each one named."""
+
+    def take(x, rows):
+        groups = x.reshape(-1, group, *x.shape[1:])
+        return groups[rows % groups.shape[0]].reshape(-1, *x.shape[1:])
+
+    return shard_map(take, [axes or ("batch", *(None,) * (x.ndim - 1)), ("batch",)], x, rows_N)
 
 
 def put_rows(x: jax.Array, new: jax.Array, rows_N: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:

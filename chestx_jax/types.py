@@ -88,7 +88,7 @@ class Prompts:
     tokens: Tokens
     images: Images
     length: Int[Array, " N"]
-    index: Int[Array, " N"]  # the record's number in its source, -1 for a filler row
+    index: Int[Array, " N"]  # the prompt's position in its stream, to which draws belong; -1 for a filler row
 
 
 @struct.dataclass

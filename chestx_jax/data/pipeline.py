@@ -167,8 +167,9 @@ def prompt_batches(
     own_rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
     """Endless batches of `count` prompts with their reward `targets`, of which `own_rows` (None: all) are laid out, in
-    the smallest bucket that holds the whole batch; every record once an epoch, shuffled anew each. Raises UserError as
-    `supervised_batches` does, while iterating."""
+    the smallest bucket that holds the whole batch; every record once an epoch, shuffled anew each. A prompt's `index`
+    is its position in this stream: a record that comes twice is two prompts. Raises UserError as `supervised_batches`
+    does, while iterating."""
 
     def encode(place: int, number: int) -> Attempt:
         record = source.records[number]
@@ -176,13 +177,13 @@ def prompt_batches(
             return Attempt(0, number, record.id, None, str(record))
         random = _augmentation(seed, place)
         prompt = lambda: encode_prompt(encoder, record.question, record.images, random=random)  # noqa: E731
-        return attempt(lambda: (number, record, checked_size(prompt(), rows)), 0, number, record.name)
+        return attempt(lambda: (place, record, checked_size(prompt(), rows)), 0, number, record.name)
 
     def batch(encoded: Sequence[tuple[int, Sample, Example]]) -> PromptBatch:
         own = encoded if own_rows is None else [encoded[row] for row in own_rows]
-        numbers, batch_samples, examples = zip(*own, strict=True)
+        positions, batch_samples, examples = zip(*own, strict=True)
         bucket = layout.bucket_of([[example] for _, _, example in encoded], rows, lengths)
-        prompts = layout.prompts(examples, bucket, numbers, encoder.image)
+        prompts = layout.prompts(examples, bucket, positions, encoder.image)
         return PromptBatch(prompts, batch_samples, targets(batch_samples))
 
     numbers = grain.MapDataset.range(len(source.records)).seed(seed).shuffle().repeat()

@@ -26,7 +26,7 @@ class Lanes:
     cache: Cache  # a tuple of the layers
     last_NxD: Float[Array, "N D"]  # hidden state of the prompt's last token
     start_N: Int[Array, " N"]  # M-RoPE position of the first token after it
-    number_N: Int[Array, " N"]  # the prompt's number, to which its draws belong
+    number_N: Int[Array, " N"]  # the prompt's position in the data, to which its draws belong
 
 
 @struct.dataclass

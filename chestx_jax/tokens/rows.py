@@ -139,7 +139,7 @@ def pack(examples: Sequence[Sequence[Example]], rows: RowsConfig, spec: ImageSpe
 
 
 def prompts(examples: Sequence[Example], rows: RowsConfig, index: Sequence[int], spec: ImageSpec) -> Prompts:
-    """Prompts of a rollout, one example a row, right-padded; `index[n]` is the record's number.
+    """Prompts of a rollout, one example a row, right-padded; `index[n]` is its position in the data.
 
     A batch short of records is filled by repeating an example with index -1: its row is computed and ignored.
     """

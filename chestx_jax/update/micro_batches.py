@@ -14,7 +14,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from chestx_jax.buckets import smallest_bucket
-from chestx_jax.sharding import take_groups
+from chestx_jax.sharding import take_rows
 from chestx_jax.types import Prompts, Rollout
 from chestx_jax.update.losses import token_weights
 
@@ -112,8 +112,8 @@ def select(
     completions = jax.tree.map(lambda x: x[:, : bucket.completion] if x.ndim > 1 else x, completions)
     cut = cut_prompts(prompts, bucket.tokens, bucket.image_slots)
     return MicroBatch(
-        jax.tree.map(lambda x: take_groups(x, groups), cut),
-        *jax.tree.map(lambda x: take_groups(x, groups, group), completions),
+        jax.tree.map(lambda x: take_rows(x, groups), cut),
+        *jax.tree.map(lambda x: take_rows(x, groups, group=group), completions),
     )
 
 

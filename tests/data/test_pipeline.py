@@ -226,7 +226,7 @@ def test_a_bad_record_is_skipped_and_counted(make, broken, encoder, caplog):
     assert bad_numbers(batches)
     assert "record-2 skipped" in caplog.text or "record-7 skipped" in caplog.text
     if make is prompting:
-        assert not {2, 7} & {int(number) for prompt_batch in seen for number in prompt_batch.prompts.index}
+        assert not {broken[2], broken[7]} & {sample for prompt_batch in seen for sample in prompt_batch.samples}
 
 
 @pytest.mark.parametrize("make", [supervised, prompting])
@@ -393,10 +393,21 @@ def test_a_film_is_augmented_anew_each_time(make, samples, encoder):
 
 def test_every_record_once_an_epoch_shuffled_anew(samples, encoder):
     batches = prompting(samples, encoder, count=1)
-    numbers = [int(next(batches).prompts.index[0]) for _ in range(3 * COUNT)]
+    numbers = [samples.index(next(batches).samples[0]) for _ in range(3 * COUNT)]
     epochs = [tuple(numbers[start : start + COUNT]) for start in range(0, 3 * COUNT, COUNT)]
     assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
     assert len(set(epochs)) == 3
+
+
+def test_a_prompt_is_its_place_in_the_data(samples, encoder):
+    """A record that comes twice is two prompts, in one batch as in another; a place is the same after a restart."""
+    batches = prompting(samples[:3], encoder)
+    seen = [next(batches) for _ in range(3)]
+    assert [batch.prompts.index.tolist() for batch in seen] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert all(len(set(batch.samples)) == 3 for batch in seen)
+    again = prompting(samples[:3], encoder)
+    again.set_state(batches.get_state())
+    assert next(again).prompts.index.tolist() == [12, 13, 14, 15]
 
 
 def test_prompts_come_with_their_reward_targets(samples, encoder):
@@ -405,8 +416,7 @@ def test_prompts_come_with_their_reward_targets(samples, encoder):
         prompt_batch = next(batches)
         expected = reward_targets(LEXICON, prompt_batch.samples, 4)
         jax.tree.map(np.testing.assert_array_equal, prompt_batch.targets, expected)
-        assert prompt_batch.targets.letters.tolist() == [1 + number % 2 for number in prompt_batch.prompts.index]
-        assert [samples[number] for number in prompt_batch.prompts.index] == list(prompt_batch.samples)
+        assert prompt_batch.targets.letters.tolist() == ["_AB".index(s.answer) for s in prompt_batch.samples]
         assert ((prompt_batch.prompts.tokens.segments != 0).sum(1) == prompt_batch.prompts.length).all()
 
 

@@ -126,6 +126,16 @@ def test_draws_are_a_function_of_the_step(params, prompts):
     assert len({tuple(row) for row in one}) > len(one) // 2  # the group does not repeat one completion
 
 
+def test_a_prompt_that_comes_twice_draws_twice(params, prompts):
+    """Draws belong to the place in the data, not to what is asked there."""
+    twice = jax.tree.map(lambda x: x[[0, 0, 1, 1]], prompts).replace(index=prompts.index)
+    groups = generating(SAMPLING, params, twice).ids.reshape(4, SAMPLING.group, -1)
+    assert (groups[0] != groups[1]).any()
+    assert (groups[2] != groups[3]).any()
+    alone = generating(SAMPLING, params, jax.tree.map(lambda x: x[3:], twice)).ids
+    np.testing.assert_array_equal(alone, groups[3])
+
+
 @settings(max_examples=5)
 @given(slots=st.integers(1, 16))
 @example(slots=5)
