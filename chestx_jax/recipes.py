@@ -103,8 +103,9 @@ class GrpoConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     overlong: OverlongConfig = field(default_factory=OverlongConfig)
-    updates: int = bounded(1, min=1)  # optimizer steps on one batch of completions
-    micro_batches: int = bounded(1, min=1)  # parts of a batch that are computed one after the other, sorted by length
+    mini_batches: int = bounded(1, min=1)  # parts of a batch's prompts, with an optimizer step each
+    updates: int = bounded(1, min=1)  # how often a batch of completions is gone through
+    micro_batches: int = bounded(1, min=1)  # parts of a mini-batch, computed one after the other, sorted by length
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     rollout_tensor: int = bounded(0, min=0)  # chips that share a copy of the weights while sampling; 0: as mesh.tensor
     rollout_slots: int = bounded(0, min=0)  # completions sampled at a time, over all devices: less memory; 0: all
@@ -116,7 +117,8 @@ class GrpoConfig:
     cadence: CadenceConfig = field(default_factory=lambda: CadenceConfig(log=1, save=10, samples=10))
 
     def __post_init__(self) -> None:
-        _check_divides("prompts", self.prompts, "micro_batches", self.micro_batches)
+        parts = "mini_batches × micro_batches" if self.mini_batches > 1 else "micro_batches"
+        _check_divides("prompts", self.prompts, parts, self.parts)
         row_buckets(self.rows, self.lengths), token_buckets(self.sampling.length, self.lengths.completions)
         if self.sampling.temperature == 0:
             raise UserError("sampling.temperature is 0, with which all completions of a prompt are alike: raise it.")
@@ -125,7 +127,7 @@ class GrpoConfig:
                 f"sampling.group is {self.sampling.group}, and a completion is compared with the others of its group: "
                 "set it to 2 or more."
             )
-        if self.overlong.rule == "penalise" and self.overlong.buffer > self.sampling.length:
+        if self.overlong.buffer > self.sampling.length:
             raise UserError(
                 f"overlong.buffer is {self.overlong.buffer} tokens and sampling.length {self.sampling.length}: set the "
                 "buffer to a part of the length."
@@ -139,6 +141,22 @@ class GrpoConfig:
                 f"advantages.step_weight is {self.advantages.step_weight} and no step has credit: set "
                 "rewards.credit=step, or the weight to 0."
             )
+
+    @property
+    def parts(self) -> int:
+        """The micro-batches of a batch."""
+        return self.mini_batches * self.micro_batches
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Of one batch."""
+        return self.mini_batches * self.updates
+
+    @property
+    def needs_old_logprobs(self) -> bool:
+        """Whether the trainer computes the log-probs of the policy that sampled. With one optimizer step they are those
+        of the policy that learns."""
+        return self.optimizer_steps > 1 and self.policy.old_logprobs == "trainer"
 
     @property
     def buckets(self) -> tuple[tuple[int, ...], ...]:

@@ -62,15 +62,15 @@ def runs_per_step(stage: Stage) -> dict[str, float]:
         validations = stage.validation_batches / stage.cadence.validate if stage.validation else 0.0
         return {f"{stage.name}/step": 1.0, f"{stage.name}/validate": validations}
     if isinstance(stage, GrpoConfig):
-        parts = float(stage.micro_batches)
+        parts = float(stage.parts)
         return {
             **_sampling_runs("grpo", stage.prompts, stage.sampling.group, stage.rollout_slots, stage.sampling.length),
             "grpo/score": 1.0,
             "grpo/select": parts,
             "grpo/reference": parts if stage.policy.kl_weight else 0.0,
-            "grpo/logprobs": parts if stage.updates > 1 else 0.0,
+            "grpo/logprobs": parts if stage.needs_old_logprobs else 0.0,
             "grpo/gradients": parts * stage.updates,
-            "grpo/step": float(stage.updates),
+            "grpo/step": float(stage.optimizer_steps),
         }
     return _sampling_runs("test", WINDOW * stage.batch, 1, stage.batch, stage.length)
 

@@ -21,7 +21,8 @@ def uneven_batches(job: JobConfig, sizes: Mapping[str, int]) -> Iterator[str]:
         path += ".init"
     if grpo := job.grpo:
         path = "config.grpo"
-        yield from uneven_batch(f"{path}.prompts", grpo.prompts, split, f"{path}.micro_batches", grpo.micro_batches)
+        fields = f"{path}.mini_batches and {path}.micro_batches" if grpo.mini_batches > 1 else f"{path}.micro_batches"
+        yield from uneven_batch(f"{path}.prompts", grpo.prompts, split, fields, grpo.parts)
     if job.evaluation:
         yield from uneven_batch("config.evaluation.batch", job.evaluation.batch, split)
 

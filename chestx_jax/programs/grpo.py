@@ -15,7 +15,7 @@ from chestx_jax.programs.shapes import (
     target_shapes,
     vocabulary_shapes,
 )
-from chestx_jax.programs.state import abstract_params, abstract_reference, abstract_state, stage_optimizer
+from chestx_jax.programs.state import abstract_params, abstract_reference, abstract_state, current_rate, stage_optimizer
 from chestx_jax.recipes import GrpoConfig, JobConfig
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.types import Prompts, Rollout
@@ -48,7 +48,7 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
     )
     per_token = part.shapes.advantages
     logprobs = Logprobs(
-        reference=per_token if stage.policy.kl_weight else None, old=per_token if stage.updates > 1 else None
+        reference=per_token if stage.policy.kl_weight else None, old=per_token if stage.needs_old_logprobs else None
     )
 
     def score(tables, targets: RewardTargets, rollout: Rollout) -> ScoredRollout:
@@ -67,11 +67,13 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
         return grpo_gradients(model, stage.policy, sampling.temperature, params, total, part, logprobs, allowed)
 
     first = jax.eval_shape(gradients, params.shapes, None, part.shapes, logprobs, vocabulary.shapes)
-    metrics = jax.tree.map(lambda _: sharding.replicated(mesh), first.metrics)
-    total = Argument(first, Gradients(lora.trained(model, params.shardings), metrics))
+    metrics, maxima = jax.tree.map(lambda _: sharding.replicated(mesh), (first.metrics, first.maxima))
+    total = Argument(first, Gradients(lora.trained(model, params.shardings), metrics, maxima))
 
     def step(state, total):
-        return grpo_step(model, transform, state, total)
+        rate = current_rate(stage, state)
+        state, metrics = grpo_step(model, transform, state, total)
+        return state, {**metrics, "learning_rate": rate}
 
     sampled = {
         "prompts": batched(part.shapes.prompts, mesh),
@@ -127,10 +129,11 @@ def select_program(job: JobConfig, stage: GrpoConfig, mesh, bucket: Bucket) -> P
     prompts = prompt_shapes(job.model, stage.rows, stage.prompts)
     rollout = rollout_shapes(stage.prompts * stage.sampling.group, stage.sampling.length)
     experience = Experience(prompts, rollout, rollout.logprobs, rollout.finished)
-    groups = jax.ShapeDtypeStruct((stage.prompts // stage.micro_batches,), jnp.int32)
+    groups = jax.ShapeDtypeStruct((stage.prompts // stage.parts,), jnp.int32)
 
     def select_groups(experience: Experience, groups):
-        return select(stage.policy.aggregate, stage.overlong.rule == "mask", bucket, experience, groups)
+        only_finished = stage.overlong.rule == "mask"
+        return select(stage.policy.aggregate, only_finished, stage.mini_batches, bucket, experience, groups)
 
     return Program(
         with_mesh(mesh, select_groups),

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from chestx_jax.programs.program import Program, batched, replicated, with_mesh
 from chestx_jax.programs.shapes import batch_shapes, vocabulary_shapes
-from chestx_jax.programs.state import abstract_params, abstract_state, stage_optimizer
+from chestx_jax.programs.state import abstract_params, abstract_state, current_rate, stage_optimizer
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.rollout.sampling import Vocabulary
 from chestx_jax.types import Batch
@@ -22,7 +22,9 @@ def sft_programs(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
     }
 
     def step(state, batch: Batch, vocabulary: Vocabulary):
-        return sft_step(model, transform, stage.z_weight, stage.micro_batches, state, batch, vocabulary.allowed)
+        rate, allowed = current_rate(stage, state), vocabulary.allowed
+        state, metrics = sft_step(model, transform, stage.z_weight, stage.micro_batches, state, batch, allowed)
+        return state, {**metrics, "learning_rate": rate}
 
     def validate(params, batch: Batch, vocabulary: Vocabulary):
         tokens = jnp.sum(batch.weights)

@@ -12,7 +12,8 @@ from chestx_jax.model.config import ModelConfig, with_compute
 from chestx_jax.programs.program import Argument, Program
 from chestx_jax.recipes import GrpoConfig, JobConfig, SftConfig
 from chestx_jax.update import state as states
-from chestx_jax.update.optimizer import make_optimizer
+from chestx_jax.update.optimizer import make_optimizer, rate_at
+from chestx_jax.update.state import TrainState
 
 
 def init_params(job: JobConfig, seed: int, mesh) -> Program:
@@ -69,8 +70,16 @@ def abstract_reference(model: ModelConfig, stage: GrpoConfig, mesh) -> Argument:
 
 def stage_optimizer(model: ModelConfig, stage: SftConfig | GrpoConfig) -> optax.GradientTransformationExtraArgs:
     """The stage's optimizer over the trainable parameters; its schedule counts optimizer steps."""
-    updates = stage.updates if isinstance(stage, GrpoConfig) else 1
-    transform = make_optimizer(stage.optimizer, stage.steps * updates)
+    transform = make_optimizer(stage.optimizer, _optimizer_steps(stage))
     if lora.fully_trainable(model):
         return transform
     return optax.masked(transform, partial(lora.trainable_mask, model))  # frozen: gradient 0, no moments
+
+
+def current_rate(stage: SftConfig | GrpoConfig, state: TrainState) -> jax.Array:
+    """The learning rate of the step that comes after `state`; skipped steps do not move the schedule."""
+    return rate_at(stage.optimizer, _optimizer_steps(stage), state.step - state.skipped)
+
+
+def _optimizer_steps(stage: SftConfig | GrpoConfig) -> int:
+    return stage.steps * (stage.optimizer_steps if isinstance(stage, GrpoConfig) else 1)

@@ -8,15 +8,17 @@ One step, on one batch of N prompts:
                 over the group's standard deviation (`update.scoring`)
     split       groups sorted by length into micro-batches, each padded to its own bucket (`update.micro_batches`)
     reference   log-probs of the sampled tokens under the initial policy, for the KL term
-    update      `stage.updates` optimizer steps on the clipped objective (`update.steps.grpo_gradients`)
+    update      an optimizer step on each mini-batch, `stage.updates` times over (`update.policy_objective`)
 
 What the settings select: `stage.rewards` the terms of the reward; `stage.advantages` GRPO, Dr.GRPO or RLOO, and credit
 per reasoning step; `stage.policy` the clip of the probability ratio (PPO's, with dual clip, or DAPO's upper clip; per
-token or, as in GSPO, per sequence), the KL estimate against the reference model (k3 by default) and its weight, the
-entropy bonus, and what the loss averages over; `stage.overlong` what happens to completions cut off by the length
-limit. With one update per batch the sampling policy is the current one, the ratio is 1 and nothing is clipped.
+token or, as in GSPO, per sequence; CISPO), whose log-probs the ratio is to and how a sampler that differs from the
+trainer is corrected, the KL estimate against the reference model (k3 by default) and its weight, the entropy bonus, and
+what the loss averages over; `stage.overlong` what happens to completions cut off by the length limit. With one
+optimizer step a batch the sampling policy is the current one, the ratio is 1 and nothing is clipped.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +33,10 @@ from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sig
 from chestx_jax.training.run_context import RunContext
 from chestx_jax.training.speed import Phases, StepTrace, patches_of_films
 from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
+from chestx_jax.update.losses import policy_warnings
 from chestx_jax.update.micro_batches import Experience
 
+LOG = logging.getLogger(__name__)
 PROGRESS_METRICS = ("reward/total/mean", "reward/accuracy/mean", "reward/process/mean", "length", "kl")
 
 
@@ -49,7 +53,9 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     target_shardings = context.programs["grpo/score"].shardings["targets"]
     data, tables = context.prompt_batches(stage), context.reward_tables()
     policy = PolicyUpdate(job, stage, mesh, context.programs, context.functions, vocabulary)
-    needs_reference, needs_old = stage.policy.kl_weight > 0, stage.updates > 1
+    for sentence in policy_warnings(stage.policy) if multihost.is_primary() else ():
+        LOG.warning("%s", sentence)
+    needs_reference = stage.policy.kl_weight > 0
     reference_params = init_reference(job, stage, mesh).jit()(initial_params()) if needs_reference else None
     saved = folder / "checkpoints"
     with (
@@ -95,11 +101,12 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
                     experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
                     lengths = policy.lengths(experience, image_slots)
                     parts = policy.split(experience, lengths)
-                    logprobs = policy.logprobs(reference_params, state.params if needs_old else None, parts)
+                    logprobs = policy.logprobs(
+                        reference_params, state.params if stage.needs_old_logprobs else None, parts
+                    )
                     jax.block_until_ready(logprobs)
                 with phases.phase("update"):
-                    for _ in range(stage.updates):
-                        state, measured = policy.step(state, parts, logprobs)
+                    state, measured = policy.update(state, parts, logprobs)
                     jax.block_until_ready(measured)
                 trace.end(step, state)
                 work = policy.work(lengths, patches_of_films(prompt_batch.prompts), parts) | {"live_slots": live_share}

@@ -60,10 +60,11 @@ class PolicyUpdate:
         return IterationLengths(*multihost.all_gather((prompts.length, image_slots_N, rollout.length)))
 
     def split(self, experience: Experience, lengths: IterationLengths) -> list[MicroBatch]:
-        """The iteration as micro-batches of similar lengths, the same on all processes."""
-        count = self.stage.micro_batches
+        """The iteration as micro-batches of similar lengths, the same on all processes; those of a mini-batch follow
+        each other."""
+        minis, micros = self.stage.mini_batches, self.stage.micro_batches
         shards = self.stage.prompts // sharding.batch_share(self.mesh, self.stage.prompts)
-        planned = plan_micro_batches(*lengths, count, shards, self.stage.buckets)
+        planned = plan_micro_batches(*lengths, minis, micros, shards, self.stage.buckets)
         by_row = self.programs["grpo/select"].shardings["groups"]
         own = multihost.local_row_indices(by_row, len(planned[0].groups))
         for micro_batch in planned:
@@ -88,10 +89,23 @@ class PolicyUpdate:
             for part in parts
         ]
 
+    def update(
+        self, state: TrainState, parts: Sequence[MicroBatch], logprobs: Sequence[Logprobs]
+    ) -> tuple[TrainState, dict[str, list[Array]]]:
+        """All optimizer steps on an iteration, mini-batch after mini-batch, and the metrics with a value for each step.
+        The state is donated."""
+        measured, size = [], self.stage.micro_batches
+        for _ in range(self.stage.updates):
+            for start in range(0, len(parts), size):
+                mini_batch = slice(start, start + size)
+                state, metrics = self.step(state, parts[mini_batch], logprobs[mini_batch])
+                measured.append(metrics)
+        return state, {name: [metrics[name] for metrics in measured] for name in measured[0]}
+
     def step(
         self, state: TrainState, parts: Sequence[MicroBatch], logprobs: Sequence[Logprobs]
     ) -> tuple[TrainState, dict[str, Array]]:
-        """One optimizer step on all micro-batches, and its metrics. The state is donated."""
+        """One optimizer step on these micro-batches, and its metrics. The state is donated."""
         total = self._zeros() if len(parts) > 1 else None
         for part, given in zip(parts, logprobs, strict=True):
             total = self.functions["grpo/gradients"](state.params, total, part, given, self.vocabulary)
@@ -107,7 +121,8 @@ class PolicyUpdate:
             real_flops(self.job.model, lengths.prompt.tolist(), completion_NxG.tolist(), films, trained=trained)
             for trained in (False, True)
         )
-        updates, forwards = self.stage.updates, 1 + (self.stage.policy.kl_weight > 0) + (self.stage.updates > 1)
+        updates = self.stage.updates
+        forwards = 1 + (self.stage.policy.kl_weight > 0) + self.stage.needs_old_logprobs
         padded = sum(part.prompts.tokens.ids.size + part.mask.size for part in parts)
         return {"tokens": tokens, "filled": tokens / padded, "flops": forwards * forward + updates * trained}
 

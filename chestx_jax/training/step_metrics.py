@@ -1,6 +1,7 @@
 """Metrics one step behind the device: they are fetched while the next step runs, and checked for skipped updates."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,20 +15,22 @@ LOG = logging.getLogger(__name__)
 
 
 class PendingStep(NamedTuple):
-    """A dispatched step: its number, its metrics on the device, and its inputs."""
+    """A dispatched step: its number, its metrics on the device, and its inputs. A metric with a value for each of
+    several optimizer steps is a list."""
 
     step: int
-    metrics: dict[str, jax.Array]
+    metrics: Mapping[str, jax.Array | float | Sequence[jax.Array]]
     batch: Any
 
 
 def fetch_metrics(pending: PendingStep, folder: str | Path, max_skipped: int) -> dict[str, float]:
-    """The metrics of a dispatched step as host numbers; waits for the step to finish. A step whose update was skipped,
-    its loss or gradient not being finite, is logged.
+    """The metrics of a dispatched step as host numbers, the mean over its optimizer steps or, of maxima and counters,
+    the largest; waits for the step to finish. A step whose update was skipped, its loss or gradient not being finite,
+    is logged.
 
     Raises UserError after `max_skipped` of them in a row, having saved the last one's inputs to `folder`.
     """
-    metrics = {name: float(value) for name, value in jax.device_get(pending.metrics).items()}
+    metrics = {name: _over_steps(name, value) for name, value in jax.device_get(pending.metrics).items()}
     in_a_row = round(metrics["skipped_in_a_row"])
     if in_a_row:
         LOG.warning(
@@ -45,3 +48,9 @@ def fetch_metrics(pending: PendingStep, folder: str | Path, max_skipped: int) ->
             "data and run the command again, or raise optimizer.max_skipped."
         )
     return metrics
+
+
+def _over_steps(name: str, values) -> float:
+    """The mean over a step's optimizer steps; the largest of maxima and of counters."""
+    largest = name.endswith("_max") or name.startswith("skipped")
+    return float(np.max(values) if largest else np.mean(values))

@@ -1,9 +1,12 @@
 """The completions of an iteration as micro-batches of similar lengths, each padded to its own bucket.
 
-Groups are sorted by length on the host (`plan_micro_batches`) and taken out of the whole batch on the devices
-(`select`). Each device sorts its own share, so that no row moves between devices.
+A batch is cut into mini-batches, each the batch of one optimizer step: of n, group g is in the one of number g modulo
+n, whatever the mesh. A mini-batch's groups are sorted by length into micro-batches, on the host (`plan_micro_batches`),
+which are taken out of the whole batch on the devices (`select`). Each device sorts its own share, so that no row moves
+between devices.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -14,7 +17,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from chestx_jax.buckets import smallest_bucket
-from chestx_jax.sharding import take_rows
+from chestx_jax.sharding import merge_interleaved, split_interleaved, take_rows
 from chestx_jax.types import Prompts, Rollout
 from chestx_jax.update.losses import token_weights
 
@@ -31,7 +34,7 @@ class Experience:
 
 @struct.dataclass
 class MicroBatch:
-    """A part of an iteration. The weights are those of the whole batch: sums over all micro-batches are its means."""
+    """A part of a mini-batch, whose weights these are: sums over its micro-batches are its means."""
 
     prompts: Prompts
     rollout: Rollout
@@ -43,8 +46,9 @@ class MicroBatch:
 
 @struct.dataclass
 class Logprobs:
-    """Log-probs of a micro-batch's sampled tokens, under the reference model (None without a KL term) and under the
-    policy that sampled (None with one update per batch)."""
+    """Log-probs of a micro-batch's sampled tokens, under the reference model (None without a KL term) and, as the
+    trainer computes it, under the policy that sampled (None where they are those of the policy that learns, or not
+    asked for)."""
 
     reference: Float[Array, "B L"] | None
     old: Float[Array, "B L"] | None
@@ -69,11 +73,13 @@ def plan_micro_batches(
     prompt_tokens_N: Int[np.ndarray, " N"],
     image_slots_N: Int[np.ndarray, " N"],
     completion_B: Int[np.ndarray, " B"],
-    count: int,
+    mini_batches: int,
+    micro_batches: int,
     shards: int,
     buckets: Sequence[Sequence[int]],
 ) -> list[PlannedMicroBatch]:
-    """`count` micro-batches of a batch that lies on `shards` devices in equal consecutive parts, shortest first.
+    """The micro-batches of each mini-batch in turn, shortest first, of a batch that lies on `shards` devices in equal
+    consecutive parts.
 
     Args:
       prompt_tokens_N, image_slots_N, completion_B: lengths of all prompts and completions of all processes.
@@ -84,9 +90,10 @@ def plan_micro_batches(
     padded_Nx3 = [[smallest_bucket(size, of) for size, of in zip(row, buckets, strict=True)] for row in sizes_Nx3]
     tokens_N, slots_N, longest_N = np.transpose(padded_Nx3)
     # A group's completions are most of its tokens; among equals, films cost more than text.
-    by_shard = np.arange(len(tokens_N)).reshape(shards, -1)
-    ranked = [share[np.lexsort((tokens_N[share], slots_N[share], longest_N[share]))] for share in by_shard]
-    parts = np.stack(ranked).reshape(shards, count, -1).swapaxes(0, 1).reshape(count, -1)
+    by_step_and_shard = np.arange(len(tokens_N)).reshape(shards, -1, mini_batches).transpose(2, 0, 1)
+    rank = lambda share: share[np.lexsort((tokens_N[share], slots_N[share], longest_N[share]))]  # noqa: E731
+    ranked = np.apply_along_axis(rank, 2, by_step_and_shard).reshape(mini_batches, shards, micro_batches, -1)
+    parts = ranked.swapaxes(1, 2).reshape(mini_batches * micro_batches, -1)
     return [
         PlannedMicroBatch(Bucket(*(int(sizes[part].max()) for sizes in (tokens_N, slots_N, longest_N))),
                           part.astype(np.int32))
@@ -97,18 +104,24 @@ def plan_micro_batches(
 def select(
     aggregate: Literal["token", "sequence", "constant"],
     only_finished: bool,
+    mini_batches: int,
     bucket: Bucket,
     experience: Experience,
     groups: Int[Array, " n"],
 ) -> MicroBatch:
     """The completions of `groups` (see `plan_micro_batches`), cut to `bucket`, with the weights that they have in the
-    loss of the whole batch (`losses.token_weights`). With `only_finished`, completions that the length limit cut off
-    are left out of the loss."""
+    loss of their whole mini-batch (`losses.token_weights`). With `only_finished`, completions that the length limit cut
+    off are left out of the loss."""
     rollout, prompts = experience.rollout, experience.prompts
     kept = experience.loss_mask & rollout.finished if only_finished else experience.loss_mask
     mask = (jnp.arange(rollout.ids.shape[1])[None] < rollout.length[:, None]) & kept[:, None]
     group = rollout.ids.shape[0] // prompts.length.shape[0]
-    completions = (rollout, experience.advantages, mask, token_weights(mask, aggregate), token_weights(mask, "token"))
+    in_parts = split_interleaved(mask, mini_batches, group)
+    weights, mean_weights = (
+        merge_interleaved(jax.vmap(functools.partial(token_weights, kind=kind))(in_parts), group)
+        for kind in (aggregate, "token")
+    )
+    completions = (rollout, experience.advantages, mask, weights, mean_weights)
     completions = jax.tree.map(lambda x: x[:, : bucket.completion] if x.ndim > 1 else x, completions)
     cut = cut_prompts(prompts, bucket.tokens, bucket.image_slots)
     return MicroBatch(

@@ -42,6 +42,12 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, fall], [warmup])
 
 
+def rate_at(config: OptimizerConfig, steps: int, done: jax.Array) -> jax.Array:
+    """The learning rate of the optimizer step that follows `done` updates, fp32."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.float32(learning_rate(config, steps)(done))
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformationExtraArgs:
     """Clip by global norm, then the rule, computed in fp32 whatever the dtype of the parameters and gradients.
     Offloaded moments are moved to the devices first. Where the extra argument `finite` is False the moments, which hold

@@ -11,9 +11,10 @@ from chestx_jax.model.config import ModelConfig
 from chestx_jax.sharding import split_interleaved
 from chestx_jax.types import Batch
 from chestx_jax.update.logprobs import completion_stats, token_stats
-from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss
+from chestx_jax.update.losses import PolicyConfig, cross_entropy
 from chestx_jax.update.micro_batches import Logprobs, MicroBatch
 from chestx_jax.update.optimizer import where
+from chestx_jax.update.policy_objective import policy_objective
 from chestx_jax.update.rounding import apply_updates
 from chestx_jax.update.state import TrainState, step_key
 
@@ -22,10 +23,11 @@ DROPOUT_STREAM, ROUNDING_STREAM = 2, 3  # keep these uses of a step's key apart 
 
 @struct.dataclass
 class Gradients:
-    """Gradients of the trained parameters and metrics, fp32, summed over micro-batches."""
+    """Gradients of the trained parameters and metrics, fp32, summed over micro-batches; and the largest values."""
 
     params: dict
     metrics: dict[str, Float[Array, ""]]
+    maxima: dict[str, Float[Array, ""]]
 
 
 def sft_step(
@@ -81,37 +83,22 @@ def grpo_gradients(
     logprobs: Logprobs,
     allowed_V: Bool[Array, " V"],
 ) -> Gradients:
-    """What a micro-batch adds to the gradients of a policy update: of the clipped objective, minus the entropy bonus,
-    plus the KL penalty, averaged over tokens as `policy.aggregate` says (DeepSeekMath, arXiv 2402.03300, equation 3).
+    """What a micro-batch adds to the gradients of a policy update (`policy_objective`).
 
-    `temperature` is the sampler's; `total` is the sum over the micro-batches before it (None: it is the first).
-    Metrics are fp32 means over the tokens in the loss: each term of the loss, the share of clipped tokens, and the
-    distance of the sampler's log-probs from the trainer's.
+    `temperature` is the sampler's; `total` is of the micro-batches before it (None: it is the first).
     """
 
     def loss(params):
-        rollout, mask = part.rollout, part.mask
+        rollout = part.rollout
         stats = completion_stats(config, params, part.prompts, rollout.ids, rollout.length, allowed_V, temperature)
-        old = jax.lax.stop_gradient(stats.logprob) if logprobs.old is None else logprobs.old
-        surrogate, clipped = policy_loss(stats.logprob, old, part.advantages, mask, policy)
-        objective = surrogate - jnp.float32(policy.entropy_weight) * stats.entropy
-        mean = lambda x: jnp.sum(jnp.where(mask, x, 0.0) * part.mean_weights)  # noqa: E731
-        metrics = {
-            "policy_loss": mean(surrogate),
-            "entropy": mean(stats.entropy),
-            "clipped": mean(clipped),
-            "sampler_drift": mean(jnp.abs(stats.logprob - rollout.logprobs)),
-        }
-        if logprobs.reference is not None:
-            divergence = kl_estimate(stats.logprob, logprobs.reference, policy.kl)
-            objective = objective + jnp.float32(policy.kl_weight) * divergence
-            metrics["kl"] = mean(divergence)
-        value = jnp.sum(jnp.where(mask, objective, 0.0) * part.weights)
-        return value, {**metrics, "loss": value}
+        return policy_objective(policy, stats, part, logprobs)
 
     grads, metrics = jax.grad(loss, has_aux=True)(params)
-    new = Gradients(optax.tree.cast(lora.trained(config, grads), jnp.float32), metrics)
-    return new if total is None else jax.tree.map(jnp.add, total, new)
+    new = Gradients(optax.tree.cast(lora.trained(config, grads), jnp.float32), metrics.means, metrics.maxima)
+    if total is None:
+        return new
+    maxima = jax.tree.map(jnp.maximum, total.maxima, new.maxima)
+    return jax.tree.map(jnp.add, total, new).replace(maxima=maxima)
 
 
 def grpo_step(
@@ -120,10 +107,10 @@ def grpo_step(
     state: TrainState,
     total: Gradients,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One policy update from the gradients of all micro-batches; metrics are theirs and the norms."""
+    """One optimizer step from the gradients of all of its micro-batches; metrics are theirs and the norms."""
     grads = lora.with_frozen_zeros(total.params, state.params)
     state, norms = apply_gradients(transform, state, grads, total.metrics["loss"], config.tuning.seed)
-    return state, {**total.metrics, **norms}
+    return state, {**total.metrics, **total.maxima, **norms}
 
 
 def accumulate_gradients(loss, params, batch, micro_batches: int):

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from chestx_jax.types import StepCredit
 from chestx_jax.update.advantages import AdvantageConfig, group_advantages, token_advantages
 from chestx_jax.update.logprobs import TokenStats
-from chestx_jax.update.losses import PolicyConfig, cross_entropy, kl_estimate, policy_loss, token_weights
+from chestx_jax.update.losses import (
+    PolicyConfig,
+    cross_entropy,
+    kl_estimate,
+    policy_loss,
+    policy_warnings,
+    token_weights,
+)
 from chestx_jax.update.optimizer import OptimizerConfig, learning_rate
 from chestx_jax.update.steps import accumulate_gradients
 
@@ -57,6 +64,30 @@ def test_kl_of_a_policy_with_itself_is_nothing():
     same = jnp.asarray([[-0.3, -2.0]])
     for kind in ("k1", "k2", "k3"):
         np.testing.assert_array_equal(kl_estimate(same, same, kind), 0.0)
+
+
+@given(seed=seeds, clamp=st.sampled_from([0.1, 1.0, 10.0]))
+@settings(max_examples=10)
+def test_a_clamped_k3_is_k3_up_to_the_clamp(seed, clamp):
+    """Value and gradient; beyond it there is no gradient, nor anything but a finite number, however far."""
+    policy, reference = jnp.asarray(np.random.default_rng(seed).normal(0, 3, (2, 50)), jnp.float32)
+    policy = policy.at[:3].set(jnp.asarray([-30.0, -200.0, 200.0]))
+    full, full_slope = jax.vmap(jax.value_and_grad(lambda p, q: kl_estimate(p, q, "k3")))(policy, reference)
+    value, slope = jax.vmap(jax.value_and_grad(lambda p, q: kl_estimate(p, q, "k3", clamp)))(policy, reference)
+    np.testing.assert_allclose(value, np.minimum(full, clamp), rtol=1e-5)
+    np.testing.assert_allclose(slope, np.where(full < clamp, full_slope, 0.0), rtol=1e-5)
+    assert (np.asarray(full) > clamp).sum() >= 3
+
+
+def test_the_estimator_without_a_gradient_is_warned_of():
+    """The mean of k1's gradient over the policy is 0, and k2's and k3's are not."""
+    policy, reference = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6)), jnp.float32)
+    log_p = jax.nn.log_softmax
+    for kind in ("k1", "k2", "k3"):
+        chosen = lambda s, kind=kind: kl_estimate(log_p(s), log_p(reference), kind)  # noqa: E731
+        slope = jax.grad(lambda s, f=chosen: jnp.sum(jax.lax.stop_gradient(softmax(s)) * f(s)))(policy)
+        assert (np.abs(slope).max() < 1e-6) == bool(policy_warnings(PolicyConfig(kl=kind)))
+    assert not policy_warnings(PolicyConfig(kl="k1", kl_weight=0.0))
 
 
 # The clipped objective

@@ -29,19 +29,31 @@ N, G = mesh_run.PROMPTS, mesh_run.GROUP
 
 
 @settings(max_examples=50)
-@given(data=st.data(), shards=st.integers(1, 4), count=st.integers(1, 4), share=st.integers(1, 3), g=st.integers(1, 3))
-def test_every_group_is_in_one_micro_batch_and_fits_its_bucket(data, shards, count, share, g):
+@given(
+    data=st.data(),
+    shards=st.integers(1, 4),
+    minis=st.integers(1, 3),
+    micros=st.integers(1, 4),
+    share=st.integers(1, 3),
+    g=st.integers(1, 3),
+)
+def test_every_group_is_in_one_micro_batch_and_fits_its_bucket(data, shards, minis, micros, share, g):
+    """Group g in the mini-batch g modulo their number, on any mesh; its micro-batches follow each other, the shortest
+    first."""
+    count = minis * micros
     n = shards * count * share
     draw = lambda limit, size: np.array(data.draw(st.lists(st.integers(1, limit), min_size=size, max_size=size)))  # noqa: E731
     tokens, slots, completions = draw(32, n), draw(2, n), draw(8, n * g)
-    planned = plan_micro_batches(tokens, slots, completions, count, shards, BUCKETS)
+    planned = plan_micro_batches(tokens, slots, completions, minis, micros, shards, BUCKETS)
     assert sorted(np.concatenate([part.groups for part in planned])) == list(range(n))
-    for bucket, groups in planned:
+    for i, (bucket, groups) in enumerate(planned):
+        assert set(groups % minis) == {i // micros}
         by_device = groups.reshape(shards, share) // (count * share)
         np.testing.assert_array_equal(by_device, np.repeat(np.arange(shards)[:, None], share, axis=1))
         longest = tokens[groups].max(), slots[groups].max(), completions.reshape(n, g)[groups].max()
         assert bucket == tuple(map(smallest_bucket, longest, BUCKETS))
-    assert [part.bucket.completion for part in planned] == sorted(part.bucket.completion for part in planned)
+    longest = np.reshape([part.bucket.completion for part in planned], (minis, micros))
+    np.testing.assert_array_equal(longest, np.sort(longest, axis=1))
 
 
 # The parts
@@ -53,15 +65,15 @@ def lengths_of(experience):
     return tuple(map(np.asarray, lengths))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def select_groups(aggregate, only_finished, bucket, whole, groups):
-    return select(aggregate, only_finished, bucket, whole, groups)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def select_groups(aggregate, only_finished, mini_batches, bucket, whole, groups):
+    return select(aggregate, only_finished, mini_batches, bucket, whole, groups)
 
 
-def parts_of(whole, count, buckets, aggregate="token", only_finished=False):
-    """The micro-batches with their buckets."""
-    planned = plan_micro_batches(*lengths_of(whole), count, 1, buckets)
-    take = functools.partial(select_groups, aggregate, only_finished)
+def parts_of(whole, count, buckets, aggregate="token", only_finished=False, mini_batches=1):
+    """The micro-batches with their buckets, `count` of each mini-batch."""
+    planned = plan_micro_batches(*lengths_of(whole), mini_batches, count, 1, buckets)
+    take = functools.partial(select_groups, aggregate, only_finished, mini_batches)
     return [(part.bucket, take(part.bucket, whole, jnp.asarray(part.groups))) for part in planned]
 
 
@@ -94,6 +106,26 @@ def test_weights_are_those_of_the_whole_batch(sampled, aggregate):
         joined = np.sort(np.concatenate([on_tokens(getattr(part, name), part) for _, part in parts]))
         np.testing.assert_array_equal(joined, on_tokens(getattr(padded, name), padded))
     assert sum(float(part.mean_weights.sum()) for _, part in parts) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("aggregate", ["token", "sequence", "constant"])
+def test_a_mini_batch_is_a_batch_of_its_own(sampled, aggregate):
+    """What the whole batch's mini-batches hold is what batches of their groups alone would."""
+    whole, _ = sampled
+    together = parts_of(whole, 1, PADDED, aggregate, mini_batches=2)
+    for number, (_, part) in enumerate(together):
+        own = np.arange(number, N, 2)
+        rows = (own[:, None] * G + np.arange(G)).ravel()
+        alone = whole.replace(
+            prompts=jax.tree.map(lambda x, own=own: x[own], whole.prompts),
+            **{
+                name: jax.tree.map(lambda x, rows=rows: x[rows], getattr(whole, name))
+                for name in ("rollout", "advantages", "loss_mask")
+            },
+        )
+        ((_, expected),) = parts_of(alone, 1, PADDED, aggregate)
+        jax.tree.map(np.testing.assert_array_equal, part, expected)
+        assert float(part.mean_weights.sum()) == pytest.approx(1.0)
 
 
 def test_a_completion_that_was_cut_off_can_be_left_out(sampled):
@@ -132,8 +164,9 @@ def test_buckets_change_nothing(sampled):
     assert {bucket.completion for bucket in buckets} == {3, mesh_run.LENGTH}
     close(padded.params, parts.params)
     assert padded.metrics.keys() == parts.metrics.keys() >= {"loss", "kl", "entropy", "clipped", "sampler_drift"}
-    for name, value in padded.metrics.items():
-        np.testing.assert_allclose(parts.metrics[name], value, rtol=2e-5, atol=1e-7, err_msg=name)
+    assert padded.maxima.keys() == {"ratio_max", "advantage_max", "sampler_drift_max"}
+    for name, value in (padded.metrics | padded.maxima).items():
+        np.testing.assert_allclose((parts.metrics | parts.maxima)[name], value, rtol=2e-5, atol=1e-7, err_msg=name)
 
 
 def test_frozen_parameters_have_no_gradient_to_sum(sampled):

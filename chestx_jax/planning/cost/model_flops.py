@@ -172,7 +172,7 @@ def _with_images(
 
 def _completions(model: ModelConfig, stage: GrpoConfig, trained: bool) -> ModelFlops:
     """A micro-batch of the longest bucket: prompts once, completions after them."""
-    prompt_length, length, count = stage.rows.length, stage.sampling.length, stage.prompts // stage.micro_batches
+    prompt_length, length, count = stage.rows.length, stage.sampling.length, stage.prompts // stage.parts
     prompt_tokens = float(count * prompt_length)
     completion_tokens = float(count * stage.sampling.group * length)
     prompts = decoder_forward(model, prompt_tokens, prompt_length)
