@@ -103,6 +103,9 @@ class GrpoConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     overlong: OverlongConfig = field(default_factory=OverlongConfig)
+    # Most rounds of sampling a step: groups whose rewards are all equal give their places to the next prompts, until
+    # there are none. 1: every group stays.
+    sampling_rounds: int = bounded(1, min=1)
     mini_batches: int = bounded(1, min=1)  # parts of a batch's prompts, with an optimizer step each
     updates: int = bounded(1, min=1)  # how often a batch of completions is gone through
     micro_batches: int = bounded(1, min=1)  # parts of a mini-batch, computed one after the other, sorted by length

@@ -43,6 +43,8 @@ AGREEING = {
     "family": lambda value: "qwen2_5_vl" if value == "qwen2_vl" else value,
     "rule": lambda value: value,  # step credit, set beside it, is legal with one
     "step_weight": lambda value: 0.0 if value else 0.5,
+    "kl_clamp": lambda value: value,  # the other estimators have none
+    "old_logprobs": lambda value: value,  # a correction, set beside it, is of the trainer's
     "mrope_section": lambda value: value[::-1] if value != value[::-1] else value,
     "window": lambda value: value + 112,
     "decoder": lambda value: "lora",

@@ -92,7 +92,7 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
                 "targets": batched(target_shapes(stage.prompts, stage.rewards.slots), mesh),
                 "rollout": rollout,
             },
-            ScoredRollout._make((None, rollout.shardings.logprobs, rollout.shardings.finished, None)),
+            ScoredRollout._make((None, rollout.shardings.logprobs, *[rollout.shardings.finished] * 2, None)),
         ),
         "grpo/select": select_longest,
         "grpo/reference": Program(

@@ -99,9 +99,21 @@ def sample_rollout(
 ) -> tuple[Rollout, float]:
     """All completions, as `sample_completions` samples them with a copy of the `params`, on the devices as `shardings`
     says; and the share of what the slots sampled that is part of a completion."""
-    copy = sampler.weights(params)
-    *_, (schedule, _) = sample_completions(sampler, copy, prompts, vocabulary, step, meanwhile)
+    schedule = sample_with(sampler, sampler.weights(params), prompts, vocabulary, step, meanwhile)
     return sharding.put_global(schedule.rollout, shardings), schedule.live_share
+
+
+def sample_with(
+    sampler: Sampler,
+    copy: Any,
+    prompts: Prompts,
+    vocabulary: Vocabulary,
+    step: int,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Schedule:
+    """The schedule after all completions have been sampled with a `copy` of the parameters for decoding."""
+    *_, (schedule, _) = sample_completions(sampler, copy, prompts, vocabulary, step, meanwhile)
+    return schedule
 
 
 def _with_prompts(

@@ -5,7 +5,8 @@ One step, on one batch of N prompts:
 
     rollout     the policy samples G completions of each prompt
     score       each completion gets a reward, and its advantage is the reward's distance from the mean of its group
-                over the group's standard deviation (`update.scoring`)
+                over the group's standard deviation (`update.scoring`). Groups whose rewards are all equal may give
+                their places to other prompts, in further rounds of both (`training.dynamic_sampling`)
     split       groups sorted by length into micro-batches, each padded to its own bucket (`update.micro_batches`)
     reference   log-probs of the sampled tokens under the initial policy, for the KL term
     update      an optimizer step on each mini-batch, `stage.updates` times over (`update.policy_objective`)
@@ -20,14 +21,15 @@ optimizer step a batch the sampling policy is the current one, the ratio is 1 an
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 
-from chestx_jax import checkpoint, metrics, multihost, sharding
+from chestx_jax import checkpoint, metrics, multihost
 from chestx_jax.programs.state import init_reference, init_state
 from chestx_jax.recipes import GrpoConfig
-from chestx_jax.rollout.loop import sample_rollout
+from chestx_jax.training.dynamic_sampling import BatchSampler
 from chestx_jax.training.policy_update import PolicyUpdate
 from chestx_jax.training.preemption import Stopped, describe_resume, stop_on_sigterm
 from chestx_jax.training.run_context import RunContext
@@ -47,12 +49,19 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
     SIGTERM, with the state saved, and UserError after too many steps without a finite gradient.
     """
     job, mesh, vocabulary = context.job, context.mesh, context.vocabulary
-    score_fn = context.functions["grpo/score"]
-    sampler = context.sampler("grpo", stage.sampling, stage.rollout_slots, stage.rollout_tensor)
-    rollout_shardings = context.programs["grpo/score"].shardings["rollout"]
-    target_shardings = context.programs["grpo/score"].shardings["targets"]
-    data, tables = context.prompt_batches(stage), context.reward_tables()
+    data, phases = context.prompt_batches(stage), Phases()
     policy = PolicyUpdate(job, stage, mesh, context.programs, context.functions, vocabulary)
+    sampler = BatchSampler(
+        stage=stage,
+        data=data,
+        own_rows=context.own_rows(stage.prompts),
+        sampler=context.sampler("grpo", stage.sampling, stage.rollout_slots, stage.rollout_tensor),
+        policy=policy,
+        score=partial(context.functions["grpo/score"], context.reward_tables()),
+        shardings=context.programs["grpo/score"].shardings,
+        vocabulary=vocabulary,
+        phases=phases,
+    )
     for sentence in policy_warnings(stage.policy) if multihost.is_primary() else ():
         LOG.warning("%s", sentence)
     needs_reference = stage.policy.kl_weight > 0
@@ -79,27 +88,21 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
             checkpoints.wait_until_finished()
             raise Stopped(f"{folder} stopped at step {step} of {stage.steps}; run the same command to go on")
 
-        phases, trace = Phases(), StepTrace(folder, context.profile)
+        trace = StepTrace(folder, context.profile)
+        phases.shares()  # what came before is of no step
         options = {"restored_step": first, "show": PROGRESS_METRICS, **context.writer_options}
         with metrics.writer(folder, folder.name, stage.steps, **options) as write, jax.transfer_guard("disallow"):
             for step in range(first + 1, stage.steps + 1):
                 trace.begin(step)
-                with phases.phase("input"):
-                    position, prompt_batch = data.get_state(), next(data)
-                    prompts, image_slots = policy.put_prompts(prompt_batch.prompts)
-                    targets = sharding.put(prompt_batch.targets, target_shardings)
-                with phases.phase("rollout"):
-                    rollout, live_share = sample_rollout(
-                        sampler, state.params, prompts, vocabulary, step - 1, rollout_shardings, log_pending
-                    )
+                position = data.get_state()
+                sampled = sampler.sample(state.params, step - 1, log_pending)
                 if stop_requested(2 * step - 1):  # sampling takes most of a step, and has changed nothing yet
                     checkpoint.save(checkpoints, state, position, step - 1, None)
                     stop_at(step - 1)
-                with phases.phase("reward"):
-                    scored = jax.block_until_ready(score_fn(tables, targets, rollout))
                 with phases.phase("reference"):
-                    experience = Experience(prompts, rollout, scored.advantages, scored.loss_mask)
-                    lengths = policy.lengths(experience, image_slots)
+                    scored = sampled.scored
+                    experience = Experience(sampled.prompts, sampled.rollout, scored.advantages, scored.loss_mask)
+                    lengths = policy.lengths(experience, sampled.image_slots)
                     parts = policy.split(experience, lengths)
                     logprobs = policy.logprobs(
                         reference_params, state.params if stage.needs_old_logprobs else None, parts
@@ -109,9 +112,9 @@ def train(context: RunContext, stage: GrpoConfig, folder: Path, initial_params: 
                     state, measured = policy.update(state, parts, logprobs)
                     jax.block_until_ready(measured)
                 trace.end(step, state)
-                work = policy.work(lengths, patches_of_films(prompt_batch.prompts), parts) | {"live_slots": live_share}
-                inputs = (rollout, prompt_batch, scored.scores, parts, logprobs)
-                pending, stop = PendingStep(step, scored.metrics | measured | work, inputs), stop_requested(2 * step)
+                work = policy.work(lengths, patches_of_films(sampled.batch.prompts), parts)
+                inputs = (sampled.rollout, sampled.batch, scored.scores, parts, logprobs)
+                pending, stop = PendingStep(step, sampled.metrics | measured | work, inputs), stop_requested(2 * step)
                 if step == stage.steps or step % stage.cadence.save == 0 or stop:
                     log_pending()
                     checkpoint.save(checkpoints, state, data.get_state(), step, None)

@@ -16,6 +16,7 @@ from chestx_jax import lexicon, multihost, sharding
 from chestx_jax.config import to_dict
 from chestx_jax.data import pipeline
 from chestx_jax.data.mixture import SourceConfig, read_source
+from chestx_jax.data.prompt_stream import PromptStream
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.findings import RewardTargets
@@ -94,13 +95,15 @@ class RunContext:
             stage.lengths,
             seed,
             self.job.max_bad,
-            self._own_rows(stage.batch),
+            self.own_rows(stage.batch),
         )
 
-    def prompt_batches(self, stage: GrpoConfig) -> grain.DatasetIterator:
-        """The stage's endless batches of prompts with their reward targets: this process's rows of them."""
+    def prompt_batches(self, stage: GrpoConfig) -> PromptStream:
+        """The stage's endless batches of prompts with their reward targets: this process's rows of them, or all where
+        any row may need another prompt."""
         source = read_source(stage.source, self.data_root, self.job.max_bad)
-        return pipeline.prompt_batches(
+        whole = stage.sampling_rounds > 1
+        batches = pipeline.prompt_batches(
             source,
             self._encoder(False)._replace(augment=stage.augment),
             stage.prompts,
@@ -109,8 +112,9 @@ class RunContext:
             stage.seed,
             self.job.max_bad,
             self._reward_targets(stage, source.samples),
-            self._own_rows(stage.prompts),
+            None if whole else self.own_rows(stage.prompts),
         )
+        return PromptStream(batches, cut=whole or jax.process_count() == 1)
 
     def _reward_targets(
         self, stage: GrpoConfig, samples: Sequence[Sample]
@@ -166,7 +170,7 @@ class RunContext:
     def _encoder(self, blind: bool) -> pipeline.Encoder:
         return pipeline.Encoder(self.tokenizer, self.special, self.job.image, blind)
 
-    def _own_rows(self, count: int) -> list[int]:
+    def own_rows(self, count: int) -> list[int]:
         """The rows of a batch of `count` that this process puts on its devices."""
         per_row = sharding.batch_shardings(self.mesh, jax.ShapeDtypeStruct((count,), jnp.int32))
         return multihost.local_row_indices(per_row, count)

@@ -33,14 +33,21 @@ def group_advantages(
     rewards_NxG = rewards_B.reshape(-1, group)
     mean = jnp.mean(rewards_NxG, axis=1, keepdims=True)
     spread = jnp.std(rewards_NxG, axis=1, keepdims=True, ddof=1 if group > 1 else 0)
-    differ = spread > EPSILON
+    differ = groups_differ(rewards_B, group).reshape(-1, group)
     centred = jnp.where(differ, rewards_NxG - mean, 0.0)  # exactly 0, or the mean's rounding error would be scaled up
     if config.baseline == "others":
         centred = centred * jnp.float32(group / max(group - 1, 1))
     if config.scale == "std":
         centred = centred / (spread + jnp.float32(EPSILON))
     kept = differ if config.equal_groups == "drop" else jnp.ones_like(differ)
-    return centred.reshape(-1), jnp.broadcast_to(kept, rewards_NxG.shape).reshape(-1)
+    return centred.reshape(-1), kept.reshape(-1)
+
+
+def groups_differ(rewards_B: Float[Array, " B"], group: int) -> Bool[Array, " B"]:
+    """Whether a completion's group has rewards that are not all equal, and so an advantage."""
+    rewards_NxG = rewards_B.reshape(-1, group)
+    spread = jnp.std(rewards_NxG, axis=1, keepdims=True, ddof=1 if group > 1 else 0)
+    return jnp.broadcast_to(spread > EPSILON, rewards_NxG.shape).reshape(-1)
 
 
 def token_advantages(

@@ -12,7 +12,7 @@ from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.overlong import OverlongConfig, length_penalty
 from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.types import Completion, Rollout, Scores
-from chestx_jax.update.advantages import AdvantageConfig, token_advantages
+from chestx_jax.update.advantages import AdvantageConfig, groups_differ, token_advantages
 
 
 class ScoredRollout(NamedTuple):
@@ -21,6 +21,7 @@ class ScoredRollout(NamedTuple):
     scores: Scores
     advantages: Float[Array, "B L"]
     loss_mask: Bool[Array, " B"]  # False: the completion is left out of the loss
+    differ: Bool[Array, " B"]  # whether the rewards of the completion's group are not all equal
     metrics: dict[str, Float[Array, ""]]
 
 
@@ -56,4 +57,4 @@ def score_rollout(
         "finished": jnp.mean(rollout.finished.astype(jnp.float32)),
         "kept": jnp.mean(loss_mask_B.astype(jnp.float32)),
     }
-    return ScoredRollout(scores, advantages_BxL, loss_mask_B, metrics)
+    return ScoredRollout(scores, advantages_BxL, loss_mask_B, groups_differ(rewards_B, group), metrics)

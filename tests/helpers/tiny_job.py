@@ -35,6 +35,7 @@ SMALL = {
         "prompts": 2,
         "steps": 8,
         "sampling": {"group": 2, "length": 24},
+        "sampling_rounds": 2,
         "optimizer": {"offload": True},
         "reference": {"dtype": "bfloat16", "offload": True},
         "rows": {"length": 192},

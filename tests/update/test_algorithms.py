@@ -81,7 +81,8 @@ def settings_of(text):
 def table():
     """The rows of the table, by the algorithm's name."""
     section = (ROOT / "docs/recipe.md").read_text().split("\n## Algorithms\n")[1].split("\n## ")[0]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
+    (lines,) = (block.splitlines() for block in section.split("\n\n") if block.startswith("| algorithm"))
+    rows = [line.strip("|").split("|") for line in lines[2:]]
     return {name.strip(): settings_of(settings) for name, settings, *_ in rows}
 
 
@@ -291,8 +292,8 @@ def test_the_gradient_is_the_papers(name):
     settings, paper = table()[name], PAPERS[name]
     for seed in range(3):
         logits, world = make_world(seed)
-        if seed == 2:
-            world.rewards[:G] = 0.4  # a group of equal rewards
+        if seed == 2:  # a group of equal rewards, none of its completions overlong
+            world.rewards[G:], world.length[G:] = 0.4, np.minimum(world.length[G:], L - 1)
         ours = our_gradient(settings, logits, world)
         theirs = jax.grad(lambda x, world=world: paper(world, *of_policy(x, world)[:2]))(jnp.asarray(logits))
         np.testing.assert_allclose(ours, -theirs, rtol=2e-3, atol=2e-6, err_msg=name)
