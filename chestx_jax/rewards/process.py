@@ -1,7 +1,7 @@
 """The terms of RadRScore by rules, over findings.
 
 `factuality`, `completeness` and `effectiveness` are the release's rules as they are written, and what
-`rewards.rule=paper` pays; `precision` and `recall` are the first two as the release's judge applies them, for
+`rewards.rule=paper` pays; `precision`, `recall` and `efficiency` are the same as the release's judge applies them, for
 evaluation. The value that training pays by default is that of `value`. Over the array namespace of the arguments.
 """
 
@@ -82,15 +82,34 @@ def resolve_hypotheses(tables: Relations, findings: Findings) -> Findings:
 def effectiveness(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
     """The mean, over the sentences that claim something new, of the share of their new claims that the targets state;
     0 where nothing is claimed. So a repeated sentence counts for nothing, and one that claims nothing is no step."""
+    return _mean_by_step(claims, verify.is_scored(tables, claims), verify.is_stated(tables, claims, targets))
+
+
+def efficiency(tables: Relations, claims: Findings, targets: Findings) -> Float[Array, " B"]:
+    """Effectiveness as a reader of the whole reasoning judges it (evaluation only).
+
+    What is only weighed ("look for an effusion") is a step too, of use if the targets speak of it: the release's judge
+    counts such steps, of which some models' reasonings are full.
+    """
     xp = namespace(claims)
-    scored = verify.is_scored(tables, claims)
+    counted, credit = xp.asarray(tables.counted), xp.asarray(tables.credit)
+    weighed = claims.valid & counted[claims.concept] & (claims.certainty == 0)
+    related = credit[targets.concept[:, None], claims.concept[:, :, None]] > 0
+    named = (related & (targets.valid & counted[targets.concept])[:, None]).any(2)
+    claims = claims._replace(polarity=xp.where(weighed, 2, claims.polarity))  # neither present nor absent
+    of_use = xp.where(weighed, named, verify.is_stated(tables, claims, targets))
+    return _mean_by_step(claims, verify.is_scored(tables, claims) | weighed, of_use)
+
+
+def _mean_by_step(claims: Findings, scored: Array, right: Array) -> Float[Array, " B"]:
+    """The mean over sentences of the share of their scored claims, each where it comes first, that are right."""
+    xp = namespace(claims)
     slot = xp.arange(scored.shape[1])
     earlier = (slot[None] < slot[:, None])[None]
     new = scored & ~(verify.same_claim(claims, scored) & earlier).any(2)
     same_step = new[:, None] & new[:, :, None] & (claims.step[:, :, None] == claims.step[:, None])
     weight = ratio(new.astype(np.float32), same_step.sum(2).astype(np.float32))
-    stated = xp.where(verify.is_stated(tables, claims, targets), weight, 0.0)
-    return ratio(stated.sum(1), weight.sum(1))
+    return ratio(xp.where(right, weight, 0.0).sum(1), weight.sum(1))
 
 
 def target_findings(targets: RewardTargets) -> Findings:

@@ -200,7 +200,8 @@ def correlate(lexicon, items) -> None:
         one, two, three = (set(f.concept[i][f.valid[i]]) for f in (claims, evidence, targets))
         bag_p.append(len(one & two) / max(len(one), 1))
         bag_r.append(len(one & three) / max(len(three), 1))
-    effective = np.asarray(process.effectiveness(tables, claims, targets))
+    effective = np.asarray(process.efficiency(tables, claims, targets))
+    claimed = np.asarray(process.effectiveness(tables, claims, targets))
     names = ("factuality", "completeness", "effectiveness")
     judge = {name: np.asarray([verdict[name] for _, _, verdict in items_with_verdict]) for name in names}
     print(f"items {len(items_with_verdict)}")
@@ -213,7 +214,8 @@ def correlate(lexicon, items) -> None:
     print(f"effectiveness Spearman ours {spearman(effective[counted], judge['effectiveness'][counted]):.4f}")
     print(
         f"the training terms: factuality of distinct claims {spearman(plain, judge['factuality']):.4f}, "
-        f"completeness by statements alone {spearman(stated, judge['completeness']):.4f}"
+        f"completeness by statements alone {spearman(stated, judge['completeness']):.4f}, "
+        f"effectiveness of claims alone {spearman(claimed[counted], judge['effectiveness'][counted]):.4f}"
     )
     observed = [
         [

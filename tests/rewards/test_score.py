@@ -15,7 +15,7 @@ from chestx_jax.lexicon.tables import relations
 from chestx_jax.rewards import verify
 from chestx_jax.rewards.metrics import group_metrics
 from chestx_jax.rewards.priors import Priors, Row
-from chestx_jax.rewards.process import STATED, effectiveness, precision, recall
+from chestx_jax.rewards.process import STATED, effectiveness, efficiency, precision, recall
 from chestx_jax.rewards.reward import RewardConfig, no_credit, score
 from chestx_jax.rewards.texts import Item, score_texts
 from chestx_jax.types import Completion, Scores
@@ -75,6 +75,12 @@ def test_effectiveness_counts_no_sentence_twice():
     ]
     values = effectiveness(RELATIONS, findings(texts, 8), findings(["Edema."] * 5, 2))
     np.testing.assert_allclose(values, [0.5, 0.5, 1.0, 0.5, 0.0])
+
+
+def test_efficiency_counts_what_is_looked_for():
+    texts = ["Look for edema.", "Look for edema. Look for edema.", "Look for a fracture. Edema.", "No edema.", ""]
+    values = efficiency(RELATIONS, findings(texts, 8), findings(["Edema."] * 5, 2))
+    np.testing.assert_allclose(values, [1.0, 1.0, 0.5, 0.0, 0.0])
 
 
 CREDIT = {

@@ -3,7 +3,8 @@
 The terms rest on the reward's verdicts (`rewards.verify`), here over host-side readings,
 so that training and evaluation mean the same thing by a finding and by its truth. Factuality and completeness are
 averaged as the release's judge does it: `process.precision` goes by sentence and gives half credit for what only
-inference supports, `process.recall` also credits findings that the reasoning considers without stating them.
+inference supports, `process.recall` and `process.efficiency` also credit findings that the reasoning considers without
+stating them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -109,7 +110,7 @@ def _judge_block(lexicon: Lexicon, block: Sequence[Prediction], readings: Sequen
     terms = _Terms(
         factuality=process.precision(tables, claims, gold.report, verdicts),
         completeness=process.recall(tables, claims, stated),
-        effectiveness=process.effectiveness(tables, claims, stated),
+        effectiveness=process.efficiency(tables, claims, stated),
         process=values_of(value, tables, claims, gold).process,
         scored=verdicts.scored,
         right=verdicts.correct > 0,
