@@ -187,7 +187,7 @@ class JobConfig:
     tokenizer: str = "tokenizer"  # folder, relative to the data root
     data_root: str = ""  # empty: WORKDIR/data
     phantom: PhantomSpec | None = None  # drawn into the data root if it is not there yet
-    vocabulary: int = bounded(0, min=0)  # with a phantom: size of the tokenizer trained on its text
+    vocabulary: int = bounded(0, min=0)  # size of the tokenizer trained on the text to train on, where there is none
     max_bad: float = bounded(0.01, min=0.0, max=1.0)  # share of a source's records that may be bad and are left out
     wandb: Literal["disabled", "offline", "online"] = "disabled"
 

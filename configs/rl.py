@@ -51,6 +51,20 @@ PHANTOM = {
     },
 }
 
+# Real films, as configs/sft.py:nih has them. The process reward compares reasoning with the label vector, which `mine`
+# has put into the place of the report.
+NIH = {
+    **sft.NIH,
+    "grpo": {
+        **PHANTOM["grpo"],
+        "source": {"path": "nih-questions/train.jsonl"},
+        "augment": sft.LIGHT,
+        "rows": {"length": 160, "patches": 64},
+        "sampling": {"length": 160},
+        "steps": 40,
+    },
+}
+
 
 def get_config(preset: str = "") -> ConfigDict:
     """Every field of the job, to be set on the command line."""
@@ -59,5 +73,6 @@ def get_config(preset: str = "") -> ConfigDict:
         "mined": (MINED,),
         "qwen3_vl_8b": (PAPER, sft.QWEN3_VL_8B),
         "phantom": (PHANTOM,),
+        "nih": (NIH,),
     }
     return from_defaults(JobConfig, *choose(presets, preset, "preset of configs/rl.py"))

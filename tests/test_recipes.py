@@ -29,10 +29,12 @@ PRESETS = [
     (JobConfig, "sft.py:mined", sft.MINED),
     (JobConfig, "sft.py:qwen3_vl_8b", sft.QWEN3_VL_8B),
     (JobConfig, "sft.py:phantom", sft.PHANTOM),
+    (JobConfig, "sft.py:nih", sft.NIH),
     (JobConfig, "rl.py", rl.PAPER),
     (JobConfig, "rl.py:mined", rl.MINED),
     (JobConfig, "rl.py:qwen3_vl_8b", sft.QWEN3_VL_8B),
     (JobConfig, "rl.py:phantom", rl.PHANTOM),
+    (JobConfig, "rl.py:nih", rl.NIH),
     (EvalConfig, "eval.py", {}),
     (EvalConfig, "eval.py:phantom", evaluation.PHANTOM),
 ]

@@ -2,6 +2,7 @@
 
 OUT/settings.json           what the records depend on
 OUT/{train,validation,test}.jsonl   the records, each with its plan and evidence beside the reasoning
+OUT/checks.jsonl        training films with labels to go through, present or absent: to learn to see from
 OUT/findings.jsonl          the reference findings and the status of each label, a line a study
 OUT/refused.jsonl           questions whose reasoning cannot be used, with the reason
 OUT/priors.json             priors and prices of the training questions, for grpo.rewards.priors
@@ -14,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
@@ -27,6 +28,7 @@ from chestx_jax.endpoint.structured import Usage, dollars
 from chestx_jax.errors import UserError, choose
 from chestx_jax.lexicon import Lexicon, load
 from chestx_jax.mining import data_card, llm, prompts, readback, rules
+from chestx_jax.mining.checks import checks
 from chestx_jax.mining.films import shown_films
 from chestx_jax.mining.label_report import label_report
 from chestx_jax.mining.llm import Mined
@@ -234,6 +236,9 @@ def _write(
         files.write_json_lines(
             out / f"{split}.jsonl", (_record(item, sample, config.miner) for item, sample in of_split)
         )
+    seen = (reference for reference in references if reference.study.split == "train")
+    practice = checks(seen, np.random.default_rng(config.seed))
+    files.write_json_lines(out / "checks.jsonl", (_placed(folder, out, sample) for sample in practice))
     files.write_json_lines(out / "findings.jsonl", _findings(lexicon, references))
     refused = [item for item in items if item.mined.refused[0]]
     files.write_json_lines(out / "refused.jsonl", map(_refusal, refused))
@@ -268,6 +273,12 @@ def _sample(lexicon: Lexicon, folder: Path, out: Path, item: _Item) -> Sample:
         patient=question.reference.study.patient,
         views=tuple(film.view for film in films),
     )
+
+
+def _placed(folder: Path, out: Path, sample: Sample) -> dict[str, Any]:
+    """The record of a sample whose films are named from the prepared folder."""
+    images = tuple(os.path.relpath(folder / image, out) for image in sample.images)
+    return record_from_sample(replace(sample, images=images))
 
 
 def _record(item: _Item, sample: Sample, miner: str) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import pytest
@@ -193,6 +194,26 @@ def test_labels_alone_give_questions_too(tmp_path):
         )
         assert len(record["reason_steps"]) >= 3
         assert all(entry["statement"] == "" for entry in record["evidence"])
+
+
+def test_each_label_is_checked_as_often_present_as_absent(mined):
+    """On training films alone, each verdict being what is known of the film."""
+    out, _ = mined
+    rows = {row["study"]: row for row in records(out, "findings")}
+    verdicts = defaultdict(Counter)
+    for sample in read_samples(out / "checks.jsonl"):
+        row = rows[sample.id.partition("-checks-")[0]]
+        assert row["split"] == "train"
+        assert (sample.patient, len(sample.images)) == (row["patient"], 2)
+        listed = re.findall(r"^([A-Z])\) (.+)$", sample.question, re.MULTILINE)
+        given = re.findall(r"Option \((.)\) (.+?) (present|absent)\.", sample.answer)
+        assert [(letter, name) for letter, name, _ in given] == listed
+        for _, name, value in given:
+            label = next(label for label in row["labels"] if label.lower() == name)
+            assert row["labels"][label]["value"] == value
+            verdicts[label][value] += 1
+    assert len(verdicts) > 6
+    assert all(counts["present"] == counts["absent"] for counts in verdicts.values())
 
 
 def test_an_llms_records_and_a_killed_run(tmp_path):
