@@ -72,10 +72,14 @@ class EvaluationConfig:
 
     source: SourceConfig = field(default_factory=SourceConfig)
     rows: RowsConfig = field(default_factory=RowsConfig)
+    lengths: LengthsConfig = field(default_factory=LengthsConfig)  # of prompts; the sampler's caches grow by doubling
     batch: int = bounded(64, min=1)
     length: int = bounded(2048, min=1)
     limit: int = bounded(0, min=0)  # records per task; 0: all
-    blind: bool = False  # also train and test the first stage with zeroed films
+    blind: bool = False  # also train and test the first stage with films of one tone
+
+    def __post_init__(self) -> None:
+        row_buckets(self.rows, self.lengths), token_buckets(self.length, self.lengths.completions)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ Arrays carry their dimensions as a suffix, `q_BxLxHxE`:
     H query heads                 K key/value heads    E head width
     S cache slots                 C concepts           T scan steps over a text's tokens
     M finding slots               U visual tokens of a row (merged patches)
-    Z values of one patch (channels · frames · patch²)
+    Z pixels of one patch (channels · patch²)
     Y layers                      R cache rows (R divides B)
     W features of DeepStack       X entries of the position table, each of width A
 
@@ -20,18 +20,21 @@ Every leaf may be a numpy array (on the host, in the input pipeline) or a jax ar
 from typing import Any
 
 from flax import struct
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 Array = Any  # a numpy array on the host, a jax array inside `jit`
 
 
 @struct.dataclass
 class Images:
-    """Image slots of each row, as flattened patches in the processor's order (merge blocks contiguous)."""
+    """Image slots of each row, as flattened patches in the processor's order (merge blocks contiguous). Pixels travel
+    as they are decoded, with what normalises them, and are normalised where they are used."""
 
-    patches: Float[Array, "B I P Z"]
+    patches: UInt8[Array, "B I P Z"]
     positions: Int[Array, "B I P 2"]  # row and column of each patch in its image
     valid: Bool[Array, "B I P"]  # False where the slot or the rest of the bucket is empty
+    mean: tuple[float, float, float] = struct.field(pytree_node=False)  # of a channel's pixels, on a scale of 0 to 1
+    std: tuple[float, float, float] = struct.field(pytree_node=False)
 
 
 @struct.dataclass

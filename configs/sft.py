@@ -94,7 +94,7 @@ BASE = {
 }
 
 # A model of 1.4 million parameters on drawn 112×112 films: the base stage, then SFT, then a test of the model and of
-# one that was trained and tested with zeroed films.
+# one that was trained and tested with films of one tone.
 PHANTOM = {
     "init": {
         "init": BASE,

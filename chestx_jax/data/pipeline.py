@@ -25,7 +25,7 @@ from chestx_jax.findings import RewardTargets
 from chestx_jax.tokens import chat
 from chestx_jax.tokens import rows as layout
 from chestx_jax.tokens.films import load_image
-from chestx_jax.tokens.patches import ImageSpec, patches
+from chestx_jax.tokens.patches import ImageSpec, patches, without_content
 from chestx_jax.tokens.rows import Example, RowsConfig, checked_size
 from chestx_jax.tokens.tokenizer import SpecialIds
 from chestx_jax.types import Batch, Prompts
@@ -40,7 +40,7 @@ class Encoder(NamedTuple):
     tokenizer: Any
     special: SpecialIds
     image: ImageSpec
-    blind: bool = False  # every film replaced by zeros: the text-only baseline
+    blind: bool = False  # every film replaced by one of its mean tone: the text-only baseline
     augment: AugmentConfig = AugmentConfig()  # of films that are encoded with a generator of random numbers
 
 
@@ -81,10 +81,10 @@ def encode_prompt(
 def load_films(
     encoder: Encoder, paths: Sequence[str], random: np.random.Generator | None = None
 ) -> list[layout.PatchesAndGrid]:
-    """Patches and grid of each film, zeros for a blind encoder; augmented by draws from `random`, in the order of the
-    films. Raises UserError for a film that cannot be read."""
+    """Patches and grid of each film, of one tone for a blind encoder; augmented by draws from `random`, in the order of
+    the films. Raises UserError for a film that cannot be read."""
     films = [_load_patches(path, encoder, random) for path in paths]
-    return [(np.zeros_like(values), grid) for values, grid in films] if encoder.blind else films
+    return [(without_content(values, encoder.image), grid) for values, grid in films] if encoder.blind else films
 
 
 def _load_patches(path: str, encoder: Encoder, random: np.random.Generator | None) -> layout.PatchesAndGrid:

@@ -14,7 +14,7 @@ class EvalConfig:
     image_root: str = ""
     train: str = ""  # empty: cross-fitted on the files themselves
     limit: int = bounded(0, min=0)  # records per task; 0: all
-    blind: bool = False  # films left out (or zeroed)
+    blind: bool = False  # films left out (or of one tone)
     length: int = bounded(2048, min=1)  # tokens of an answer
     batch: int = bounded(32, min=1)  # of a local model
     tokenizer: str = ""  # of a local model, where the checkpoint has none

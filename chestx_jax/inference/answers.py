@@ -12,14 +12,15 @@ import numpy as np
 from jaxtyping import Float
 
 from chestx_jax import sharding
+from chestx_jax.buckets import FLOOR, LengthsConfig
 from chestx_jax.eval.answers.parsing import without_thoughts
 from chestx_jax.inference.loaded_model import LoadedModel
-from chestx_jax.multihost import all_gather, local_row_indices
+from chestx_jax.multihost import all_gather, all_max, local_row_indices
 from chestx_jax.programs.generation import WINDOW, generation, sampler
 from chestx_jax.rollout.loop import Sampler, sample_completions
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.chat import opened_text
-from chestx_jax.tokens.rows import Example, RowsConfig, prompts
+from chestx_jax.tokens.rows import Example, RowsConfig, bucket_that_holds, prompts
 from chestx_jax.tokens.tokenizer import decode_text
 from chestx_jax.types import Rollout
 
@@ -41,19 +42,26 @@ def greedy(length: int) -> SamplingConfig:
 
 def make_sampler(model: LoadedModel, batch: int, sampling: SamplingConfig, seed: int = 0) -> Sampler:
     """What answers with the model, `batch` prompts at a time. Its programs are compiled as prompts need them."""
-    programs = generation(model.config, RowsConfig(), WINDOW * batch, sampling, seed, model.mesh, slots=batch)
+    image, rows, count = model.encoder.image, RowsConfig(), WINDOW * batch
+    programs = generation(model.config, image, rows, count, sampling, seed, model.mesh, slots=batch)
     functions = {name: program.jit() for name, program in programs.items()}
     return sampler(model.config, sampling, model.mesh, functions, slots=batch)
 
 
-def bucket(examples: Collection[Example]) -> RowsConfig:
-    """The smallest powers of two that hold every example, so that few programs serve many batches."""
-    largest = max((len(patches) for example in examples for patches, _ in example.images), default=4)
-    return RowsConfig(
-        length=_power_of_two(max(len(example.ids) for example in examples), 64),
-        image_slots=max(1, *(len(example.images) for example in examples)),
-        patches=_power_of_two(largest, 64),
+def bucket(
+    examples: Collection[Example], limits: RowsConfig | None = None, lengths: LengthsConfig | None = None
+) -> RowsConfig:
+    """The bucket that holds the examples of all processes, each of which must call it: of the `limits`, as in training,
+    or, where there are none, of whatever is needed, the patches of a film being a power of two."""
+    tokens, image_slots, patches = all_max(
+        (
+            max(len(example.ids) for example in examples),
+            max(len(example.images) for example in examples),
+            max((len(patches) for example in examples for patches, _ in example.images), default=1),
+        )
     )
+    limits = limits or RowsConfig(_power_of_two(tokens), max(image_slots, 1), _power_of_two(patches))
+    return bucket_that_holds(tokens, image_slots, limits, lengths or LengthsConfig())
 
 
 def window_places(model: LoadedModel, size: int) -> list[int]:
@@ -131,5 +139,6 @@ def _decode(model: LoadedModel, prompt: list[int], rollout: Rollout, row: int, r
     )
 
 
-def _power_of_two(size: int, least: int) -> int:
-    return max(least, 1 << (size - 1).bit_length())
+def _power_of_two(size: int) -> int:
+    """The smallest that is not below `size` and `FLOOR`."""
+    return max(FLOOR, 1 << (size - 1).bit_length())

@@ -25,7 +25,7 @@ from chestx_jax.tokens.tokenizer import SpecialIds, check_fits, load_tokenizer, 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with all that answering needs; one with a blind encoder sees zeros in place of every film."""
+    """A model with all that answering needs; with a blind encoder every film is one of its mean tone."""
 
     config: ModelConfig
     params: Any  # for decoding

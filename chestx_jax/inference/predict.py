@@ -1,8 +1,8 @@
 """A loaded model's predictions for samples: greedy answers, as many at a time as the sampler has slots."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
 
+from chestx_jax.buckets import BucketUse, LengthsConfig
 from chestx_jax.data.bad_records import BadRecords, attempt
 from chestx_jax.data.pipeline import encode_prompt
 from chestx_jax.data.schema import Sample
@@ -21,13 +21,17 @@ def predict(
     sampler: Sampler,
     bad: BadRecords,
     rows: RowsConfig | None = None,
+    lengths: LengthsConfig | None = None,
+    use: BucketUse | None = None,
 ) -> Iterator[Prediction]:
     """One prediction per sample, in order; a sample whose film cannot be read is counted in `bad` and left out.
 
     Args:
       sampler: answers as many prompts at a time as it has slots, over all processes. Each process prepares its own
         rows of a few times as many, and all get every prediction.
-      rows: the shape of the prompts' rows; None: the bucket of each window's prompts.
+      rows: what prompts may have of tokens, image slots and patches; None: whatever they need.
+      lengths: the buckets that each window's prompts are padded to; None: the default ones.
+      use: counts the windows in each bucket.
 
     Raises:
       UserError: more samples are bad than `bad` allows.
@@ -48,13 +52,15 @@ def predict(
         numbers = [start + place for place in places]
         encoded = {number: encode(number) for number in sorted(numbers) if number < len(samples)}
         readable = [example for example in encoded.values() if example is not None]
-        most_readable, *bucket_sizes = all_max((len(readable), *astuple(bucket(readable or [blank]))))
+        (most_readable,) = all_max((len(readable),))
         if not most_readable:
             continue
+        shape = bucket(readable or [blank], rows, lengths)
+        if use is not None:
+            use.add("test/prefill", (shape.length, shape.image_slots))
         examples = [encoded.get(number) for number in numbers]
         if not readable:
             examples, numbers = [blank] * len(examples), [-1] * len(examples)
-        shape = rows or RowsConfig(*bucket_sizes)
         for number, answer in answer_window(model, sampler, examples, numbers, shape):
             measured = {"tokens": len(answer.ids), "probability": answer.probability}
             yield from_sample(samples[number], answer.text, truncated=not answer.finished, **measured)

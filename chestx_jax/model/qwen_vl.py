@@ -231,8 +231,10 @@ def _boxed(config: ModelConfig, key: Array):
         visual=jnp.zeros((1, 1), jnp.int32),
     )
     images = Images(
-        patches=jnp.zeros((1, 1, patches, vision.patch_values), jnp.float32),
+        patches=jnp.zeros((1, 1, patches, vision.channels * vision.patch_size**2), jnp.uint8),
         positions=jnp.zeros((1, 1, patches, 2), jnp.int32),
         valid=jnp.ones((1, 1, patches), bool),
+        mean=config.architecture.pixel_mean,
+        std=config.architecture.pixel_std,
     )
     return QwenVL(config).init(key, tokens, images, method="multimodal")["params"]

@@ -10,6 +10,7 @@ from chestx_jax.model.attention import KeyBlock, attend, make_mask
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.deepstack import VisualFeatures
 from chestx_jax.model.layers import LayerNorm, Linear, RMSNorm, quick_gelu, remat, with_axes
+from chestx_jax.model.pixels import normalise
 from chestx_jax.model.position_table import interpolate
 from chestx_jax.model.rope import axial_tables, rotate
 from chestx_jax.model.splash import Segments
@@ -110,12 +111,13 @@ class VisionTower(nn.Module):
     def __call__(self, images: Images) -> VisualFeatures:
         config, architecture = self.config, self.config.architecture
         vision, dtype = config.vision, config.compute.dtype
-        rows, slots, patches, values = images.patches.shape
+        rows, slots, patches, _ = images.patches.shape
         positions = images.positions.reshape(rows * slots, patches, 2)
         valid = images.valid.reshape(rows * slots, patches)
         window = vision.window // vision.patch_size if architecture.vision_windows else 0
         masks = _masks(positions, valid, window, config.compute.attention)
-        x = images.patches.reshape(rows * slots, patches, values).astype(dtype)
+        values = normalise(images, vision.temporal_patch_size)
+        x = values.reshape(rows * slots, patches, vision.patch_values).astype(dtype)
         x = Linear(vision.width, (None, "embed"), config, bias=architecture.patch_bias, name="patch_embed")(x)
         if architecture.position_table:
             init, shape = nn.initializers.normal(config.initializer_range), (vision.table_side**2, vision.width)

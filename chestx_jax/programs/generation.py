@@ -19,6 +19,7 @@ from chestx_jax.rollout.engine import Lanes, Slots
 from chestx_jax.rollout.loop import Sampler
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.rollout.schedule import STEPS, lane_shape
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.types import Prompts
 from chestx_jax.update.state import step_key
@@ -29,6 +30,7 @@ ROLLOUT_STREAM = 1  # keeps the sampler's randomness apart from any other use of
 
 def generation(
     model: ModelConfig,
+    image: ImageSpec,
     rows: RowsConfig,
     count: int,
     sampling: SamplingConfig,
@@ -48,7 +50,7 @@ def generation(
     """
     model = resolve_attention(model, mesh)
     params, vocabulary = abstract_params(model, mesh), replicated(vocabulary_shapes(model), mesh)
-    prompts, axes = batched(prompt_shapes(model, rows, count), mesh), qwen_vl.logical_axes(model)
+    prompts, axes = batched(prompt_shapes(image, rows, count), mesh), qwen_vl.logical_axes(model)
     mesh = decoding_mesh(mesh, tensor)
 
     def weights(params):

@@ -80,9 +80,8 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
         "rollout": batched(part.shapes.rollout, mesh),
         "vocabulary": vocabulary,
     }
-    sample = generation(
-        model, stage.rows, stage.prompts, sampling, stage.seed, mesh, stage.rollout_slots, stage.rollout_tensor
-    )
+    slots, tensor = stage.rollout_slots, stage.rollout_tensor
+    sample = generation(model, job.image, stage.rows, stage.prompts, sampling, stage.seed, mesh, slots, tensor)
     return {
         **{f"grpo/{name}": program for name, program in sample.items()},
         "grpo/score": Program(
@@ -126,7 +125,7 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
 
 def select_program(job: JobConfig, stage: GrpoConfig, mesh, bucket: Bucket) -> Program:
     """(experience, groups) → the micro-batch of those groups, cut to `bucket`."""
-    prompts = prompt_shapes(job.model, stage.rows, stage.prompts)
+    prompts = prompt_shapes(job.image, stage.rows, stage.prompts)
     rollout = rollout_shapes(stage.prompts * stage.sampling.group, stage.sampling.length)
     experience = Experience(prompts, rollout, rollout.logprobs, rollout.finished)
     groups = jax.ShapeDtypeStruct((stage.prompts // stage.parts,), jnp.int32)

@@ -17,7 +17,7 @@ def sft_programs(job: JobConfig, stage: SftConfig, mesh) -> dict[str, Program]:
     model, transform = job.model, stage_optimizer(job.model, stage)
     state = abstract_state(model, stage, mesh)
     inputs = {
-        "batch": batched(batch_shapes(model, stage.rows, stage.batch), mesh),
+        "batch": batched(batch_shapes(job.image, stage.rows, stage.batch), mesh),
         "vocabulary": replicated(vocabulary_shapes(model), mesh),
     }
 

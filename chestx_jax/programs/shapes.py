@@ -7,24 +7,25 @@ from chestx_jax import lexicon
 from chestx_jax.findings import RewardTargets, reward_targets
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.rollout.sampling import Vocabulary
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.types import Batch, Images, Prompts, Rollout, Tokens
 
 
-def batch_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Batch:
+def batch_shapes(image: ImageSpec, rows: RowsConfig, count: int) -> Batch:
     """A supervised batch of `count` packed rows."""
     return Batch(
         tokens=_token_shapes(count, rows.length),
-        images=_image_shapes(model, rows, count),
+        images=_image_shapes(image, rows, count),
         weights=jax.ShapeDtypeStruct((count, rows.length), jnp.float32),
     )
 
 
-def prompt_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Prompts:
+def prompt_shapes(image: ImageSpec, rows: RowsConfig, count: int) -> Prompts:
     """`count` prompts of a rollout."""
     per_row = jax.ShapeDtypeStruct((count,), jnp.int32)
     tokens = _token_shapes(count, rows.length)
-    return Prompts(tokens=tokens, images=_image_shapes(model, rows, count), length=per_row, index=per_row)
+    return Prompts(tokens=tokens, images=_image_shapes(image, rows, count), length=per_row, index=per_row)
 
 
 def rollout_shapes(count: int, length: int) -> Rollout:
@@ -64,10 +65,12 @@ def _token_shapes(count: int, length: int) -> Tokens:
     return Tokens(ids=per_token, segments=per_token, positions=positions, visual=per_token)
 
 
-def _image_shapes(model: ModelConfig, rows: RowsConfig, count: int) -> Images:
+def _image_shapes(image: ImageSpec, rows: RowsConfig, count: int) -> Images:
     slots = (count, rows.image_slots, rows.patches)
     return Images(
-        patches=jax.ShapeDtypeStruct((*slots, model.vision.patch_values), jnp.float32),
+        patches=jax.ShapeDtypeStruct((*slots, image.patch_pixels), jnp.uint8),
         positions=jax.ShapeDtypeStruct((*slots, 2), jnp.int32),
         valid=jax.ShapeDtypeStruct(slots, bool),
+        mean=image.mean,
+        std=image.std,
     )

@@ -1,4 +1,7 @@
-"""Films to patches: resize, normalise and cut, bit for bit as Qwen2-VL's image processor does."""
+"""Films to patches: resize and cut, bit for bit as Qwen2-VL's image processor does.
+
+Patches hold pixels. They are normalised on the device (`model/pixels.py`), to which they travel in a byte each.
+"""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from chestx_jax.config import bounded
@@ -35,9 +38,9 @@ class ImageSpec:
     max_pixels: int = bounded(1280 * 28 * 28, min=1)
 
     @property
-    def patch_values(self) -> int:
-        """Numbers in a flattened patch: three channels, `temporal_patch_size` frames, its pixels."""
-        return 3 * self.temporal_patch_size * self.patch_size**2
+    def patch_pixels(self) -> int:
+        """Numbers in a flattened patch: its pixels in three channels."""
+        return 3 * self.patch_size**2
 
     @property
     def max_patches(self) -> int:
@@ -114,11 +117,11 @@ def resized_shape(height: int, width: int, spec: ImageSpec) -> tuple[int, int]:
     return rows * factor, columns * factor
 
 
-def patches(image: UInt8[np.ndarray, "H W 3"], spec: ImageSpec) -> tuple[Float32[np.ndarray, "P Z"], tuple[int, int]]:
-    """Normalised flattened patches and the grid (rows, columns) they came from.
+def patches(image: UInt8[np.ndarray, "H W 3"], spec: ImageSpec) -> tuple[UInt8[np.ndarray, "P Z"], tuple[int, int]]:
+    """Flattened patches and the grid (rows, columns) they came from.
 
-    Patches of one merge block follow each other, blocks run row by row; within a patch the values run channel,
-    frame (the film repeated `temporal_patch_size` times), row, column. Equal to Qwen2VLImageProcessorPil bit for bit.
+    Patches of one merge block follow each other, blocks run row by row; within a patch the pixels run channel, row,
+    column. What Qwen2VLImageProcessorPil normalises and repeats as frames, bit for bit.
     """
     height, width = resized_shape(image.shape[0], image.shape[1], spec)
     channels = distinct_channels(image)
@@ -127,12 +130,14 @@ def patches(image: UInt8[np.ndarray, "H W 3"], spec: ImageSpec) -> tuple[Float32
     size, merge = spec.patch_size, spec.merge_size
     rows, columns = height // size, width // size
     blocks = channels.reshape(rows // merge, merge, size, columns // merge, merge, size, -1)
-    values = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, -1, 1, size * size)
-    scale = _normalised_values(spec)
-    out = np.empty((rows * columns, 3, spec.temporal_patch_size, size * size), np.float32)
-    for channel in range(3):
-        out[:, channel] = scale[channel][values[:, channel % values.shape[1]]]
-    return out.reshape(rows * columns, -1), (rows, columns)
+    pixels = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, -1, size * size)
+    return np.broadcast_to(pixels, (rows * columns, 3, size * size)).reshape(rows * columns, -1), (rows, columns)
+
+
+def without_content(patches: UInt8[np.ndarray, "P Z"], spec: ImageSpec) -> UInt8[np.ndarray, "P Z"]:
+    """Patches of a film of one tone in their place: the mean, which is about 0 once it is normalised."""
+    tone = np.rint(255 * np.array(spec.mean)).astype(np.uint8)
+    return np.broadcast_to(np.repeat(tone, spec.patch_size**2), patches.shape)
 
 
 def patch_positions(grid: tuple[int, int], merge_size: int) -> Int32[np.ndarray, "P 2"]:
@@ -150,10 +155,3 @@ def _resize(channels: UInt8[np.ndarray, "H W C"], height: int, width: int) -> UI
     """One or three channels; Pillow resizes each as if it were alone."""
     image = Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, -1)
-
-
-def _normalised_values(spec: ImageSpec) -> Float32[np.ndarray, "3 256"]:
-    """What each 8-bit value becomes per channel; rounding steps (float64 product, float32 rest) as the processor's."""
-    unit = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
-    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
-    return ((unit[:, None] - mean) / std).T.copy()

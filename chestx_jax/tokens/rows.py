@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt8
 
 from chestx_jax.buckets import LengthsConfig, slot_buckets, smallest_bucket, token_buckets
 from chestx_jax.config import bounded
@@ -16,8 +16,8 @@ from chestx_jax.tokens.positions import mrope
 from chestx_jax.tokens.tokenizer import SpecialIds
 from chestx_jax.types import Batch, Images, Prompts, Tokens
 
-PatchesAndGrid = tuple[Float32[np.ndarray, "P Z"], tuple[int, int]]
-PatchesAndPositions = tuple[Float32[np.ndarray, "P Z"], Int32[np.ndarray, "P 2"]]
+PatchesAndGrid = tuple[UInt8[np.ndarray, "P Z"], tuple[int, int]]
+PatchesAndPositions = tuple[UInt8[np.ndarray, "P Z"], Int32[np.ndarray, "P 2"]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,12 @@ def bucket_of(examples: Sequence[Sequence[Example]], rows: RowsConfig, lengths: 
     `rows`. Raises ValueError where not even `rows` holds it."""
     tokens = max(sum(len(example.ids) for example in row) for row in examples)
     slots = max(sum(len(example.images) for example in row) for row in examples)
-    length, image_slots = map(smallest_bucket, (tokens, slots), row_buckets(rows, lengths))
+    return bucket_that_holds(tokens, slots, rows, lengths)
+
+
+def bucket_that_holds(tokens: int, image_slots: int, rows: RowsConfig, lengths: LengthsConfig) -> RowsConfig:
+    """The smallest bucket with room for so many tokens and image slots. Raises ValueError as `bucket_of` does."""
+    length, image_slots = map(smallest_bucket, (tokens, image_slots), row_buckets(rows, lengths))
     return replace(rows, length=length, image_slots=image_slots)
 
 
@@ -157,9 +162,11 @@ def _empty(count: int, rows: RowsConfig, spec: ImageSpec) -> Batch:
         visual=np.full(text, -1, np.int32),
     )
     images = Images(
-        patches=np.zeros((*slots, spec.patch_values), np.float32),
+        patches=np.zeros((*slots, spec.patch_pixels), np.uint8),
         positions=np.zeros((*slots, 2), np.int32),
         valid=np.zeros(slots, bool),
+        mean=spec.mean,
+        std=spec.std,
     )
     return Batch(tokens=tokens, images=images, weights=np.zeros(text, np.float32))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from chestx_jax import multihost
+from chestx_jax.buckets import BucketUse
 from chestx_jax.data.bad_records import BadRecords
 from chestx_jax.data.schema import Sample
 from chestx_jax.eval.evaluate import first_per_task
@@ -25,25 +26,27 @@ class TrainedModel(NamedTuple):
 
     name: str
     place: str
-    blind: bool = False  # trained and tested on zeros in place of films
+    blind: bool = False  # trained and tested on films of one tone
 
 
 def predict_test(context: RunContext, evaluation: EvaluationConfig, model: TrainedModel) -> list[Prediction]:
     """Greedy answers to the test records, kept in `test/NAME.jsonl` as they come; only what it lacks is answered."""
     started = time.monotonic()
     samples = first_per_task(context.samples(evaluation.source), evaluation.limit)
-    sampler = context.sampler("test", greedy(evaluation.length), evaluation.batch)
+    sampler, use = context.sampler("test", greedy(evaluation.length), evaluation.batch), BucketUse()
 
     def predict_samples(missing: Sequence[Sample]) -> Iterator[Prediction]:
         if not missing:
             return iter(())
         loaded = context.loaded_model(sampler.weights(context.load_params(model.place)), model.blind)
         bad = BadRecords(context.job.max_bad, len(samples))
-        return predict(loaded, missing, sampler, bad, evaluation.rows)
+        return predict(loaded, missing, sampler, bad, evaluation.rows, evaluation.lengths, use)
 
     path = context.workdir / "test" / f"{model.name}.jsonl"
     predictions = predict_on_all_processes(path, samples, predict_samples, print)
     print(f"test of {model.name}: {len(predictions)} records in {time.monotonic() - started:.0f} s", flush=True)
+    if multihost.is_primary() and use.runs:
+        print(use, flush=True)
     return predictions
 
 

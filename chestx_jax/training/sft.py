@@ -22,8 +22,9 @@ def train(
     """Runs (or resumes) a supervised stage in `folder` and returns its final parameters: the last step's, or those with
     the lowest validation loss (`stage.result`).
 
-    `initial_params` is called only where no checkpoint is saved yet. `blind` replaces every film by zeros. Raises
-    Stopped after SIGTERM, with the state saved, and UserError after too many steps without a finite gradient.
+    `initial_params` is called only where no checkpoint is saved yet. `blind` replaces every film by one of the
+    mean tone. Raises Stopped after SIGTERM, with the state saved, and UserError after too many steps without a finite
+    gradient.
     """
     program, step_fn = context.programs[f"{stage.name}/step"], context.functions[f"{stage.name}/step"]
     data, validation_batches = context.training_batches(stage, blind), context.validation_batches(stage, blind)

@@ -24,6 +24,7 @@ from chestx_jax.data.reward_targets import reward_targets
 from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.lexicon import load
+from chestx_jax.model.pixels import normalise
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import Example, RowsConfig
 from chestx_jax.tokens.tokenizer import load_tokenizer, special_ids, train_tokenizer
@@ -112,7 +113,8 @@ def test_films_of_any_shape_share_rows_of_one_size(folder, samples, encoder, ite
         (batch.prompts if iterator is prompting else batch).images,
         (getattr(batch, "prompts", batch)).tokens,
     )
-    assert images.patches.shape[2:] == (ROWS.patches, image.patch_values)
+    assert images.patches.shape[2:] == (ROWS.patches, image.patch_pixels)
+    assert images.patches.dtype == np.uint8
     counts = images.valid.sum(-1)
     assert set(counts[counts > 0].tolist()) > {16}
     for row, slot in zip(*np.nonzero(counts), strict=True):
@@ -368,10 +370,11 @@ def test_a_bad_record_is_counted_once():
 # What the batches hold
 
 
-def test_blind_films_are_zeros_and_nothing_else_changes(samples, encoder):
+def test_blind_films_are_of_one_tone_and_nothing_else_changes(samples, encoder):
     seeing, blind = next(supervised(samples, encoder)), next(supervised(samples, encoder._replace(blind=True)))
-    assert np.abs(seeing.images.patches).max() > 0.1
-    assert not blind.images.patches.any()
+    values, valid = np.asarray(normalise(blind.images, frames=1)), blind.images.valid
+    assert np.abs(values[valid]).max() < 0.5 / 255 / 0.25  # the mean, to the nearest of 256 tones
+    assert np.abs(np.asarray(normalise(seeing.images, frames=1))[valid]).max() > 1
     same(seeing.replace(images=seeing.images.replace(patches=blind.images.patches)), blind)
 
 

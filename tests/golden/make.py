@@ -18,7 +18,7 @@ sys.path[:0] = [str(HERE.parent.parent)]
 
 from chestx_jax.model import hf  # noqa: E402
 from chestx_jax.model.qwen_vl import shapes  # noqa: E402
-from tests.helpers.tiny_models import PAD, TOKEN_IDS, examples, tiny  # noqa: E402
+from tests.helpers.tiny_models import PAD, TOKEN_IDS, examples, image_spec, tiny  # noqa: E402
 
 CASES = {
     "qwen2_vl": {"family": "qwen2_vl", "heads": 4, "kv_heads": 2},
@@ -52,7 +52,7 @@ def main() -> None:
             model = getattr(transformers, config.architecture.transformers).from_pretrained(
                 f"{folder}/model", dtype=torch.float32
             )
-        rows, results = examples(config.vision.patch_values), {}
+        rows, results = examples(image_spec(config).patch_pixels), {}
         with torch.no_grad():
             scores = model(**torch_inputs(rows)).logits.numpy()
             for i, row in enumerate(rows):

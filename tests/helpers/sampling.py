@@ -9,6 +9,7 @@ from chestx_jax.programs.generation import generation, sampler
 from chestx_jax.rollout.loop import sample_rollout
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.tokens.rows import RowsConfig
+from tests.helpers.tiny_models import image_spec
 
 
 def generate(config, sampling, params, prompts, vocabulary, step=0, slots=0, mesh=None):
@@ -29,5 +30,5 @@ def one_device():
 @functools.cache
 def compiled(config, sampling, slots, mesh):
     """The sampler, which keeps what it has compiled."""
-    programs = generation(config, RowsConfig(), mesh.size, sampling, 0, mesh)
+    programs = generation(config, image_spec(config), RowsConfig(), mesh.size, sampling, 0, mesh)
     return sampler(config, sampling, mesh, {name: program.jit() for name, program in programs.items()}, slots)

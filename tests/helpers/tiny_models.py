@@ -53,8 +53,8 @@ def image_spec(config):
     return ImageSpec(patch_size=config.vision.patch_size)
 
 
-def example(grids, lengths, seed, values=1176):
-    """Text of `lengths` tokens around images of `grids` with `values` numbers a patch; the last stretch is learned."""
+def example(grids, lengths, seed, pixels=588):
+    """Text of `lengths` tokens around images of `grids` with `pixels` numbers a patch; the last stretch is learned."""
     rng = np.random.default_rng(seed)
     ids: list[int] = []
     for i, length in enumerate(lengths):
@@ -71,17 +71,17 @@ def example(grids, lengths, seed, values=1176):
         visual=np.where(pads, np.cumsum(pads, dtype=np.int32) - 1, -1).astype(np.int32),
         weights=weights,
         images=tuple(
-            (rng.normal(size=(rows * columns, values)).astype(np.float32), patch_positions((rows, columns), 2))
+            (rng.integers(0, 256, (rows * columns, pixels), np.uint8), patch_positions((rows, columns), 2))
             for rows, columns in grids
         ),
     )
 
 
-def examples(values=1176):
+def examples(pixels=588):
     """Rows of one, three and two images of different sizes, and one of text alone."""
     return [
-        example([(4, 6)], [5, 9], 0, values),
-        example([(4, 4), (10, 12), (2, 2)], [3, 2, 4, 12], 1, values),
-        example([(6, 4), (12, 4)], [2, 3, 7], 2, values),
+        example([(4, 6)], [5, 9], 0, pixels),
+        example([(4, 4), (10, 12), (2, 2)], [3, 2, 4, 12], 1, pixels),
+        example([(6, 4), (12, 4)], [2, 3, 7], 2, pixels),
         example([], [17], 3),
     ]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from chestx_jax.buckets import BucketUse, LengthsConfig
 from chestx_jax.checkpoint import save_params
 from chestx_jax.config import to_dict
 from chestx_jax.data.bad_records import BadRecords
@@ -136,6 +137,39 @@ def test_a_job_s_test_and_evaluation_predict_the_same(context, blind, monkeypatc
     assert [replace(p, probability=None) for p in tested] == [replace(p, probability=None) for p in evaluated]
     # A probability is the exponential of eight log-probs summed; each rounds in fp32 as its program orders the sums.
     np.testing.assert_allclose([p.probability for p in tested], [p.probability for p in evaluated], rtol=1e-5)
+
+
+def test_prompts_in_buckets_are_answered_as_prompts_padded_to_the_limit(context, monkeypatch):
+    """Each bucket is compiled once, and none that no window meets."""
+    monkeypatch.setattr(answers, "answer_probability", lambda pieces, logprobs_L: float(np.exp(logprobs_L.sum())))
+    monkeypatch.setattr(predict_module, "WINDOW", 1)
+    samples = [s for n, s in enumerate(context.samples(context.job.evaluation.source)) if n not in UNREADABLE]
+    longer = [replace(sample, question="Is there an effusion? " * 9 + sample.question) for sample in samples[:4]]
+    mixed, limits = [*samples[:4], *longer, *samples[:4], *longer], context.job.evaluation.rows
+    params = context.load_params(f"orbax:{context.workdir / 'sft' / 'params'}")
+    sampler = context.sampler("test", answers.greedy(8), 4)
+    model = context.loaded_model(sampler.weights(params))
+
+    def predicted(lengths):
+        before, use = sampler.prefill._cache_size(), BucketUse()
+        made = list(predict(model, mixed, sampler, BadRecords(0.0, len(mixed)), limits, lengths, use))
+        return made, {bucket: count for (_, bucket), count in use.runs.items()}, sampler.prefill._cache_size() - before
+
+    bucketed, buckets, compiled = predicted(context.job.evaluation.lengths)
+    padded, limit_alone, compiled_padded = predicted(LengthsConfig(rows=(384,), image_slots=(2,)))
+    assert sorted(buckets.values()) == [2, 2]
+    assert compiled == len(buckets) == 2
+    assert max(buckets) < (384, 2)
+    assert limit_alone == {(384, 2): 4}
+    assert compiled_padded == 1
+    assert [p.pred for p in bucketed] == [p.pred for p in padded]
+    np.testing.assert_allclose([p.probability for p in bucketed], [p.probability for p in padded], rtol=1e-5)
+
+
+def test_buckets_above_a_test_s_limits_are_refused():
+    for lengths, named in ((LengthsConfig(rows=(512,)), 512), (LengthsConfig(completions=(100,)), 100)):
+        with pytest.raises(UserError, match=f"lengths holds {named}"):
+            EvaluationConfig(rows=RowsConfig(384, 2, 64), length=8, lengths=lengths)
 
 
 def test_the_answer_s_probability_is_that_of_its_tokens():

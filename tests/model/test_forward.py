@@ -121,7 +121,7 @@ def test_the_contents_of_padding_change_nothing(params, prompts):
     hidden, _ = prefill(params, prompts.tokens, prompts.images)
     empty = prompts.tokens.segments == 0
     tokens = prompts.tokens.replace(ids=np.where(empty, 77, prompts.tokens.ids).astype(np.int32))
-    patches = np.where(prompts.images.valid[..., None], prompts.images.patches, 5.0).astype(np.float32)
+    patches = np.where(prompts.images.valid[..., None], prompts.images.patches, 200).astype(np.uint8)
     again, _ = prefill(params, tokens, prompts.images.replace(patches=patches))
     np.testing.assert_array_equal(hidden[~empty], again[~empty])
 

@@ -41,9 +41,11 @@ def next_token_ranks(config, seed: int) -> np.ndarray:
         visual=jnp.full((1, LENGTH), -1, jnp.int32),
     )
     images = Images(
-        patches=jnp.zeros((1, 1, 4, config.vision.patch_values), jnp.float32),
+        patches=jnp.zeros((1, 1, 4, 3 * config.vision.patch_size**2), jnp.uint8),
         positions=jnp.zeros((1, 1, 4, 2), jnp.int32),
         valid=jnp.zeros((1, 1, 4), bool),
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
     )
     params = qwen_vl.init(config, jax.random.key(seed))
     scores = np.asarray(qwen_vl.logits(config, params, qwen_vl.forward(config, params, tokens, images)))[0]

@@ -112,7 +112,7 @@ def test_the_weights_that_sample_may_be_split_another_way():
     vocabulary = sharding.put(tiny_rows.vocabulary(), sharding.replicated(mesh))
     for tensor, slots in ((0, 0), (2, 4)):
         sampling = replace(JOB.grpo.sampling, temperature=0.0)
-        sample = generation(JOB.model, JOB.grpo.rows, JOB.grpo.prompts, sampling, 0, mesh, slots, tensor)
+        sample = generation(JOB.model, JOB.image, JOB.grpo.rows, JOB.grpo.prompts, sampling, 0, mesh, slots, tensor)
         functions = {name: program.jit() for name, program in sample.items()}
         chosen = sampler(JOB.model, sampling, mesh, functions, slots, tensor)
         rollout, _ = sample_rollout(chosen, params, prompts, vocabulary, 0, sharding.replicated(mesh))

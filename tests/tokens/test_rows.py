@@ -14,7 +14,7 @@ from chestx_jax.tokens.rows import RowsConfig, encode, pack, prompts
 from chestx_jax.tokens.tokenizer import load_tokenizer, special_ids, train_tokenizer
 
 PAD = 9
-SPEC = ImageSpec(patch_size=1)  # patches of six values
+SPEC = ImageSpec(patch_size=1)  # patches of one pixel
 grids_of = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)).map(lambda g: (2 * g[0], 2 * g[1])), max_size=3)
 
 
@@ -72,7 +72,7 @@ def test_placeholders_must_match_the_images():
 
 def made(tokenizer, grids, target="Clear.", seed=0):
     rng = np.random.default_rng(seed)
-    images = [(rng.normal(size=(r * c, 6)).astype(np.float32), (r, c)) for r, c in grids]
+    images = [(rng.integers(0, 256, (r * c, 3), np.uint8), (r, c)) for r, c in grids]
     return encode(tokenizer, special_ids(tokenizer), "Is it clear?", images, True, target)
 
 
@@ -97,7 +97,7 @@ def test_packing_keeps_every_sample_whole(tokenizer, plan):
     length = max((sum(len(example.ids) for example in row) for row in rows), default=0) + 3
     batch = pack(rows, RowsConfig(length, 9, 64), SPEC)
     for b, row in enumerate(rows):
-        visual = batch.images.patches[b].reshape(9 * 64 // 4, 4, 6)  # merged tokens in the order the model sees them
+        visual = batch.images.patches[b].reshape(9 * 64 // 4, 4, 3)  # merged tokens in the order the model sees them
         where = batch.images.positions[b].reshape(9 * 64 // 4, 4, 2)
         valid = batch.images.valid[b].reshape(-1, 4)
         used = np.zeros(len(valid), bool)
@@ -110,7 +110,7 @@ def test_packing_keeps_every_sample_whole(tokenizer, plan):
             index = index[index >= 0]
             if example.images:
                 np.testing.assert_array_equal(
-                    visual[index].reshape(-1, 6), np.concatenate([v for v, _ in example.images])
+                    visual[index].reshape(-1, 3), np.concatenate([v for v, _ in example.images])
                 )
                 np.testing.assert_array_equal(
                     where[index].reshape(-1, 2), np.concatenate([p for _, p in example.images])

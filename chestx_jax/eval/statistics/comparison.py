@@ -10,7 +10,7 @@ from chestx_jax.eval.statistics.intervals import Difference
 from chestx_jax.eval.statistics.scores import CLOSED, Evaluation, evaluate_predictions, paired_differences
 from chestx_jax.lexicon import Lexicon
 
-BLIND = "blind"  # name of the model that a job trains with every film zeroed
+BLIND = "blind"  # name of the model that a job trains with every film of one tone
 JOB_MODELS = (BLIND, "SFT", "GRPO")  # the models of a job, in the order it tests them
 
 

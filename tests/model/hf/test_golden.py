@@ -24,7 +24,7 @@ def case(request):
 
 def test_logits_are_the_stored_ones(case):
     config, params, golden = case
-    rows = examples(config.vision.patch_values)
+    rows = examples(image_spec(config).patch_pixels)
     shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
     batch = jax.tree.map(jnp.asarray, pack([[row] for row in rows], shape, image_spec(config)))
     run = jax.jit(lambda params: logits(config, params, forward(config, params, batch.tokens, batch.images)))
@@ -35,7 +35,7 @@ def test_logits_are_the_stored_ones(case):
 
 def test_greedy_tokens_are_the_stored_ones(case):
     config, params, golden = case
-    rows = examples(config.vision.patch_values)
+    rows = examples(image_spec(config).patch_pixels)
     batch = prompts(rows, RowsConfig(max(len(row.ids) for row in rows), 3, 120), range(len(rows)), image_spec(config))
     allowed = np.ones(VOCABULARY, bool)
     allowed[[EOS, PAD]] = False  # transformers was made to generate all tokens

@@ -10,7 +10,9 @@ from chestx_jax.model import hf
 from chestx_jax.model.hf.names import canonical, weights
 from chestx_jax.model.qwen_vl import forward, init, logits
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
+from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig, pack, prompts
+from tests.helpers.processor import pixel_values
 from tests.helpers.sampling import generate
 from tests.helpers.tiny_models import EOS, IMAGE_PAD, PAD, TOKEN_IDS, example, examples, image_spec, tiny
 
@@ -72,7 +74,7 @@ def torch_inputs(rows):
     images = [image for row in rows for image in row.images]
     inputs = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": (ids == IMAGE_PAD).astype(int)}
     if images:
-        inputs["pixel_values"] = np.concatenate([values for values, _ in images])
+        inputs["pixel_values"] = np.concatenate([pixel_values(patches, ImageSpec()) for patches, _ in images])
         inputs["image_grid_thw"] = np.array([[1, *(positions.max(0) + 1)] for _, positions in images])
     return {name: torch.tensor(value) for name, value in inputs.items()}
 
@@ -89,7 +91,7 @@ def our_logits(config, params, batch):
 
 def test_logits_agree_row_by_row(pair):
     config, params, model = pair
-    rows = examples(config.vision.patch_values)
+    rows = examples(image_spec(config).patch_pixels)
     batch = batch_of(config, rows, extra=3)
     ours = np.asarray(jax.jit(our_logits, static_argnums=0)(config, params, batch))
     with torch.no_grad():
@@ -103,7 +105,7 @@ def test_visual_tokens_agree(pair):
     from chestx_jax.model.qwen_vl import QwenVL
 
     config, params, model = pair
-    row = examples(config.vision.patch_values)[1]
+    row = examples(image_spec(config).patch_pixels)[1]
     batch, inputs = batch_of(config, [row]), torch_inputs([row])
     ours = QwenVL(config).apply({"params": params}, batch.images, method=lambda module, images: module.vision(images))
     with torch.no_grad():
@@ -120,7 +122,7 @@ def test_visual_tokens_agree(pair):
 
 def test_gradients_of_the_supervised_loss_agree(pair):
     config, params, model = pair
-    rows = examples(config.vision.patch_values)
+    rows = examples(image_spec(config).patch_pixels)
     batch = batch_of(config, rows)
 
     def loss(params):
@@ -151,9 +153,9 @@ def test_greedy_tokens_agree(pair):
     of one model, six of the others."""
     config, params, model = pair
     new, count = 64, 20 if config.family == "qwen2_vl" and not config.tied else 6
-    values, grids = config.vision.patch_values, [(4, 4), (6, 8)]
-    rows = examples(config.vision.patch_values)
-    rows += [example(grids[: 1 + seed % 2], [4, 3, 5 + seed], seed, values) for seed in range(4, count)]
+    pixels, grids = image_spec(config).patch_pixels, [(4, 4), (6, 8)]
+    rows = examples(image_spec(config).patch_pixels)
+    rows += [example(grids[: 1 + seed % 2], [4, 3, 5 + seed], seed, pixels) for seed in range(4, count)]
     shape = RowsConfig(max(len(row.ids) for row in rows), 3, 120)
     prompt_batch = prompts(rows, shape, range(len(rows)), image_spec(config))
     vocabulary = Vocabulary(allowed=jnp.ones(config.vocab_size, bool), stop_ids=jnp.asarray([EOS, PAD], jnp.int32))
