@@ -45,11 +45,12 @@ def score_rollout(
        token belongs to, where `advantages.step_weight` asks for it (process supervision, section 4.1.3).
 
     Metrics are means over completions: every reward term, `length` in tokens, the share `finished` before the length
-    limit, the share `kept` in the loss.
+    limit, the share `kept` in the loss, and the `length_penalty` where there is one.
     """
     prompt_B = jnp.arange(rollout.ids.shape[0], dtype=jnp.int32) // jnp.int32(group)
     scores = reward.score(rewards, tables, Completion(rollout.ids, rollout.length, prompt_B), targets)
-    rewards_B = scores.sequence - length_penalty(rollout.length, rollout.ids.shape[1], overlong)
+    penalty_B = length_penalty(rollout.length, rollout.ids.shape[1], overlong)
+    rewards_B = scores.sequence - penalty_B
     advantages_BxL, loss_mask_B = token_advantages(rewards_B, scores.steps, group, advantages)
     metrics = {
         **group_metrics(scores, group),
@@ -57,4 +58,6 @@ def score_rollout(
         "finished": jnp.mean(rollout.finished.astype(jnp.float32)),
         "kept": jnp.mean(loss_mask_B.astype(jnp.float32)),
     }
+    if overlong.rule == "penalise":
+        metrics["length_penalty"] = jnp.mean(penalty_B)
     return ScoredRollout(scores, advantages_BxL, loss_mask_B, groups_differ(rewards_B, group), metrics)

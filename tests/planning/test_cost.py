@@ -13,8 +13,11 @@ from chestx_jax.planning.cost.interconnect import collective_seconds
 from chestx_jax.planning.hlo.collectives import Collective
 from chestx_jax.planning.hlo.parse import parse
 from chestx_jax.planning.hlo.schedule import schedule
+from chestx_jax.planning.stages import runs_per_step
 from chestx_jax.programs.job import programs
+from chestx_jax.recipes import GrpoConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
+from chestx_jax.update.losses import PolicyConfig
 from tests.helpers import mesh_run
 
 
@@ -174,3 +177,18 @@ def test_every_figure_is_positive():
         bandwidths = chip.hbm_bandwidth, chip.link_bandwidth, chip.dcn_bandwidth, chip.host_bandwidth
         assert min(chip.peak_flops, chip.hbm_bytes, *bandwidths) > 0
         assert chip.reserved_bytes < np.float64(0.05) * chip.hbm_bytes
+
+
+def test_a_mini_batch_has_an_optimizer_step_of_its_own():
+    """And micro-batches of its own; old log-probs are taken once, whatever goes through them, where they are needed."""
+    stage = GrpoConfig(prompts=24, mini_batches=3, micro_batches=2, updates=2)
+    runs = runs_per_step(stage)
+    assert {name: runs[f"grpo/{name}"] for name in ("select", "reference", "logprobs", "gradients", "step")} == {
+        "select": 6,
+        "reference": 6,
+        "logprobs": 6,
+        "gradients": 12,
+        "step": 6,
+    }
+    from_sampler = dataclasses.replace(stage, policy=PolicyConfig(old_logprobs="sampler"))
+    assert runs_per_step(from_sampler)["grpo/logprobs"] == 0

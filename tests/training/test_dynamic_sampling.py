@@ -15,7 +15,7 @@ from chestx_jax.training import dynamic_sampling
 from chestx_jax.training.dynamic_sampling import BatchSampler
 from chestx_jax.training.speed import Phases
 from chestx_jax.types import Rollout
-from tests.data.test_prompt_stream import SIZE, Batches, check
+from tests.helpers.prompt_batches import SIZE, Batches, check
 from tests.helpers.sampling import one_device
 
 G, L = 2, 3

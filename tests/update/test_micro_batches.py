@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chestx_jax import sharding
 from chestx_jax.buckets import smallest_bucket
 from chestx_jax.model import lora, qwen_vl
 from chestx_jax.model.config import TuningConfig
+from chestx_jax.programs.grpo import select_program
+from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.update.losses import PolicyConfig
 from chestx_jax.update.micro_batches import Bucket, Logprobs, plan_micro_batches, select
 from chestx_jax.update.steps import grpo_gradients
@@ -126,6 +129,25 @@ def test_a_mini_batch_is_a_batch_of_its_own(sampled, aggregate):
         ((_, expected),) = parts_of(alone, 1, PADDED, aggregate)
         jax.tree.map(np.testing.assert_array_equal, part, expected)
         assert float(part.mean_weights.sum()) == pytest.approx(1.0)
+
+
+def test_a_mini_batch_is_the_same_on_any_mesh(sampled):
+    """Its groups and their weights; each device takes from its own share."""
+    whole, _ = sampled
+    stage = replace(mesh_run.JOB.grpo, mini_batches=2, micro_batches=1, policy=PolicyConfig(aggregate="sequence"))
+    parts = {}
+    for mesh in (make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]), make_mesh(MeshConfig(2, 2, 2))):
+        bucket = Bucket(LONG, SLOTS, mesh_run.LENGTH)
+        program = select_program(mesh_run.JOB, stage, mesh, bucket)
+        shards = N // sharding.batch_share(mesh, N)
+        placed = sharding.put(whole, program.shardings["experience"])
+        for number, (_, groups) in enumerate(plan_micro_batches(*lengths_of(whole), 2, 1, shards, PADDED)):
+            part = jax.device_get(program.jit()(placed, sharding.put(groups, program.shardings["groups"])))
+            order = np.argsort(groups)
+            by_group = jax.tree.map(lambda x, order=order: x.reshape(len(order), -1)[order], part)
+            assert sorted(groups % 2) == [number] * (N // 2)
+            jax.tree.map(np.testing.assert_array_equal, by_group, parts.setdefault(number, by_group))
+    assert len(parts) == 2
 
 
 def test_a_completion_that_was_cut_off_can_be_left_out(sampled):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from chestx_jax import multihost
 from chestx_jax.errors import UserError
+from chestx_jax.programs.state import current_rate
+from chestx_jax.recipes import GrpoConfig, SftConfig
 from chestx_jax.training.step_metrics import PendingStep, fetch_metrics
 from chestx_jax.update.optimizer import OptimizerConfig, make_optimizer
 from chestx_jax.update.state import initial_state
@@ -42,6 +44,21 @@ def steps(transform, state, factors, losses=None):
 
 def same(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("stage", [SftConfig(steps=4), GrpoConfig(prompts=4, steps=2, mini_batches=2)])
+def test_the_learning_rate_that_is_logged_is_the_one_that_is_used(stage):
+    """Over skipped steps, too: the update of a constant gradient is the rate."""
+    rule = OptimizerConfig("adamw", rate=0.1, schedule="cosine", warmup=0.5, clip=0.0)
+    stage = replace(stage, optimizer=rule)
+    transform = make_optimizer(rule, 4)
+    state = initial_state(params(), transform)
+    for factor in (0.1, np.nan, 0.1, 0.1):
+        rate, before = float(current_rate(stage, state)), state.params["bias"]
+        state, _ = steps(transform, state, (factor,))
+        if np.isfinite(factor):
+            np.testing.assert_allclose(before[1:] - state.params["bias"][1:], rate, rtol=1e-4, atol=1e-6)
+    assert rate > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
