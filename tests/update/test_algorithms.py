@@ -93,10 +93,10 @@ def our_gradient(settings, logits, world):
     steps = StepCredit(*map(jnp.asarray, (world.value * inside, inside, world.ends & inside)))
     rewards = jnp.asarray(world.rewards) - length_penalty(jnp.asarray(world.length), L, stage.overlong)
     advantages, kept = token_advantages(rewards, steps, G, stage.advantages)
-    row = np.zeros((N, 1), np.int32)
+    row, half = np.zeros((N, 1), np.int32), (0.5, 0.5, 0.5)
     prompts = Prompts(
         Tokens(row, row, np.zeros((N, 1, 3), np.int32), row),
-        Images(np.zeros((N, 1, 1, 1)), np.zeros((N, 1, 1, 2), np.int32), np.zeros((N, 1, 1), bool)),
+        Images(np.zeros((N, 1, 1, 3), np.uint8), np.zeros((N, 1, 1, 2), np.int32), row[..., None] > 0, half, half),
         row[:, 0],
         row[:, 0],
     )
