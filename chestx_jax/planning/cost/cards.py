@@ -5,6 +5,7 @@ The fields are those of OpenXLA's `GpuTargetConfigProto`. Sources: the cards' da
 Compute Capability" of the CUDA C++ Programming Guide for the limits of a block and of a multiprocessor.
 """
 
+import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,13 @@ from typing import Any
 from chestx_jax.planning.cost.chips import A100, H100, H200, Chip
 
 CUDA, CUDNN = (13, 0, 0), (9, 10, 0)  # versions of the software that a card is taken to run with
-ACCELERATED_FEATURES = 1  # the instructions that a capability has alone, as Hopper's "9.0a"
+
+
+class Extension(enum.Enum):
+    """Of a compute capability, by its name in the proto."""
+
+    ACCELERATED_FEATURES = enum.auto()  # the instructions that a capability has alone, as Hopper's "9.0a"
+
 
 _LIMITS = {
     "threads_per_block_limit": 1024,
@@ -61,7 +68,7 @@ def target_config(card: Card) -> str:
         "name": card.chip.name,
         "device_vendor": "NVIDIA Corporation",
         "cuda_compute_capability": {"major": major, "minor": minor}
-        | ({"feature_extension": ACCELERATED_FEATURES} if accelerated else {}),
+        | ({"feature_extension": Extension.ACCELERATED_FEATURES} if accelerated else {}),
         "platform_version": f"Compute Capability {major}.{minor}{'a' if accelerated else ''}",
         "core_count": card.processors,
         "fpus_per_core": card.lanes,
@@ -99,5 +106,6 @@ def _text_proto(fields: Mapping[str, Any], indent: str = "") -> str:
         if isinstance(value, Mapping):
             lines.append(f"{indent}{name} {{\n{_text_proto(value, indent + '  ')}{indent}}}\n")
         else:
-            lines.append(f"{indent}{name}: {json.dumps(value)}\n")
+            text = value.name if isinstance(value, enum.Enum) else json.dumps(value)
+            lines.append(f"{indent}{name}: {text}\n")
     return "".join(lines)
