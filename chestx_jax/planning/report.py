@@ -6,8 +6,10 @@ from typing import Any
 from chestx_jax.planning.advice import available_hbm
 from chestx_jax.planning.cost.chips import GIB, Chip
 from chestx_jax.planning.cost.resident_memory import Layout
+from chestx_jax.planning.lengths import BucketPlan
 from chestx_jax.planning.planner import Plan
-from chestx_jax.planning.stages import PlannedProgram
+from chestx_jax.planning.stages import PlannedProgram, stages
+from chestx_jax.recipes import EvaluationConfig, JobConfig
 
 _COLUMNS = (
     "program", "runs a step", "fits", "args", "temps", "resident", "peak GiB", "TFLOP", "HBM GB", "{} GB", "{} GB",
@@ -65,6 +67,38 @@ def _row(plan: Plan, name: str, planned: PlannedProgram) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def lengths_text(rows: Sequence[BucketPlan], chips: int, peak_flops: float, steps: int) -> str:
+    """An iteration at the lengths of its data: each program in each of its buckets, and what they come to."""
+    header = ("program", "bucket", "runs a step", "fits", "peak GiB", "predicted s", "bound", "MFU")
+    body, total = [], 0.0
+    for name, bucket, runs, program in rows:
+        row = (name, bucket, f"{runs:.3g}", "yes" if program.fits else "NO", f"{program.peak / GIB:.2f}")
+        if program.cost is None:
+            body.append((*row, "–", "–", "–"))
+            continue
+        total += runs * program.cost.predicted
+        mfu = program.mfu(chips, peak_flops)
+        body.append((*row, f"{program.cost.predicted:.3g}", program.cost.bound, f"{mfu:.1%}" if mfu else "–"))
+    return "\n".join(
+        [
+            "at the lengths of the data (bucket: prompt tokens + films + completion tokens):",
+            *_aligned([header, *body]),
+            f"grpo: {total:.3g} s a step, {total * steps * chips / 3600:,.0f} chip-hours in all",
+        ]
+    )
+
+
+def buckets_text(job: JobConfig) -> str:
+    """The lengths that the job's programs may be compiled for; one is when the first batch needs it."""
+    lines = []
+    for name, stage in stages(job).items():
+        kinds = ("prompts" if name == "grpo" or isinstance(stage, EvaluationConfig) else "rows", "films", "completions")
+        sizes = getattr(stage, "buckets", ())
+        listed = (f"{kind} {', '.join(map(str, of))}" for kind, of in zip(kinds, sizes, strict=False))
+        lines += [f"{name}: buckets of {'; '.join(listed)}"] if sizes else []
+    return "\n".join(lines)
+
+
 def breakdown(planned: PlannedProgram) -> str:
     """What the predicted time of a program goes to: "61% matrix products, 22% recomputation …"."""
     cost = planned.cost
@@ -112,6 +146,21 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "layouts": {name: vars(layout) for name, layout in plan.layouts.items()},
         "advice": list(plan.advice),
     }
+
+
+def lengths_json(rows: Sequence[BucketPlan]) -> list[dict[str, Any]]:
+    """The rows of `lengths_text`."""
+    return [
+        {
+            "program": name,
+            "bucket": bucket,
+            "runs_per_step": runs,
+            "fits": program.fits,
+            "peak": program.peak,
+            "predicted": program.cost.predicted if program.cost else None,
+        }
+        for name, bucket, runs, program in rows
+    ]
 
 
 def _program(plan: Plan, planned: PlannedProgram) -> dict[str, Any]:
