@@ -156,7 +156,7 @@ FILMS = {
     "rows": {"length": 288, "patches": 64},
     "lengths": {"image_slots": (4,)},
     "batch": 8,
-    "optimizer": {**OPTIMIZER, "rate": 2e-3, "weight_decay": 0.1},
+    "optimizer": {**OPTIMIZER, "rate": 5e-3, "weight_decay": 0.1},
 }
 NIH = {
     "init": {
@@ -167,16 +167,17 @@ NIH = {
             "init": "random",
             "sources": ({"path": "nih-questions/checks.jsonl", "reasoning": False},),
             "steps": 300,
+            "optimizer": {**OPTIMIZER, "rate": 3e-3, "weight_decay": 0.1},
             "cadence": {"log": 20, "keep": 1},
         },
         "sources": (
             {"path": "nih-questions/checks.jsonl", "reasoning": False},
             {"path": "nih-questions/train.jsonl", "reasoning": False},
-            {"path": "nih-questions/train.jsonl"},
+            {"path": "nih-questions/train.jsonl", "weight": 2.0},
         ),
         "validation": {"path": "nih-questions/validation.jsonl", "reasoning": False},
-        "steps": 200,
-        "cadence": {"log": 20, "validate": 20, "keep": 1},
+        "steps": 300,
+        "cadence": {"log": 20, "validate": 25, "keep": 1},
         "result": "best",
     },
     "evaluation": {

@@ -1,13 +1,11 @@
-"""Practice in seeing: a training film and some labels to go through, each present or absent, without reasoning.
+"""Practice in seeing: a training film and two labels to go through, each present or absent, without reasoning.
 
-A chain of reasoning is mostly words that do not depend on the film, and a question tells one thing of it. A model whose
-eyes are not trained yet learns more from several labels at once, if each is as often present as absent: what is rare is
-else learnt to be absent, unseen. It is what the `base` stage of configs/sft.py:nih trains on, in the form of the
-phantom's (`phantom.pretraining.option_checks`).
+A chain of reasoning is mostly words that do not depend on the film. A model whose eyes are not trained yet learns more
+from verdicts alone, if each label is as often present as absent: what is rare is else learnt to be absent, unseen. It
+is what the `base` stage of configs/sft.py:nih trains on, in the form of the phantom's (`phantom.pretraining`).
 """
 
-import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,29 +20,50 @@ _QUESTION = "Which of these findings are in this chest X-ray?"
 
 
 def checks(references: Iterable[Reference], rng: np.random.Generator) -> Iterator[Sample]:
-    """The samples of `ROUNDS` rounds, their images being paths from the prepared folder. In a round each label stands
-    under as many films that show it as under films that do not."""
+    """The samples of `ROUNDS` rounds, their images being paths from the prepared folder.
+
+    In a round each label is checked on as many films that show it as on films that do not, but for a few that are left
+    over. Always two labels are asked for: how many there are would else tell of films that show much.
+    """
     filmed = [reference for reference in references if shown_films(reference.study)]
     for number in range(ROUNDS):
-        asked: dict[int, list[str]] = {}
-        for label in FINDINGS:
-            of_value = {
-                value: shuffled([i for i, r in enumerate(filmed) if r.statuses[label].value == value], rng)
-                for value in ("present", "absent")
-            }
-            count = min(MOST, *map(len, of_value.values()))
-            for index in (*of_value["present"][:count], *of_value["absent"][:count]):
-                asked.setdefault(index, []).append(label)
-        for index in sorted(asked):
-            yield _check(filmed[index], shuffled(asked[index], rng), number)
+        for index, labels in _pairs(filmed, rng):
+            yield _check(filmed[index], labels, number)
 
 
-def _check(reference: Reference, labels: list[str], number: int) -> Sample:
+def _pairs(references: Sequence[Reference], rng: np.random.Generator) -> Iterator[tuple[int, list[str]]]:
+    """Studies by their number, with two labels each, of one round."""
+    asked: list[list[str]] = [[] for _ in references]
+    absent: list[str] = []
+    for label in FINDINGS:
+        showing = [i for i, r in enumerate(references) if r.statuses[label].value == "present"]
+        lacking = sum(r.statuses[label].value == "absent" for r in references)
+        chosen = shuffled(showing, rng)[: min(MOST, lacking)]
+        absent += [label] * len(chosen)
+        for index in chosen:
+            asked[index].append(label)
+    odd = {index for index, labels in enumerate(asked) if len(labels) % 2}
+    open_ones: set[int] = set()
+    for label in shuffled(absent, rng):
+        lacks = lambda i, label=label: references[i].statuses[label].value == "absent" and label not in asked[i]  # noqa: E731
+        waiting = [i for i in shuffled(sorted(odd or open_ones), rng)[:50] if lacks(i)]
+        pool = waiting or [i for i in rng.integers(len(references), size=50).tolist() if lacks(i)]
+        if pool:
+            asked[pool[0]].append(label)
+            for group in (odd, open_ones):
+                group.discard(pool[0])
+            if len(asked[pool[0]]) % 2:
+                open_ones.add(pool[0])
+    for index, labels in enumerate(asked):
+        labels = shuffled(labels, rng)
+        yield from ((index, labels[i : i + 2]) for i in range(0, len(labels) - 1, 2))
+
+
+def _check(reference: Reference, labels: Sequence[str], number: int) -> Sample:
     """A film and labels, each with its verdict."""
     study, films = reference.study, shown_films(reference.study)
     named = [
-        (letter, label.lower(), reference.statuses[label].value)
-        for letter, label in zip(string.ascii_uppercase, labels, strict=False)
+        (letter, label.lower(), reference.statuses[label].value) for letter, label in zip("AB", labels, strict=True)
     ]
     return Sample(
         id=f"{study.id}-checks-{number}",

@@ -197,7 +197,8 @@ def test_labels_alone_give_questions_too(tmp_path):
 
 
 def test_each_label_is_checked_as_often_present_as_absent(mined):
-    """On training films alone, each verdict being what is known of the film."""
+    """On training films alone, two labels at a time, each verdict being what is known of the film; but for a few that
+    find no second one."""
     out, _ = mined
     rows = {row["study"]: row for row in records(out, "findings")}
     verdicts = defaultdict(Counter)
@@ -208,12 +209,14 @@ def test_each_label_is_checked_as_often_present_as_absent(mined):
         listed = re.findall(r"^([A-Z])\) (.+)$", sample.question, re.MULTILINE)
         given = re.findall(r"Option \((.)\) (.+?) (present|absent)\.", sample.answer)
         assert [(letter, name) for letter, name, _ in given] == listed
+        assert [letter for letter, _ in listed] == ["A", "B"]
         for _, name, value in given:
             label = next(label for label in row["labels"] if label.lower() == name)
             assert row["labels"][label]["value"] == value
             verdicts[label][value] += 1
     assert len(verdicts) > 6
-    assert all(counts["present"] == counts["absent"] for counts in verdicts.values())
+    for label, counts in verdicts.items():
+        assert counts["present"] == pytest.approx(counts["absent"], rel=0.1, abs=8), label
 
 
 def test_an_llms_records_and_a_killed_run(tmp_path):
