@@ -156,7 +156,7 @@ FILMS = {
     "rows": {"length": 288, "patches": 64},
     "lengths": {"image_slots": (4,)},
     "batch": 8,
-    "optimizer": {**OPTIMIZER, "rate": 5e-3, "weight_decay": 0.1},
+    "optimizer": {**OPTIMIZER, "rate": 2e-3, "weight_decay": 0.1},  # at 5e-3 SFT unlearns what base has learnt
 }
 NIH = {
     "init": {
@@ -176,8 +176,8 @@ NIH = {
             {"path": "nih-questions/train.jsonl", "weight": 2.0},
         ),
         "validation": {"path": "nih-questions/validation.jsonl", "reasoning": False},
-        "steps": 300,
-        "cadence": {"log": 20, "validate": 25, "keep": 1},
+        "steps": 600,
+        "cadence": {"log": 20, "validate": 50, "keep": 1},
         "result": "best",
     },
     "evaluation": {
