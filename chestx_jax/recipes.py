@@ -18,6 +18,7 @@ from chestx_jax.rewards.reward import RewardConfig
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.patches import ImageSpec, check_patches, with_aspect
+from chestx_jax.tokens.reading import ReadingConfig
 from chestx_jax.tokens.rows import RowsConfig, row_buckets
 from chestx_jax.update.advantages import AdvantageConfig
 from chestx_jax.update.losses import PolicyConfig
@@ -192,6 +193,7 @@ class JobConfig:
     data_root: str = ""  # empty: WORKDIR/data
     phantom: PhantomSpec | None = None  # drawn into the data root if it is not there yet
     vocabulary: int = bounded(0, min=0)  # size of the tokenizer trained on the text to train on, where there is none
+    reading: ReadingConfig = field(default_factory=ReadingConfig)  # of films
     max_bad: float = bounded(0.01, min=0.0, max=1.0)  # share of a source's records that may be bad and are left out
     wandb: Literal["disabled", "offline", "online"] = "disabled"
 

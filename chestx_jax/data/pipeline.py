@@ -6,7 +6,6 @@ own rows of every batch, so that one place is that of all and any number of proc
 each decodes every film.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,14 +23,15 @@ from chestx_jax.errors import UserError
 from chestx_jax.findings import RewardTargets
 from chestx_jax.tokens import chat
 from chestx_jax.tokens import rows as layout
-from chestx_jax.tokens.films import load_image
+from chestx_jax.tokens.film_cache import FilmCache
+from chestx_jax.tokens.films import load_film
 from chestx_jax.tokens.patches import ImageSpec, patches, without_content
+from chestx_jax.tokens.reading import thread_count
 from chestx_jax.tokens.rows import Example, RowsConfig, checked_size
 from chestx_jax.tokens.tokenizer import SpecialIds
 from chestx_jax.types import Batch, Prompts
 
 STREAM_LENGTH = 1 << 40  # of the training stream: endless
-READING = grain.ReadOptions(num_threads=min(16, max(2, os.cpu_count() or 2)), prefetch_buffer_size=64)
 
 
 class Encoder(NamedTuple):
@@ -42,6 +42,7 @@ class Encoder(NamedTuple):
     image: ImageSpec
     blind: bool = False  # every film replaced by one of its mean tone: the text-only baseline
     augment: AugmentConfig = AugmentConfig()  # of films that are encoded with a generator of random numbers
+    cache: FilmCache | None = None  # of resized films
 
 
 def encode_sample(
@@ -88,13 +89,8 @@ def load_films(
 
 
 def _load_patches(path: str, encoder: Encoder, random: np.random.Generator | None) -> layout.PatchesAndGrid:
-    image = load_image(path)
-    if random is not None:
-        image = augment(image, encoder.augment, random)
-    try:
-        return patches(image, encoder.image)
-    except UserError as error:  # of a shape that cannot be resized: said without the file's name
-        raise UserError(f"{path}: {error}") from error
+    film = encoder.cache.load(path, encoder.image) if encoder.cache else load_film(path, encoder.image)
+    return patches(film if random is None else augment(film, encoder.augment, random), encoder.image)
 
 
 def supervised_batches(
@@ -106,9 +102,10 @@ def supervised_batches(
     seed: int,
     max_bad: float,
     own_rows: Sequence[int] | None = None,
+    threads: int = 0,
 ) -> grain.DatasetIterator:
     """Endless packed batches of `count` rows, of which `own_rows` (None: all) are laid out, in the smallest bucket that
-    holds the whole batch.
+    holds the whole batch. `threads` decode films (0: one a core).
 
     Raises UserError where no source has a weight, and, while iterating, where more than the share `max_bad` of a
     source's records are bad (a record that no row can hold is one).
@@ -130,7 +127,7 @@ def supervised_batches(
         own = packed if own_rows is None else [packed[row] for row in own_rows]
         return layout.pack(own, layout.bucket_of(packed, rows, lengths), encoder.image)
 
-    attempts = grain.MapDataset.range(STREAM_LENGTH).map(example).to_iter_dataset(READING)
+    attempts = grain.MapDataset.range(STREAM_LENGTH).map(example).to_iter_dataset(_read_options(threads))
     examples = GoodRecords(attempts, [bad_records(source, max_bad) for source in sources])
     batches = PackedBatches(examples, count, rows, emit)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()
@@ -139,6 +136,12 @@ def supervised_batches(
 def _augmentation(seed: int, place: int) -> np.random.Generator:
     """The draws for a place in the stream: its own in each epoch, and the same for all processes and after a resume."""
     return np.random.default_rng((seed, place, 1))  # another stream than that of `mixture.draw`
+
+
+def _read_options(threads: int) -> grain.ReadOptions:
+    """How films are read with so many threads (0: one a core): some samples ahead of their use."""
+    threads = thread_count(threads)
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(64, 2 * threads))
 
 
 def bad_records(source: Source, max_bad: float) -> BadRecords:
@@ -165,6 +168,7 @@ def prompt_batches(
     max_bad: float,
     targets: Callable[[Sequence[Sample]], RewardTargets],
     own_rows: Sequence[int] | None = None,
+    threads: int = 0,
 ) -> grain.DatasetIterator:
     """Endless batches of `count` prompts with their reward `targets`, of which `own_rows` (None: all) are laid out, in
     the smallest bucket that holds the whole batch; every record once an epoch, shuffled anew each. A prompt's `index`
@@ -187,6 +191,7 @@ def prompt_batches(
         return PromptBatch(prompts, batch_samples, targets(batch_samples))
 
     numbers = grain.MapDataset.range(len(source.records)).seed(seed).shuffle().repeat()
-    prompts = GoodRecords(numbers.map_with_index(encode).to_iter_dataset(READING), [bad_records(source, max_bad)])
+    attempts = numbers.map_with_index(encode).to_iter_dataset(_read_options(threads))
+    prompts = GoodRecords(attempts, [bad_records(source, max_bad)])
     batches = prompts.batch(count, drop_remainder=True, batch_fn=batch)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4).__iter__()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from chestx_jax.data.bad_records import too_many
 from chestx_jax.data.fields import FieldError
@@ -50,7 +51,7 @@ def read_samples(
     unreadable or not JSON, and for one without records.
     """
     samples = []
-    for item in _scan(path, image_root, require_images, check_images):
+    for item in _scan(path, image_root, require_images, "all" if check_images else "none"):
         if isinstance(item, Problem):
             raise UserError(str(item))
         samples.append(item)
@@ -65,19 +66,22 @@ def read_good_samples(
 ) -> tuple[list[Sample], list[Problem]]:
     """As `read_samples`, but bad records are left out and returned beside the good ones. Raises UserError as
     `read_most` does."""
-    items = read_most(path, image_root, bad_share)
+    items = read_most(path, image_root, bad_share, check_images="all")
     good = [item for item in items if isinstance(item, Sample)]
     return good, [item for item in items if isinstance(item, Problem)]
 
 
-def read_most(path: str | Path, image_root: str | Path | None, max_bad: float) -> list[Sample | Problem]:
+def read_most(
+    path: str | Path, image_root: str | Path | None, max_bad: float, check_images: Literal["all", "some"] = "some"
+) -> list[Sample | Problem]:
     """The samples of a file in their places, with a Problem in the place of each bad record; that there are some is
-    logged.
+    logged. With `check_images` "some", not every film of a large file is looked for (see `Films`): one that is missing
+    is then found so when it is read.
 
     Raises UserError if more than the share `max_bad` of the records are bad (naming the first), or if the file cannot
     be read.
     """
-    items = list(_scan(path, image_root))
+    items = _scan(path, image_root, check_images=check_images)
     problems = [item for item in items if isinstance(item, Problem)]
     if too_many(len(problems), len(items), max_bad):
         raise UserError(
@@ -97,12 +101,16 @@ def find_problems(
     check_images: bool = True,
 ) -> Iterator[Problem]:
     """Every bad record of a file. Raises UserError only if the file itself cannot be read."""
-    items = _scan(path, image_root, require_images, check_images, keep_broken=True)
+    items = _scan(path, image_root, require_images, "all" if check_images else "none", keep_broken=True)
     return (item for item in items if isinstance(item, Problem))
 
 
 def _scan(
-    path, image_root, require_images: bool = True, check_images: bool = True, keep_broken: bool = False
+    path,
+    image_root,
+    require_images: bool = True,
+    check_images: Literal["all", "some", "none"] = "all",
+    keep_broken: bool = False,
 ) -> list[Sample | Problem]:
     path = Path(path)
     records = list(read_records(path, keep_broken))

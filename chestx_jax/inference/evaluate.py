@@ -1,17 +1,20 @@
 """A named model evaluated on records: a checkpoint on the devices of all processes, or an endpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import jax
 
 from chestx_jax import multihost
+from chestx_jax.buckets import BucketUse
 from chestx_jax.data.bad_records import BadRecords
+from chestx_jax.data.schema import Sample
 from chestx_jax.endpoint.client import parse_model
 from chestx_jax.errors import UserError
 from chestx_jax.eval.config import EvalConfig
 from chestx_jax.eval.evaluate import evaluate, read_eval_samples
+from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.eval.predictions.resume import Predict
 from chestx_jax.inference import remote
 from chestx_jax.inference.answers import greedy, make_sampler
@@ -53,8 +56,14 @@ def checkpoint_predict(config: EvalConfig, place: str, log: Callable[[str], None
     mesh = make_mesh(MeshConfig(data=processes, fsdp=1, tensor=-1))
     model = load_model(place, mesh, config.dtype, config.tokenizer, config.image_size, config.blind)
     sampler = make_sampler(model, config.batch, greedy(config.length))
-    bad = lambda samples: BadRecords(1.0, len(samples), log)  # noqa: E731
-    return lambda samples: predict(model, samples, sampler, bad(samples))
+
+    def predict_samples(samples: Sequence[Sample]) -> Iterator[Prediction]:
+        use = BucketUse()
+        yield from predict(model, samples, sampler, BadRecords(1.0, len(samples), log), use=use)
+        if use.runs:
+            log(str(use))
+
+    return predict_samples
 
 
 def model_name(place: str) -> str:

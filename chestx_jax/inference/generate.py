@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chestx_jax import files
+from chestx_jax.data.bad_records import attempt
 from chestx_jax.data.fields import FieldError, as_record, text_of
 from chestx_jax.data.image_roots import ImageRoots, parse_image_root
 from chestx_jax.data.json_records import read_records
@@ -21,6 +22,7 @@ from chestx_jax.programs.generation import WINDOW
 from chestx_jax.rollout.loop import Sampler
 from chestx_jax.rollout.sampling import SamplingConfig
 from chestx_jax.tokens.chat import opened_text
+from chestx_jax.tokens.reading import map_ahead, thread_count
 from chestx_jax.tokens.rows import Example
 from chestx_jax.tokens.tokenizer import decode_text
 
@@ -143,20 +145,16 @@ def answer_file(
     done = _answered(out, questions)
     failed, window = 0, WINDOW * batch
     sampler, places = make_sampler(model, batch, sampling, seed), window_places(model, window)
-    for start in range(done, len(questions), window):
-        count = min(window, len(questions) - start)
-        errors: dict[int, str] = {}
-        encoded = {}
-        for number in range(start, start + count):
-            try:
-                encoded[number] = encode_question(model, questions[number])
-            except UserError as error:
-                errors[number] = str(error)
+    encode = lambda number: attempt(lambda: encode_question(model, questions[number]), 0, number, "")  # noqa: E731
+    windows = [range(start, min(start + window, len(questions))) for start in range(done, len(questions), window)]
+    for here, attempts in zip(windows, map_ahead(encode, windows, thread_count()), strict=True):
+        errors = {record.number: record.problem for record in attempts if record.problem}
+        encoded = {record.number: record.value for record in attempts if not record.problem}
         failed += len(errors)
-        numbers = [start + place for place in places]
+        numbers = [here.start + place for place in places]
         examples = [encoded.get(number) for number in numbers]
         answers = answer_records(model, sampler, examples, numbers) if encoded else iter(())
-        for number in range(start, start + count):
+        for number in here:
             record = {"error": errors[number]} if number in errors else next(answers)[1]
             files.append_json_lines(out, [_header(number, questions[number]) | record])
     return len(questions) - done, failed

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from chestx_jax.errors import UserError, one_line
 from chestx_jax.tokens.dicom import load_dicom
+from chestx_jax.tokens.patches import ImageSpec, resize
 from chestx_jax.tokens.pictures import load_picture
 from chestx_jax.tokens.pixels import distinct_channels
 
@@ -34,6 +35,15 @@ def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     if (channels[0] == channels[0, 0]).all() and (channels == channels[0, 0]).all():
         LOG.warning("%s is of one tone throughout: check the file.", path)
     return film
+
+
+def load_film(path: str | Path, spec: ImageSpec) -> UInt8[np.ndarray, "h w 3"]:
+    """The film at `path`, resized. Raises UserError for one that cannot be read or is of no shape to resize."""
+    image = load_image(path)
+    try:
+        return resize(image, spec)
+    except UserError as error:  # which does not name the file
+        raise UserError(f"{path}: {error}") from error
 
 
 def _load(path: Path) -> UInt8[np.ndarray, "H W 3"]:

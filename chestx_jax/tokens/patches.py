@@ -14,7 +14,7 @@ from PIL import Image
 
 from chestx_jax.config import bounded
 from chestx_jax.errors import UserError
-from chestx_jax.tokens.pixels import distinct_channels
+from chestx_jax.tokens.pixels import distinct_channels, grey_as_rgb
 
 PATCH_FIELDS = ("patch_size", "temporal_patch_size", "merge_size")
 
@@ -117,16 +117,25 @@ def resized_shape(height: int, width: int, spec: ImageSpec) -> tuple[int, int]:
     return rows * factor, columns * factor
 
 
-def patches(image: UInt8[np.ndarray, "H W 3"], spec: ImageSpec) -> tuple[UInt8[np.ndarray, "P Z"], tuple[int, int]]:
-    """Flattened patches and the grid (rows, columns) they came from.
+def resize(image: UInt8[np.ndarray, "H W 3"], spec: ImageSpec) -> UInt8[np.ndarray, "h w 3"]:
+    """The film in the size that it is cut from (`resized_shape`). A grey one is resized as one channel and stays a view
+    of it: Pillow resizes each channel as if it were alone, so this is the same in a third of the time."""
+    height, width = resized_shape(image.shape[0], image.shape[1], spec)
+    if image.shape[:2] == (height, width):
+        return image
+    channels = distinct_channels(image)
+    picture = Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
+    resized = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    return grey_as_rgb(resized) if resized.ndim == 2 else resized
+
+
+def patches(image: UInt8[np.ndarray, "h w 3"], spec: ImageSpec) -> tuple[UInt8[np.ndarray, "P Z"], tuple[int, int]]:
+    """Flattened patches of a film that `resize` has made, and the grid (rows, columns) they came from.
 
     Patches of one merge block follow each other, blocks run row by row; within a patch the pixels run channel, row,
     column. What Qwen2VLImageProcessorPil normalises and repeats as frames, bit for bit.
     """
-    height, width = resized_shape(image.shape[0], image.shape[1], spec)
-    channels = distinct_channels(image)
-    if image.shape[:2] != (height, width):
-        channels = _resize(channels, height, width)
+    channels, (height, width) = distinct_channels(image), image.shape[:2]
     size, merge = spec.patch_size, spec.merge_size
     rows, columns = height // size, width // size
     blocks = channels.reshape(rows // merge, merge, size, columns // merge, merge, size, -1)
@@ -149,9 +158,3 @@ def patch_positions(grid: tuple[int, int], merge_size: int) -> Int32[np.ndarray,
         return blocks.transpose(0, 2, 1, 3).reshape(-1)
 
     return np.stack([in_blocks(rows), in_blocks(columns)], axis=-1)
-
-
-def _resize(channels: UInt8[np.ndarray, "H W C"], height: int, width: int) -> UInt8[np.ndarray, "h w C"]:
-    """One or three channels; Pillow resizes each as if it were alone."""
-    image = Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, -1)

@@ -40,7 +40,8 @@ def predict_test(context: RunContext, evaluation: EvaluationConfig, model: Train
             return iter(())
         loaded = context.loaded_model(sampler.weights(context.load_params(model.place)), model.blind)
         bad = BadRecords(context.job.max_bad, len(samples))
-        return predict(loaded, missing, sampler, bad, evaluation.rows, evaluation.lengths, use)
+        threads = context.job.reading.threads
+        return predict(loaded, missing, sampler, bad, evaluation.rows, evaluation.lengths, use, threads)
 
     path = context.workdir / "test" / f"{model.name}.jsonl"
     predictions = predict_on_all_processes(path, samples, predict_samples, print)

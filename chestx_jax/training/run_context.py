@@ -33,6 +33,7 @@ from chestx_jax.rollout.loop import Sampler
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
 from chestx_jax.sharding import make_mesh
 from chestx_jax.tokens.chat import chat_form
+from chestx_jax.tokens.reading import film_cache
 from chestx_jax.tokens.tokenizer import SpecialIds, decode_text, load_tokenizer, special_ids, token_bytes
 from chestx_jax.training.reward_data import count_priors, targets_with_stakes
 from chestx_jax.training.speed import peak_flops
@@ -96,6 +97,7 @@ class RunContext:
             seed,
             self.job.max_bad,
             self.own_rows(stage.batch),
+            self.job.reading.threads,
         )
 
     def prompt_batches(self, stage: GrpoConfig) -> PromptStream:
@@ -113,6 +115,7 @@ class RunContext:
             self.job.max_bad,
             self._reward_targets(stage, source.samples),
             None if whole else self.own_rows(stage.prompts),
+            self.job.reading.threads,
         )
         return PromptStream(batches, cut=whole or jax.process_count() == 1)
 
@@ -168,7 +171,8 @@ class RunContext:
         return read_source(source, self.data_root, self.job.max_bad).samples
 
     def _encoder(self, blind: bool) -> pipeline.Encoder:
-        return pipeline.Encoder(self.tokenizer, self.special, self.job.image, blind)
+        cache = film_cache(self.job.reading)
+        return pipeline.Encoder(self.tokenizer, self.special, self.job.image, blind, cache=cache)
 
     def own_rows(self, count: int) -> list[int]:
         """The rows of a batch of `count` that this process puts on its devices."""

@@ -25,6 +25,7 @@ from chestx_jax.data.schema import Sample
 from chestx_jax.errors import UserError
 from chestx_jax.lexicon import load
 from chestx_jax.model.pixels import normalise
+from chestx_jax.tokens.film_cache import FilmCache
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import Example, RowsConfig
 from chestx_jax.tokens.tokenizer import load_tokenizer, special_ids, train_tokenizer
@@ -83,13 +84,13 @@ def broken(samples):
 LENGTHS = LengthsConfig(rows=(100, 130, 200))
 
 
-def supervised(samples, encoder, max_bad=0.0, seed=0, own_rows=None, count=2):
+def supervised(samples, encoder, max_bad=0.0, seed=0, own_rows=None, count=2, threads=0):
     sources = [Source(samples, 3.0, True, False), Source(samples, 1.0, False, False)]
-    return supervised_batches(sources, encoder, count, ROWS, LENGTHS, seed, max_bad, own_rows)
+    return supervised_batches(sources, encoder, count, ROWS, LENGTHS, seed, max_bad, own_rows, threads)
 
 
-def prompting(samples, encoder, max_bad=0.0, seed=0, own_rows=None, count=4):
-    return prompt_batches(Source(samples), encoder, count, ROWS, LENGTHS, seed, max_bad, TARGETS, own_rows)
+def prompting(samples, encoder, max_bad=0.0, seed=0, own_rows=None, count=4, threads=0):
+    return prompt_batches(Source(samples), encoder, count, ROWS, LENGTHS, seed, max_bad, TARGETS, own_rows, threads)
 
 
 def same(one, other):
@@ -392,6 +393,19 @@ def test_a_film_is_augmented_anew_each_time(make, samples, encoder):
     assert len(set(bare)) == 1
     regions = supervised_batches([Source(tuple(one), seen=True)], encoder, 1, ROWS, LENGTHS, 0, 0.0)
     assert {film(batch) for batch in itertools.islice(regions, 3)} == set(bare)
+
+
+@pytest.mark.parametrize("make", [supervised, prompting])
+def test_threads_and_a_cache_change_no_batch(make, samples, encoder, tmp_path):
+    """Films are cached as they are before they are augmented; the second time all of them come from there."""
+    keeping = encoder._replace(cache=FilmCache(tmp_path / "cache", 2**20))
+    plain = make(samples, encoder)
+    kept = [make(samples, keeping, threads=threads) for threads in (1, 5, 0)]
+    for _ in range(2 * COUNT):
+        expected = next(plain)
+        for batches in kept:
+            same(next(batches), expected)
+    assert sum(path.is_file() for path in (tmp_path / "cache").rglob("*")) == COUNT
 
 
 def test_every_record_once_an_epoch_shuffled_anew(samples, encoder):

@@ -10,11 +10,12 @@ from PIL import Image
 
 from chestx_jax.errors import UserError
 from chestx_jax.tokens.films import load_image
-from chestx_jax.tokens.patches import ImageSpec, patches
+from chestx_jax.tokens.patches import ImageSpec, patches, resize
 from tests.helpers.dicom import element_spans, lookup_table, with_value, write_dicom
 from tests.helpers.fuzz import ODD_BYTES, mutated_bytes
 from tests.helpers.image_files import png_bytes, png_chunk, tiff_bytes
 
+SPEC = ImageSpec(max_pixels=20_000)
 SILENT, UNCLEAR = "ONE TONE IN SILENCE", "NO SENTENCE"
 ODD_NUMBERS = ("0", "-1", "1", "0.5", "1e-9", "2000", "4096", "40000", "-1024", "1e38", "1e308", "-1e308", "65536")
 
@@ -45,7 +46,7 @@ class FilmFuzz:
         logger.addHandler(handler)
         try:
             image = load_image(path)
-            patches(image, ImageSpec(max_pixels=20_000))
+            patches(resize(image, SPEC), SPEC)
         except UserError as error:
             return "one sentence" if len(str(error).splitlines()) == 1 else UNCLEAR
         finally:

@@ -13,8 +13,8 @@ from PIL import Image
 from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.recipes import JobConfig
-from chestx_jax.tokens.films import READER_VERSION, load_image
-from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, patch_positions, patches, resized_shape
+from chestx_jax.tokens.films import READER_VERSION, load_film, load_image
+from chestx_jax.tokens.patches import PATCH_FIELDS, ImageSpec, patch_positions, patches, resize, resized_shape
 from chestx_jax.tokens.pixels import apply_by_value, distinct_channels, grey_as_rgb, window_to_uint8
 from tests.helpers.dicom import write_dicom
 from tests.helpers.image_files import png_bytes, png_chunk, tiff_bytes
@@ -43,7 +43,7 @@ def assert_same(image, path, processor, low=56 * 56, high=28 * 28 * 1280):
     """The file through the processor, and through ours with dynamic resolution."""
     expected, grid = processor(image, low, high)
     spec = ImageSpec(min_pixels=low, max_pixels=high)
-    got, our_grid = patches(load_image(path), spec)
+    got, our_grid = patches(load_film(path, spec), spec)
     assert grid == (1, *our_grid)
     assert got.dtype == np.uint8
     np.testing.assert_array_equal(pixel_values(got, spec), expected)
@@ -93,7 +93,7 @@ def test_fixed_size_equals_resizing_first(processor, tmp_path):
     resized = Image.open(path).convert("RGB").resize((448, 448))  # PIL resizes bicubically unless told otherwise
     expected, grid = processor(resized)
     spec = ImageSpec(aspect="squash", height=448, width=448)
-    got, our_grid = patches(load_image(path), spec)
+    got, our_grid = patches(load_film(path, spec), spec)
     assert grid == (1, *our_grid) == (1, 32, 32)
     np.testing.assert_array_equal(pixel_values(got, spec), expected)
 
@@ -119,8 +119,8 @@ def test_real_films_equal_the_processor(processor, shared_data, tmp_path):
 def test_a_grey_film_resized_as_one_channel_equals_three(height, width, fixed, seed):
     grey = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
     spec = ImageSpec(aspect="squash", height=448, width=448) if fixed else ImageSpec(max_pixels=20_000)
-    one, grid = patches(grey_as_rgb(grey), spec)
-    three, other_grid = patches(np.stack([grey] * 3, axis=-1), spec)
+    one, grid = patches(resize(grey_as_rgb(grey), spec), spec)
+    three, other_grid = patches(resize(np.stack([grey] * 3, axis=-1), spec), spec)
     assert grid == other_grid
     np.testing.assert_array_equal(one, three)
 
@@ -152,7 +152,7 @@ def test_other_patches_and_normalisation_equal_the_processor(processor):
     for seed, (height, width) in enumerate([(100, 90), (256, 256), (300, 517), (33, 640)]):
         image = film(height, width, seed)
         expected, grid = processor(Image.fromarray(image), **QWEN3_VL_PIXELS, **QWEN3_VL)
-        got, our_grid = patches(image, QWEN3_VL_SPEC)
+        got, our_grid = patches(resize(image, QWEN3_VL_SPEC), QWEN3_VL_SPEC)
         assert grid == (1, *our_grid)
         np.testing.assert_array_equal(pixel_values(got, QWEN3_VL_SPEC), expected)
 
@@ -162,7 +162,7 @@ def test_real_films_equal_the_processor_of_qwen3_vl(processor, shared_data):
     for path in paths:
         image = load_image(path)
         expected, grid = processor(Image.open(path), **QWEN3_VL_PIXELS, **QWEN3_VL)
-        got, our_grid = patches(image, QWEN3_VL_SPEC)
+        got, our_grid = patches(resize(image, QWEN3_VL_SPEC), QWEN3_VL_SPEC)
         assert grid == (1, *our_grid)
         np.testing.assert_array_equal(pixel_values(got, QWEN3_VL_SPEC), expected)
 

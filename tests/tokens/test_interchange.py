@@ -9,7 +9,7 @@ from chestx_jax.config import to_dataclass
 from chestx_jax.errors import UserError
 from chestx_jax.recipes import JobConfig
 from chestx_jax.tokens.interchange import processor_settings, read_image_spec, sidecar_files
-from chestx_jax.tokens.patches import ImageSpec, patches, squash_notice
+from chestx_jax.tokens.patches import ImageSpec, patches, resize, squash_notice
 from configs import sft
 from tests.helpers.paths import DATA
 from tests.helpers.processor import pixel_values
@@ -68,7 +68,7 @@ def test_settings_mean_what_they_mean_in_transformers(tmp_path, files):
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     theirs = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")(images=[FILM], return_tensors="np")
     spec = read_image_spec(tmp_path)
-    ours, grid = patches(FILM, spec)
+    ours, grid = patches(resize(FILM, spec), spec)
     assert [1, *grid] == theirs["image_grid_thw"][0].tolist()
     np.testing.assert_array_equal(pixel_values(ours, spec), theirs["pixel_values"])
 
@@ -144,7 +144,7 @@ def test_training_sees_films_as_the_exported_folder_does(tmp_path, preset, shape
     write(tmp_path, processor_settings(spec))
     film = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     theirs = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")(images=[film], return_tensors="np")
-    ours, grid = patches(film, spec)
+    ours, grid = patches(resize(film, spec), spec)
     assert [1, *grid] == theirs["image_grid_thw"][0].tolist()
     np.testing.assert_array_equal(pixel_values(ours, spec), theirs["pixel_values"])
 
@@ -153,7 +153,7 @@ def test_the_phantom_s_films_are_not_resized():
     spec = to_dataclass(JobConfig, sft.PHANTOM).image
     squashed = ImageSpec(temporal_patch_size=1, aspect="squash", height=112, width=112)
     film = FILM[:112, :112]
-    np.testing.assert_array_equal(patches(film, spec)[0], patches(film, squashed)[0])
+    np.testing.assert_array_equal(patches(resize(film, spec), spec)[0], patches(resize(film, squashed), squashed)[0])
     assert processor_settings(spec) == processor_settings(squashed)
     assert squash_notice(spec) == ""
     assert "squashed to 112×112" in squash_notice(squashed)
