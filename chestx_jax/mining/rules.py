@@ -67,7 +67,7 @@ def evidence_entry(label: str, reference: Reference, film: str = "") -> dict[str
 def seen(lexicon: Lexicon, reference: Reference) -> list[dict[str, str]]:
     """The findings of a film in words, with side, place and severity."""
     entries = []
-    for finding in _positive(lexicon, reference):
+    for finding in positive_findings(lexicon, reference):
         if text := wording.present(lexicon, finding, 0):
             name = lexicon.concepts[finding.concept].name
             entries.append({"finding": name, "status": "present", "seen as": text})
@@ -78,7 +78,7 @@ def _one_film(lexicon: Lexicon, question: Question, rng: np.random.Generator) ->
     """What the film shows of what is asked and of the rest, by region."""
     tables, reference = relations(lexicon), question.reference
     asked = _asked_findings(lexicon, question)
-    others = [f for f in _positive(lexicon, reference) if f not in asked]
+    others = [f for f in positive_findings(lexicon, reference) if f not in asked]
     others.sort(key=lambda f: -float(tables.weight[f.concept]))
     absent = [label for label in question.named if reference.statuses[label].value == "absent" and label != NO_FINDING]
     absent += _further_denials(reference, absent, 3 - len(absent), rng)
@@ -102,16 +102,16 @@ def _asked_findings(lexicon: Lexicon, question: Question) -> list[Finding]:
         if label == NO_FINDING or question.reference.statuses[label].value != "present":
             continue
         index = LABELS.index(label)
-        shown = [f for f in _positive(lexicon, question.reference, 0.0) if is_a[f.concept, index]]
-        shown.sort(key=lambda f: -(bool(f.side) + bool(f.site) + bool(f.severity)))
+        shown = [f for f in positive_findings(lexicon, question.reference, 0.0) if is_a[f.concept, index]]
+        shown.sort(key=lambda f: -_detail(f))
         for finding in shown[:2] or [Finding(index, 1, ASSERTED)]:
             asked[finding.concept] = finding
     return list(asked.values())
 
 
-def _positive(lexicon: Lexicon, reference: Reference, least: float = _OTHER_WEIGHT) -> list[Finding]:
+def positive_findings(lexicon: Lexicon, reference: Reference, least: float = _OTHER_WEIGHT) -> list[Finding]:
     """The report's asserted findings of some clinical weight: no catch-alls, nothing that it also denies, and none of
-    which it states a kind on the same side."""
+    which it states a kind on the same side and says as much of it ("effusion" beside "a meniscus")."""
     tables = relations(lexicon)
     denied = {f.concept for f in reference.findings if f.polarity == 0}
     shown = [
@@ -120,9 +120,17 @@ def _positive(lexicon: Lexicon, reference: Reference, least: float = _OTHER_WEIG
         if f.polarity == 1 and f.certainty == ASSERTED and tables.weight[f.concept] >= least
         and tables.counted[f.concept] and f.concept not in denied
     ]  # fmt: skip
-    return [
-        f for f in shown if not any(g is not f and tables.is_a[g.concept, f.concept] and overlap(f, g) for g in shown)
-    ]
+
+    def is_told_by(general: Finding, kind: Finding) -> bool:
+        closer = kind is not general and tables.is_a[kind.concept, general.concept] and overlap(general, kind)
+        return closer and _detail(kind) >= _detail(general)
+
+    return [finding for finding in shown if not any(is_told_by(finding, other) for other in shown)]
+
+
+def _detail(finding: Finding) -> int:
+    """How much is said of a finding: side, place, severity."""
+    return bool(finding.side) + bool(finding.site) + bool(finding.severity)
 
 
 def _further_denials(reference: Reference, taken: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
@@ -160,7 +168,7 @@ def _two_films(lexicon: Lexicon, question: Question, way: int) -> list[str]:
     steps = []
     for film, reference in zip(("reference", "new"), question.references, strict=True):
         present = reference.statuses[label].value == "present"
-        shown = [f for f in _positive(lexicon, reference) if relations(lexicon).is_a[f.concept, LABELS.index(label)]]
+        shown = [f for f in positive_findings(lexicon, reference) if relations(lexicon).is_a[f.concept, LABELS.index(label)]]
         finding = (shown or [Finding(LABELS.index(label), 1, ASSERTED)])[0]._replace(change=0, film=0)
         text = wording.on_film(lexicon, finding if present else finding._replace(polarity=0), film)
         steps.append(text)

@@ -41,8 +41,8 @@ _PLURAL = frozenset((
 _PRESENT = {
     "Cardiomegaly": ("The heart is {adverb}enlarged.", "The cardiac silhouette is {adverb}enlarged."),
     "Enlarged Cardiomediastinum": ("The mediastinum is widened.", "The cardiomediastinal silhouette is enlarged."),
-    "Blunted Costophrenic Angle": ("The {side}costophrenic angle is blunted.",),
-    "Elevated Diaphragm": ("The {side}hemidiaphragm is elevated.",),
+    "Blunted Costophrenic Angle": ("The {side}costophrenic angle is {adverb}blunted.",),
+    "Elevated Diaphragm": ("The {side}hemidiaphragm is {adverb}elevated.",),
     "Aortic Tortuosity": ("The aorta is tortuous.",),
     "Hyperinflation": ("The lungs are hyperinflated.",),
     "Low Lung Volumes": ("The lung volumes are low.",),
@@ -221,7 +221,7 @@ def _filled(lexicon: Lexicon, finding: Finding, frame: str) -> Iterator[tuple[in
         plural = name in _PLURAL or (before == "bilateral " and name in _COUNTED)
         if plural and name in _COUNTED:
             word = plural_of(word)
-        bare = f"{degree}{before}{word}"
+        bare = f"{before}{degree}{word}" if degree in _ADVERB else f"{degree}{before}{word}"
         whole = bare if plural or name not in _COUNTED else f"{_article(bare)} {bare}"
         text = frame.format(
             noun=whole, Noun=whole[0].upper() + whole[1:], bare=bare, place=place, side=before or "",

@@ -6,6 +6,7 @@ import pytest
 
 from chestx_jax.lexicon import load
 from chestx_jax.mining.reference import read_references, told_report
+from chestx_jax.mining.rules import positive_findings
 from chestx_jax.sources.study import Box, Film, Labels, Study
 from tests.helpers.mined_studies import make_study
 
@@ -120,3 +121,12 @@ def test_the_report_is_what_tells_of_the_films():
     assert told_report(make_study("1", report)) == "FINDINGS: Clear lungs.\nIMPRESSION: Normal."
     assert told_report(make_study("1", "Clear lungs.")) == "Clear lungs."
     assert told_report(Study("padchest", "p", "1", report="radiografi torax")) == ""
+
+
+def test_a_sign_does_not_stand_for_a_finding_of_which_more_is_said():
+    def told(report):
+        (reference,) = read_references(load(), [make_study("1", report)])
+        return {load().concepts[finding.concept].name for finding in positive_findings(load(), reference)}
+
+    assert told("FINDINGS: A moderate right effusion with air fluid level.") == {"Pleural Effusion", "Meniscus"}
+    assert told("FINDINGS: An effusion with a large right meniscus.") == {"Meniscus"}

@@ -59,3 +59,7 @@ def test_articles_and_plurals():
     )
     assert wording.present(LEXICON, Finding(clips, 1, 2), 0) == "There are surgical clips."
     assert wording.present(LEXICON, Finding(LABELS.index("Enlarged Cardiomediastinum"), 1, 2), 2).count("a e") == 0
+    angle = LEXICON.concept("Blunted Costophrenic Angle") - 1
+    texts = {wording.present(LEXICON, Finding(angle, 1, 2, 2, 0, 1), way) for way in range(6)}
+    assert "The right costophrenic angle is mildly blunted." in texts
+    assert not any("mildly right" in text for text in texts)
