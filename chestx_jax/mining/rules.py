@@ -168,7 +168,8 @@ def _two_films(lexicon: Lexicon, question: Question, way: int) -> list[str]:
     steps = []
     for film, reference in zip(("reference", "new"), question.references, strict=True):
         present = reference.statuses[label].value == "present"
-        shown = [f for f in positive_findings(lexicon, reference) if relations(lexicon).is_a[f.concept, LABELS.index(label)]]
+        is_a = relations(lexicon).is_a[:, LABELS.index(label)]
+        shown = [finding for finding in positive_findings(lexicon, reference) if is_a[finding.concept]]
         finding = (shown or [Finding(LABELS.index(label), 1, ASSERTED)])[0]._replace(change=0, film=0)
         text = wording.on_film(lexicon, finding if present else finding._replace(polarity=0), film)
         steps.append(text)
