@@ -19,8 +19,10 @@ from chestx_jax.programs.job import programs
 from chestx_jax.sharding import MeshConfig
 from tests.helpers import planned_job
 
+# The package of plugins is itself missing where none is installed.
+PLUGIN = importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda13")
 needs_plugin = pytest.mark.skipif(
-    importlib.util.find_spec("jax_plugins.xla_cuda13") is None,
+    PLUGIN is None,
     reason="no jax-cuda13-plugin: pip install 'chestx-jax[gpu-plan]' brings it",
 )
 ALLOWED = json.loads(planned_job.FILE.read_text())
@@ -73,7 +75,7 @@ def test_the_body_of_the_decode_loop_is_one_cuda_graph_that_cuts_nothing_out_of_
     assert "kCommandBuffer" in launched
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax_plugins.xla_cuda13") is not None, reason="the plugin is installed")
+@pytest.mark.skipif(PLUGIN is not None, reason="the plugin is installed")
 def test_without_the_plugin_one_sentence_says_how_to_get_it():
     with pytest.raises(UserError, match=rf"pip install --no-deps jax-cuda13-plugin=={jax.__version__} jax-cuda13-pjrt"):
         topology.find("h100:8")
