@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from chestx_jax.model.splash import Segments, dense_mask, fits_kernel, splash
+from chestx_jax.sharding import shard_map
 
 MASKED = -1e30  # finite, so that a padding query without keys gives numbers rather than NaN
 
@@ -27,25 +28,46 @@ class KeyBlock(NamedTuple):
 
 
 def make_mask(segments: Segments, backend: str, past: Sequence[int] = ()) -> Bool[Array, "B L S"] | Segments:
-    """The mask of a block of keys in the form that `backend` takes: segment numbers for splash attention where its
-    kernel fits the lengths (those of the caches in `past`, too), else booleans."""
+    """The mask of a block of keys in the form that `backend` takes: segment numbers for a Pallas kernel that fits the
+    lengths (splash attention: those of the caches in `past`, too; pallas: without any), else booleans."""
     lengths = (segments.keys.shape[1], *past)
     fits = all(fits_kernel(segments.queries.shape[1], length) for length in lengths)
-    return segments if backend == "splash" and fits else dense_mask(segments)
+    told = backend == "splash" or (backend == "pallas" and not past)
+    return segments if told and fits else dense_mask(segments)
 
 
 def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backend: str) -> Float[Array, "B L H E"]:
     """softmax(q · k / √E) · v over all blocks together, with grouped-query heads; logits and softmax in fp32.
 
     `backend` is one of ComputeConfig.attention, "auto" already resolved for the mesh's platform. A last block masked by
-    `Segments` goes to splash attention. The XLA form runs everywhere, is the reference of the others' tests, and takes
-    rows of one query, whose time is that of reading the keys once.
+    `Segments` goes to the backend's Pallas kernel; what that of "pallas" does not take, to cuDNN. The XLA form runs
+    everywhere, is the reference of the others' tests, and takes rows of one query, whose time is that of reading the
+    keys once.
     """
     if isinstance(blocks[-1].mask, Segments):
-        return splash(q_BxLxHxE, blocks)
-    if backend == "cudnn" and q_BxLxHxE.shape[1] > 1:
+        return pallas(q_BxLxHxE, blocks[0]) if backend == "pallas" else splash(q_BxLxHxE, blocks)
+    if backend in ("cudnn", "pallas") and q_BxLxHxE.shape[1] > 1 and _fits_cudnn(q_BxLxHxE, blocks):
         return _cudnn(q_BxLxHxE, blocks)
     return _xla(q_BxLxHxE, blocks)
+
+
+def pallas(q_BxLxHxE: Float[Array, "B L H E"], block: KeyBlock, interpret: bool = False) -> Float[Array, "B L H E"]:
+    """softmax(q · k / √E) · v within the segments of whole rows, by the Triton kernel that comes with jax (GPU): scores
+    and masks stay in the kernel, forward and backward. `block.mask` is `Segments`, the same for queries and keys. Keys
+    are repeated for the heads that share them. `interpret` runs the kernel on any platform."""
+    from jax.experimental.pallas.ops.gpu.attention import mha  # which needs Triton's part of jax
+
+    segments, heads, width = block.mask, q_BxLxHxE.shape[2], q_BxLxHxE.shape[3]
+    assert isinstance(segments, Segments)
+    by_head = lambda x: jnp.repeat(jnp.swapaxes(x, 1, 2), heads // x.shape[1], axis=2)  # noqa: E731
+
+    def attend_locally(q: Array, k: Array, v: Array, ids: Array) -> Array:
+        with jax.named_scope(f"attention_share_{0.5 if segments.causal else 1.0}"):  # of the scores, for planning
+            return mha(q, k, v, ids, sm_scale=width**-0.5, causal=segments.causal, interpret=interpret)
+
+    axes = ("batch", None, "heads", None)
+    arrays = (q_BxLxHxE, by_head(block.k), by_head(block.v), segments.keys)
+    return shard_map(attend_locally, (axes, axes, axes, ("batch", None)), *arrays)
 
 
 # In the shapes below, M = L · H / K are the queries of a row that share a key head.
@@ -102,6 +124,15 @@ def _unfold(out_RxKxMxE: Array, q_BxLxHxE: Array) -> Array:
     key_rows, kv_heads = out_RxKxMxE.shape[:2]
     out = out_RxKxMxE.reshape(key_rows, kv_heads, rows // key_rows, length, heads // kv_heads, width)
     return jnp.transpose(out, (0, 2, 3, 1, 4, 5)).reshape(q_BxLxHxE.shape)
+
+
+def _fits_cudnn(q_BxLxHxE: Array, blocks: Sequence[KeyBlock]) -> bool:
+    """Whether cuDNN takes these: two bytes a number, even lengths, heads of a multiple of 8 up to 128."""
+    lengths = (q_BxLxHxE.shape[1], sum(block.k.shape[2] for block in blocks))
+    width = q_BxLxHxE.shape[3]
+    return (
+        q_BxLxHxE.dtype.itemsize == 2 and not any(length % 2 for length in lengths) and not width % 8 and width <= 128
+    )
 
 
 def _cudnn(q_BxLxHxE: Array, blocks: Sequence[KeyBlock]) -> Array:

@@ -45,7 +45,9 @@ class ComputeConfig:
     # What backward recomputes: nothing; each layer; all but its matrix products; or the decoder's MLPs and attention
     # scores only, while what its attention's linear layers read and write goes to the host's memory and back.
     remat: Literal["none", "layer", "dots", "offload"] = "layer"
-    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    # auto: splash on TPU; cudnn on GPUs in bfloat16; xla elsewhere. pallas: jax's Triton kernel over packed rows, which
+    # needs no mask in memory, and cudnn after a cache. Single queries (decoding) are xla's everywhere.
+    attention: Literal["auto", "xla", "cudnn", "pallas", "splash"] = "auto"
     # Layers per iteration of the layer loop; 0: all (XLA on CPU runs loop bodies on one core)
     unroll: int = bounded(1, min=0)
     head_chunk: int = bounded(0, min=0)  # positions of a row whose logits exist at once; 0: the whole row

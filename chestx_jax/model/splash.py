@@ -55,7 +55,7 @@ def splash(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence, interpret: bool
             interpret=interpret,
         )
         # The kernel's name in the compiled program gives the share of the logits that it computes, for planning.
-        with jax.named_scope(f"splash_share_{computed_share(*shape, offset, last.causal):.4f}"):
+        with jax.named_scope(f"attention_share_{computed_share(*shape, offset, last.causal):.4f}"):
             out = jax.vmap(kernel)(q, k, v, kernels.SegmentIds(queries, keys))
         return jnp.swapaxes(out, 1, 2)
 

@@ -10,6 +10,7 @@ from chestx_jax.config import to_dict
 from chestx_jax.errors import UserError
 from chestx_jax.eval.predictions.records import Prediction
 from chestx_jax.export import export_model
+from chestx_jax.programs.program import resolve_attention
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.tokens.patches import squash_notice
 from chestx_jax.training import grpo, sft
@@ -36,6 +37,9 @@ def run(job: JobConfig, workdir: Path, profile: int = 0) -> None:
     if differs := changes_since(workdir / "config.json", job):
         raise UserError(f"the processes of this run have different configurations, {differs[0]}: give all the same")
     context = make_context(job, workdir, profile)
+    if multihost.is_primary():
+        attention = resolve_attention(job.model, context.mesh).compute.attention
+        print(f"attention: {attention}; single queries, as in decoding: xla", flush=True)
     _print_squash(job)
     predictions: dict[str, list[Prediction]] = {}
     tables = ""

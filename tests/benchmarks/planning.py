@@ -4,9 +4,10 @@
     python -m tests.benchmarks.planning published [NUMBER [REMAT]]  published TPU training runs, predicted
     python -m tests.benchmarks.planning table FILE...        a Markdown table of plans that `plan --json` wrote
     python -m tests.benchmarks.planning check                the 7B programs that the tests leave out compile
+    python -m tests.benchmarks.planning card [h200:1]        the 2B programs of tests.benchmarks.accelerator, predicted
     python -m tests.benchmarks.planning measured             the phantom's programs, predicted and timed on this machine
 
-Needs libtpu and no TPU; the last needs neither.
+Needs libtpu and no TPU (`card`: jax's CUDA plugin and no card); the last needs neither.
 """
 
 import functools
@@ -35,6 +36,7 @@ from chestx_jax.programs.program import Program
 from chestx_jax.recipes import JobConfig, SftConfig
 from chestx_jax.sharding import MeshConfig
 from chestx_jax.tokens.rows import RowsConfig
+from tests.benchmarks import accelerator
 from tests.benchmarks.timing import median_seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -169,6 +171,13 @@ def check() -> None:
         sys.exit(f"no longer fit: {', '.join(failed)}")
 
 
+def card(name: str = "h200:1") -> None:
+    """The plan of what `tests.benchmarks.accelerator` times on a card."""
+    wanted = ("sft/step", "grpo/prefill", "grpo/decode", "grpo/reference", "grpo/gradients", "grpo/step")
+    log = functools.partial(print, flush=True)
+    print(report.text(plan(accelerator.TWO_BILLION.job, topology.find(name), wanted, log=log)))
+
+
 TOUCHED = (0.5e6, 2e6, 8e6, 32e6, 128e6)  # bytes that the copies read and write
 
 
@@ -267,6 +276,8 @@ if __name__ == "__main__":
             table(files)
         case ["check"]:
             check()
+        case ["card", *name]:
+            card(*name)
         case ["measured"]:
             measured()
         case _:

@@ -5,12 +5,14 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 from dataclasses import replace
 
 import jax
 import pytest
 
 from chestx_jax.errors import UserError
+from chestx_jax.model.config import with_compute
 from chestx_jax.planning import budget, report
 from chestx_jax.planning.cost import topology
 from chestx_jax.planning.cost.cards import CARDS, target_config
@@ -57,6 +59,16 @@ def test_collectives_run_over_nvlink_in_a_host_and_over_the_network_between_host
     between = plan(job, topology.find("h200:2x4"), ["sft/validate"]).programs["sft/validate"].cost
     assert between.dcn > 0  # the loss is summed over both hosts
     assert between.ici > between.dcn  # weights are gathered within each
+
+
+@needs_plugin
+@pytest.mark.parametrize(("attention", "dense"), [("pallas", False), ("xla", True)])
+def test_no_scores_or_masks_of_whole_rows_exist_with_the_kernel_for_packed_rows(attention, dense):
+    """In the supervised step as it is given to the compiler: no array is [L, L]."""
+    job = replace(ONE, model=with_compute(ONE.model, attention=attention))
+    text = programs(job, mesh_of(ONE.mesh, topology.find("h200:1")))["sft/step"].lower().as_text()
+    length = job.init.rows.length
+    assert bool(re.search(rf"tensor<(\d+x)*{length}x(\d+x)?{length}x", text)) is dense
 
 
 @needs_plugin

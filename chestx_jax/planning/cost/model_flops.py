@@ -28,7 +28,7 @@ class Forward:
     mlp_output: float = 0.0  # the linear layers left out of `linear`: backward does not ask for their results
     attention_full: float = 0.0  # attention over full score matrices
     attention_computed: float = 0.0  # what the kernel computes of it
-    attention_fused: float = 0.0  # of `attention_computed`, by kernels that recompute the scores in the backward pass
+    attention_fused: float = 0.0  # twice what kernels recompute of it in the backward pass
     patch_embed: float = 0.0  # its input needs no gradient
     merger: float = 0.0
     head: float = 0.0
@@ -55,15 +55,14 @@ def decoder_forward(model: ModelConfig, tokens: float, length: int, past: int = 
     heads, kv_heads = model.heads * model.head_width, model.kv_heads * model.head_width
     attention = 2 * (2 * model.width * heads + 2 * model.width * kv_heads)
     full = model.layers * tokens * (length + past) * 4 * heads
-    splash = model.compute.attention == "splash" and all(fits_kernel(length, keys) for keys in (length, past))
-    computed = full * computed_share(length, length + past, past, causal=True) if splash else full
+    computed, fused = _attention(model, full, length, past, causal=True)
     return Forward(
         linear=model.layers * tokens * (attention + 4 * model.width * model.hidden),
         offloaded=model.layers * tokens * attention,
         mlp_output=model.layers * tokens * 2 * model.width * model.hidden,
         attention_full=full,
         attention_computed=computed,
-        attention_fused=computed if splash else 0.0,
+        attention_fused=fused,
         head=head * 2 * model.width * model.vocab_size,
     )
 
@@ -75,23 +74,36 @@ def vision_forward(model: ModelConfig, images: float, patches: int) -> Forward:
     merged, mergers = block * tower.width, 1 + model.architecture.deepstack * len(tower.deepstack_layers)
     up = 2 * tower.width * tower.hidden * (2 if model.architecture.vision_mlp == "swiglu" else 1)
     full = tower.layers * total * patches * 4 * tower.width
-    splash = model.compute.attention == "splash" and fits_kernel(patches, patches)
+    computed, fused = _attention(model, full, patches, 0, causal=False)
     return Forward(
         linear=tower.layers * total * (8 * tower.width**2 + up),
         mlp_output=tower.layers * total * 2 * tower.width * tower.hidden,
         attention_full=full,
-        attention_computed=full,
-        attention_fused=full if splash else 0.0,
+        attention_computed=computed,
+        attention_fused=fused,
         patch_embed=total * 2 * tower.patch_values * tower.width,
         merger=mergers * total / block * 2 * (merged * merged + merged * model.width),
     )
+
+
+def _attention(model: ModelConfig, full: float, length: int, past: int, causal: bool) -> tuple[float, float]:
+    """What the model's attention computes of the `full` scores of `length` queries after `past` keys, and twice what
+    its backward recomputes of that: nothing without a kernel, a product of splash's and cuDNN's, three of pallas'."""
+    backend, fits = model.compute.attention, all(fits_kernel(length, keys) for keys in (length, past))
+    if backend == "splash" and fits:
+        computed = full * computed_share(length, length + past, past, causal)
+        return computed, computed
+    if backend == "pallas" and fits and not past:
+        computed = full / 2 if causal else full
+        return computed, 3 * computed
+    return full, full if backend in ("cudnn", "pallas") and length > 1 else 0.0
 
 
 def executed_flops(model: ModelConfig, forward: Forward, trained: bool, positions: int) -> float:
     """FLOPs that the compiled program runs over rows whose logits are made for `positions` tokens."""
     if not trained:
         return forward.without_attention + forward.attention_computed
-    # The fused backward has five products to the forward's two.
+    # The fused backward has five products to the forward's two (pallas: seven).
     attention = 3 * forward.attention_computed + forward.attention_fused / 2
     recomputed = 0.0
     if model.compute.remat == "layer":

@@ -31,7 +31,7 @@ def _kernel_flops(instruction: Instruction, operands: list[Array]) -> float:
     if instruction.target.startswith("__cudnn$fmha"):
         return _fused_attention_flops(instruction, operands)
     declared = re.search(r'"cost_estimate":\{"flops":"?(\d+)', instruction.attributes)
-    return float(declared.group(1)) if declared else _splash_flops(instruction, operands)
+    return float(declared.group(1)) if declared else _pallas_attention_flops(instruction, operands)
 
 
 def _fused_attention_flops(instruction: Instruction, operands: list[Array]) -> float:
@@ -43,16 +43,18 @@ def _fused_attention_flops(instruction: Instruction, operands: list[Array]) -> f
     return products * 2.0 * queries.size * keys.dims[1] * share
 
 
-def _splash_flops(instruction: Instruction, operands: list[Array]) -> float:
-    """FLOPs of a splash attention kernel, which declares none: two products forward, five in the fused backward, over
-    the share of the score matrix that its name gives (`chestx_jax.model.splash`). 0 for other kernels."""
-    share = re.search(r"splash_share_([\d.]+)", instruction.scope)
+def _pallas_attention_flops(instruction: Instruction, operands: list[Array]) -> float:
+    """FLOPs of Pallas' attention kernels, which declare none, over the share of the score matrix that their scope gives
+    (`chestx_jax.model`): two products forward; backward five of splash's, seven of the Triton kernel's. 0 for other
+    kernels."""
+    share = re.search(r"attention_share_([\d.]+)", instruction.scope)
     floats = [array for array in operands if array.dtype in ("bf16", "f16", "f32")]
-    if not share or len(floats) < 2:
+    if not share or len(floats) < 2 or "mha_preprocess" in instruction.scope:
         return 0.0
     queries, keys = floats[:2]
-    products = 5 if "_dkv" in instruction.name else 2
-    return products * 2.0 * queries.size * keys.dims[-2] * float(share.group(1))
+    triton = "/mha_" in instruction.scope
+    products = 7 if "/mha_backward" in instruction.scope else 5 if "_dkv" in instruction.name else 2
+    return products * 2.0 * queries.size * keys.dims[1 if triton else -2] * float(share.group(1))
 
 
 def _dot_flops(instruction: Instruction, left: Array) -> float:
