@@ -55,7 +55,7 @@ def compile_program(name: str, program: Program, save_hlo: Callable[[str, str], 
     given = argument_bytes(program)
     start = time.monotonic()
     try:
-        with _cache_writes_only_if_attached(program):
+        with cache_writes_only_if_attached(program):
             executable = program.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         message = str(error)
@@ -82,7 +82,7 @@ def compile_program(name: str, program: Program, save_hlo: Callable[[str, str], 
 
 
 @contextlib.contextmanager
-def _cache_writes_only_if_attached(program: Program) -> Iterator[None]:
+def cache_writes_only_if_attached(program: Program) -> Iterator[None]:
     """Keeps executables for devices that are not there out of jax's persistent cache, which cannot read them back."""
     setting = "jax_persistent_cache_min_compile_time_secs"
     platforms = {device.platform for s in jax.tree.leaves(program.shardings) for device in s.device_set}
