@@ -4,7 +4,7 @@
     python -m tests.benchmarks.planning published [NUMBER [REMAT]]  published TPU training runs, predicted
     python -m tests.benchmarks.planning table FILE...        a Markdown table of plans that `plan --json` wrote
     python -m tests.benchmarks.planning check                the 7B programs that the tests leave out compile
-    python -m tests.benchmarks.planning card [h200:1]        the 2B programs of tests.benchmarks.accelerator, predicted
+    python -m tests.benchmarks.planning card [h200:1 [xla]]  the 2B programs of tests.benchmarks.accelerator, predicted
     python -m tests.benchmarks.planning measured             the phantom's programs, predicted and timed on this machine
 
 Needs libtpu and no TPU (`card`: jax's CUDA plugin and no card); the last needs neither.
@@ -171,11 +171,13 @@ def check() -> None:
         sys.exit(f"no longer fit: {', '.join(failed)}")
 
 
-def card(name: str = "h200:1") -> None:
+def card(name: str = "h200:1", attention: str = "auto") -> None:
     """The plan of what `tests.benchmarks.accelerator` times on a card."""
+    job = accelerator.TWO_BILLION.job
+    job = replace(job, model=replace(job.model, compute=replace(job.model.compute, attention=attention)))
     wanted = ("sft/step", "grpo/prefill", "grpo/decode", "grpo/reference", "grpo/gradients", "grpo/step")
     log = functools.partial(print, flush=True)
-    print(report.text(plan(accelerator.TWO_BILLION.job, topology.find(name), wanted, log=log)))
+    print(report.text(plan(job, topology.find(name), wanted, log=log)))
 
 
 TOUCHED = (0.5e6, 2e6, 8e6, 32e6, 128e6)  # bytes that the copies read and write
