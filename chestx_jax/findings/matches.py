@@ -78,15 +78,18 @@ class Matches(NamedTuple):
 def select_matches(ops: ArrayOps, meanings: Meanings, words: Words) -> Matches:
     """The matches of B texts, less those that a later-ending one overlaps ("pleural" in "pleural effusion").
 
-    One that is itself overlapped drops nothing: of "this is" and "is unchanged" the second counts, and "this" with it.
+    One that is dropped drops nothing: of "this is" and "is unchanged" the second counts, and "this" with it. Of "lung",
+    "lung fields", "lung fields for" and "for any" every second one counts; longer chains are not told apart.
     """
     xp = ops.xp
     record = xp.where(words.word[..., None], meanings.record[words.state], 0)
     depth = record[..., 1] & 31
     start = words.content - depth + 1
     ends = words.word & (depth > 0) & ~words.passed
-    last = ends & (start_ahead(ops, start, ends) > words.content)
-    selected = words.passed | (start_ahead(ops, start, last) > words.content)
+    counts = ends
+    for _ in range(2):
+        counts = ends & (start_ahead(ops, start, counts) > words.content)
+    selected = words.passed | (start_ahead(ops, start, counts) > words.content)
     meaning, attributes, roles = (xp.where(selected, record[..., k], 0) for k in range(3))
     return Matches(meaning, attributes, roles, start)
 

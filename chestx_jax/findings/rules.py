@@ -17,7 +17,8 @@ The rules are written once, over an array namespace: numpy runs them on the host
   between them, the one farther from their finding is a mention of it too ("small left and moderate right effusions").
 * What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
-  a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
+  a comma. An introduction ("to assess the heart, …") ends at a comma before a denial. What tells what an option
+  lists covers the marked lines behind its colon as well.
 * A hypothetical finding that is later denied without being named ("look for edema. None is seen.") is denied.
 * Headings, questions and listed options assert nothing; the option that the text concludes on does.
 """
@@ -119,6 +120,8 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     ).astype(np.int32)
     resets = clause & (words.boundary | ~has("continues"))
     begun = xp.where(has("hypothetical"), hypothesis + 1, resets.astype(np.int32))
+    bullet = words.boundary & gap(words, a.BULLET)
+    lists = xp.where(has("lists"), 2, (has("hypothetical") | (resets & ~bullet)).astype(np.int32))
     ahead = nearest.after(
         ops,
         clause=clause,
@@ -153,6 +156,8 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         asserted_cue=barrier | has("assertion"),
         conclusion=has("conclusion"),
         begun=begun,
+        lists=lists,
+        listed=bullet & gap(words, a.COLON),
         comma=comma & ~has("hypothetical"),
         refers=has("refers"),
         concept=matches.concept > 0,
@@ -161,6 +166,7 @@ def _mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
     # A hypothetical cue or a new clause begins a mode; the first words of observation after it, and after a definition
     # the first behind a comma, turn it into OBSERVES.
     begun = xp.maximum(last.begun.value - 1, NEUTRAL)
+    begun = xp.where((last.lists.value == 2) & (last.listed.step > last.lists.step), SUPPOSES, begun)
     behind_comma = (last.comma.step >= 0) & (last.comma.step >= last.begun.step)
     ended = list_ends(words, matches, last, before(ops, last.mention), ahead)
     conclusion, boundary = before(ops, last.conclusion).step, before(ops, last.boundary).step

@@ -34,6 +34,7 @@ ROLES = (
     "change_after",  # states a change of what precedes it ("has worsened")
     "definition",  # hypothetical: what precedes it asserts nothing either
     "lasting",  # hypothetical: an assertion ends it only after a comma
+    "lists",  # hypothetical: what is listed below, behind a colon, asserts nothing either
     "introduction",  # hypothetical: a denial after a comma ends it
     "assertion",  # words of observation: what follows is asserted again
     "continues",  # a terminator that does not end a hypothetical mode
@@ -271,6 +272,8 @@ def _entries(data: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any], str]]:
         for entry in data[table]:
             for phrase in itertools.chain.from_iterable(expand(text) for text in entry["phrases"]):
                 yield table, entry, phrase
+                if table == "entity":  # "observe the ribs for …": what follows is looked for
+                    yield table, {**entry, "roles": ["hypothetical"]}, f"{phrase} for"
             for phrase in itertools.chain.from_iterable(expand(text) for text in entry.get("inverse", ())):
                 yield table, {**entry, "is_inverse": True}, phrase
 

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chestx_jax.findings.slots import ASSERTED, HEDGED, HYPOTHETICAL, Finding
-from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, COMMA, DOUBT, QUESTION, SEMICOLON
+from chestx_jax.lexicon.alphabet import BULLET, CLOSES_FIRST, COLON, COMMA, DOUBT, QUESTION, SEMICOLON
 from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import ROLE, Lexicon, Record
 from tests.helpers.oracle.attributes import read_attributes
@@ -175,7 +175,9 @@ def _named(lexicon: Lexicon, text: _Text, i: int) -> tuple[int, bool, int, bool]
 
 def _select_matches(automaton: Automaton, words: list[Word]) -> _Text:
     records, starts = [], []
-    covered = [_covered(automaton, words, i, [False] * len(words)) for i in range(len(words))]
+    covered = [False] * len(words)
+    for _ in range(2):
+        covered = [_covered(automaton, words, i, covered) for i in range(len(words))]
     for i, word in enumerate(words):
         record = automaton.records[word.state]
         starts.append(word.content - int(automaton.depth[word.state]) + 1)
@@ -193,7 +195,7 @@ def _mode(text: _Text, i: int) -> tuple[int, bool]:
     """The mode at word i, given that of the word before, and whether a comma followed since it began."""
     mode, comma = text.modes[-1] if i else (NEUTRAL, False)
     if text.breaks[i] and not (text.has(i, "continues") and not text.words[i].boundary):
-        mode, comma = NEUTRAL, False
+        mode, comma = (SUPPOSES if _listed(text, i) else NEUTRAL), False
     comma = comma or bool(text.words[i].gap & COMMA)
     if text.has(i, "hypothetical"):
         lasting = text.has(i, "definition", "lasting")
@@ -201,6 +203,19 @@ def _mode(text: _Text, i: int) -> tuple[int, bool]:
     if text.has(i, "assertion") and (mode != DEFINES or comma):
         return OBSERVES, comma
     return mode, comma
+
+
+def _listed(text: _Text, i: int) -> bool:
+    """Whether word i begins a marked line below one that tells what an option lists ("Option A mentions:")."""
+    led = False
+    for j in range(i, -1, -1):
+        if j < i and text.has(j, "hypothetical"):
+            return led and text.has(j, "lists")
+        bullet = text.words[j].boundary and bool(text.words[j].gap & BULLET)
+        led = led or (bullet and bool(text.words[j].gap & COLON))
+        if text.breaks[j] and not bullet and not (text.has(j, "continues") and not text.words[j].boundary):
+            return False
+    return False
 
 
 def _covered(automaton: Automaton, words: list[Word], i: int, left_out: list[bool]) -> bool:
