@@ -19,7 +19,7 @@ The rules are written once, over an array namespace: numpy runs them on the host
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial. What tells what an option
   lists covers the marked lines behind its colon as well.
-* A hypothetical finding that is later denied without being named ("look for edema. None is seen.") is denied.
+* A hypothetical or hedged finding that is later denied without being named ("look for edema. None is seen.") is denied.
 * Headings, questions and listed options assert nothing; the option that the text concludes on does.
 """
 
@@ -76,7 +76,7 @@ def read_claims(ops: ArrayOps, meanings: Meanings, words: Words, matches: Matche
     text = _mark(ops, words, matches)
     cues = _cues(text)
     mentions = _mentions(text, cues, meanings)
-    mutes_before, asks, heading, mutes_after = _muted(text)
+    mutes_before, asks, heading, mutes_after = _muted(text, cues)
     background = _background(text)
     muted = mutes_before | mutes_after | heading | background
     supposed = (text.mode == SUPPOSES) | (text.mode == DEFINES) | ((text.mode == INTRODUCES) & ~text.behind_comma)
@@ -91,8 +91,10 @@ def read_claims(ops: ArrayOps, meanings: Meanings, words: Words, matches: Matche
     polarity = (mentions.present != mentions.negated).astype(np.int32)
     sentence = ops.sum_so_far(words.boundary.astype(np.int32)) - 1
     asserted = (mentions.number > 0) & (certainty > 0)
-    answer = _answer(text, cues, sentence, asserted, asserted & (polarity == 1), asks)
-    answer = xp.where(non_assertive & ~muted, answer, 0)
+    hedged = asserted & (certainty == 1) & (polarity == 1)
+    answer = _answer(text, cues, sentence, asserted, asserted & (polarity == 1), hedged, asks)
+    weighed = (non_assertive & ~heading & ~background) | hedged
+    answer = xp.where(weighed & (mentions.present | (answer != _DENIED)), answer, 0)
     attributes = read_attributes(text)
     return Claims(
         number=mentions.number,
@@ -313,17 +315,19 @@ def _bare_side(xp: Any, matches: Matches) -> Int[Array, "T B"]:
     return xp.where(matches.mention | (matches.entity > 0), 0, matches.side)
 
 
-def _muted(text: MarkedText) -> tuple[Array, Array, Array, Array]:
+def _muted(text: MarkedText, cues: _Cues) -> tuple[Array, Array, Array, Array]:
     """Where mentions assert nothing: behind a muting word of the clause, in a question, in a heading, before one.
 
     The first words of listed options mute, unless a conclusion announces the option ("The
-    correct answer is: A) …"). A heading names the subject of what follows a colon ("Effusion: the angles are sharp.").
+    correct answer is: A) …"). A heading names the subject of what follows a colon ("Effusion: the angles are sharp."),
+    unless the first word there answers it ("Effusion: no, the angles are sharp.").
     """
     ops, words, last, following = text.ops, text.words, text.last, text.next
     xp = ops.xp
     colon = gap(words, a.COLON)
     mutes = words.option & ~text.announced
     ends_heading = words.boundary | text.matches.mention | (following.mention.step < following.boundary.step)
+    ends_heading = ends_heading & ~cues.denies_behind & ~text.matches.has("affirms")
     coming = nearest.after(ops, mutes=mutes, colon=xp.where(colon, 1 + ends_heading.astype(np.int32), 0))
     last_mutes = nearest.up_to_here(ops, cue=mutes).cue.step
     heading = (
@@ -355,13 +359,13 @@ def _hypothetical(text: MarkedText, cues: _Cues) -> Bool[Array, "T B"]:
 
 
 def _answer(
-    text: MarkedText, cues: _Cues, sentence: Array, asserted: Array, present: Array, asks: Array
+    text: MarkedText, cues: _Cues, sentence: Array, asserted: Array, present: Array, hedged: Array, asks: Array
 ) -> Int[Array, "T B"]:
     """What a hypothetical finding is answered later without being named; 0: nothing.
 
-    "Not seen" denies what the sentence before or the same one supposes or asks, if no finding is asserted in between;
-    so do "yes" and, of a question, "possibly" affirm and hedge it. "This rules out the option" also denies what is two
-    sentences before, if no present finding is in between.
+    "Not seen" denies what the sentence before or the same one supposes, asks or hedges, if no finding is asserted in
+    between; so do "yes" and, of a question, "possibly" affirm and hedge it. "This rules out the option" also denies
+    what is supposed two sentences before, if no present finding is in between.
     """
     xp, steps, has = text.ops.xp, text.steps, text.matches.has
     assertive = (text.mode == NEUTRAL) | (text.mode == OBSERVES) | (text.behind_comma & (text.mode != DEFINES))
@@ -380,7 +384,7 @@ def _answer(
         there = xp.take_along_axis(sentence, xp.minimum(cue.step, steps - 1), 0)
         return (cue.step < steps) & (there - sentence <= sentences)
 
-    unnamed = (ahead.unnamed.step < ahead.present.step) & within(ahead.unnamed, 2)
+    unnamed = (ahead.unnamed.step < ahead.present.step) & within(ahead.unnamed, 2) & ~hedged
     counts = (ahead.answer.value != _HEDGED) | asks
     named = (ahead.answer.step < ahead.asserted.step) & within(ahead.answer, 1) & counts
     return xp.where(named, ahead.answer.value, xp.where(unnamed, _DENIED, 0))

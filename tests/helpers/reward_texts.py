@@ -42,6 +42,8 @@ FRAMES = (
     "Is there {}? {}.", "{}? No, {}.", "{}: no. Possible {} and {}.", "{} is likely {}, unlikely {}.",
     "Look for {}. Yes.", "?{}, ? {}.", "Small left and large right {}.", "{} in the right {} and left {}.",
     "{}, with {}, possible {}.",
+    "Option A mentions:\n- {}\n- {}.\n{}.", "Observe the ribs for {}, {}. Possible {}. None is seen.",
+    "A) {}: no.\nB) {}: none; {}: yes.", "Could be {}. No, {}.",
 )  # fmt: skip
 
 

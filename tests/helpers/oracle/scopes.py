@@ -3,7 +3,7 @@
 Each rule is a walk from a mention to the left or right up to a cue or a stop; `chestx_jax/findings/rules.py` computes
 the same with running maxima.
 
-* A match is dropped if one that ends later overlaps it ("pleural" in "pleural effusion"), and is not overlapped itself.
+* A match is dropped if one that ends later overlaps it ("pleural" in "pleural effusion"), and is not dropped itself.
 * Clauses end at sentence bounds, semicolons and terminators ("but").
 * A negation before a mention reaches it unless the clause ends, a finite verb lies between, or a list breaks ("no
   effusion, stable cardiomegaly"). A negation after reaches back to the nearest verb, negation or clause bound;
@@ -14,7 +14,7 @@ the same with running maxima.
 * What follows a hypothetical cue ("look for") in its clause asserts nothing; with a definition ("would appear as"),
   nor does what precedes it. Words of observation ("the image shows") end this; after a lasting cue ("if") only behind
   a comma. An introduction ("to assess the heart, …") ends at a comma before a denial.
-* A hypothetical finding that is later denied without being named ("look for edema. None is seen.") is denied.
+* A hypothetical or hedged finding that is later denied without being named ("look for edema. None is seen.") is denied.
 * Headings, questions, listed options assert nothing; the option that the text concludes
   on does.
 """
@@ -109,7 +109,7 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
     """The findings of a text's words (from `words.read_words`), in order, hypothetical ones included."""
     text = _select_matches(automaton, words)
     findings: dict[int, Finding] = {}  # by the last word of the mention
-    open_ones: set[int] = set()  # hypothetical ones that may be answered later in the text
+    open_ones: set[int] = set()  # hypothetical and hedged ones that may be answered later in the text
     step = -1
     for i, word in enumerate(words):
         step += word.boundary
@@ -120,7 +120,9 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
         negated = negated or _follows(text, cue_word, text.denies_behind) or (cue_word >= 0 and minus(text, cue_word))
         hedged = _before(text, cue_word, text.hedges_ahead) or _follows(text, cue_word, text.hedges_behind)
         non_assertive = _non_assertive(text, i, _negation_of(text, i) if cue_word == i else -1)
-        if non_assertive and not _muted(text, i):
+        if (non_assertive and not _is_heading(text, i) and not _is_background(text, i)) or (
+            hedged and not non_assertive and present != negated
+        ):
             open_ones.add(i)
         begin = next(k for k in range(i + 1) if words[k].content >= text.starts[i])
         findings[i] = Finding(
@@ -135,7 +137,7 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
 
 
 def _answered(finding: Finding, answer: str, present: bool) -> Finding:
-    if not answer:
+    if not answer or (answer == "denied" and not present):
         return finding
     certainty = HEDGED if answer == "hedged" else ASSERTED
     return finding._replace(polarity=int(present != (answer == "denied")), certainty=certainty)
@@ -381,11 +383,12 @@ def _defined_ahead(text: _Text, i: int) -> bool:
 
 
 def _answer(text: _Text, i: int, asserted: dict[int, bool]) -> str:
-    """What the hypothetical finding at word i is answered later without being named.
+    """What the hypothetical or hedged finding at word i is answered later without being named.
 
     `asserted`: polarity of the asserted findings by their last word. "Not seen" denies what the sentence before or the
-    same one supposes or asks, if no finding is asserted in between; so do "yes" and, of a question, "possibly" affirm
-    and hedge it. "This rules out the option" also denies what is two sentences before, if no present finding is.
+    same one supposes, asks or hedges, if no finding is asserted in between; so do "yes" and, of a question, "possibly"
+    affirm and hedge it. "This rules out the option" also denies what is supposed two sentences before, if no present
+    finding is.
     """
     sentences, near, unnamed = 0, True, False
     for j in range(i + 1, len(text.words)):
@@ -393,7 +396,7 @@ def _answer(text: _Text, i: int, asserted: dict[int, bool]) -> str:
         near = near and j not in asserted and sentences < 2
         if asserted.get(j) or sentences > 2:
             break
-        unnamed = unnamed or (text.has(j, "unnamed") and _assertive(text, j))
+        unnamed = unnamed or (text.has(j, "unnamed") and _assertive(text, j) and i not in asserted)
         if near and _assertive(text, j) and (answer := _answer_at(text, j)):
             if answer != "hedged" or _asks(text, i):
                 return answer
@@ -442,6 +445,8 @@ def _is_heading(text: _Text, i: int) -> bool:
     for j in range(i + 1, len(text.words)):
         word = text.words[j]
         if word.gap & COLON:
+            if text.denies_behind(j) or text.has(j, "affirms"):
+                return False
             if word.boundary:
                 return True
             stop = next((k for k in range(j + 1, len(text.words)) if text.words[k].boundary), len(text.words))
