@@ -133,13 +133,14 @@ def british(word: str) -> list[str]:
 
 
 def slips(word: str) -> set[str]:
-    """A word with one slip: a letter left out, doubled, swapped with its neighbour, or another vowel."""
+    """A word with one slip: a letter left out, doubled, swapped with its neighbour, another vowel or one too many."""
     cuts = [(word[:i], word[i], word[i + 1 :]) for i in range(1, len(word))]  # the first letter is seldom wrong
     return (
         {left + right for left, _, right in cuts if right}  # a word cut off at its end is none
         | {left + 2 * letter + right for left, letter, right in cuts}
         | {left + right[:1] + letter + right[1:] for left, letter, right in cuts}
         | {left + vowel + right for left, letter, right in cuts if letter in "aeiou" for vowel in "aeiou"}
+        | {left + letter + vowel + right for left, letter, right in cuts if right for vowel in "aeiou"}
     )
 
 
