@@ -31,7 +31,7 @@ from chestx_jax.findings import FILMS, SEVERITIES, read_reports, read_texts
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES
 
 TUNING, HELD_OUT = (Path(__file__).with_name(name) for name in ("polarity.tsv", "polarity_held_out.tsv"))
-FLOORS = {TUNING: 0.94, HELD_OUT: 0.86}  # of the texts have their signs read right
+FLOORS = {TUNING: 0.97, HELD_OUT: 0.86}  # of the texts have their signs read right
 BASIC_FLOOR = 0.97  # the same of the plain sentences (kind `basic`)
 
 
