@@ -58,6 +58,9 @@ class _Cues(NamedTuple):
     denies_behind: Bool[Array, "T B"]
     hedges_behind: Bool[Array, "T B"]
     negation: Nearest  # the next one of what precedes it
+    option_behind: Nearest  # first words of options that were not chosen
+    option_ahead: Nearest
+    colon: Nearest  # the next one; 2 where what precedes it is a heading
 
 
 class _Mentions(NamedTuple):
@@ -205,9 +208,16 @@ def _cues(text: MarkedText) -> _Cues:
     hedges_behind = has("hedge_after") & ~(has("hedge_before") & ahead & ~has("conjunction"))
     subjects = 1 + has("singular").astype(np.int32)
     where = text.ops.xp.where
-    behind = nearest.up_to_here(text.ops, negation=denies_ahead, hedge=hedges_ahead)
+    option, colon = text.words.option & ~text.announced, text.gap(a.COLON)
+    subject = text.words.boundary | text.matches.mention | (following.mention.step < following.boundary.step)
+    subject = subject & ~denies_behind & ~has("affirms")
+    behind = nearest.up_to_here(text.ops, negation=denies_ahead, hedge=hedges_ahead, option=option)
     coming = nearest.after(
-        text.ops, negation=where(denies_behind, subjects, 0), hedge=where(hedges_behind, subjects, 0)
+        text.ops,
+        negation=where(denies_behind, subjects, 0),
+        hedge=where(hedges_behind, subjects, 0),
+        option=option,
+        colon=where(colon, 1 + subject.astype(np.int32), 0),
     )
 
     def follows(cue: Nearest) -> Array:
@@ -234,6 +244,9 @@ def _cues(text: MarkedText) -> _Cues:
         denies_behind=denies_behind,
         hedges_behind=hedges_behind,
         negation=coming.negation,
+        option_behind=behind.option,
+        option_ahead=coming.option,
+        colon=coming.colon,
     )
 
 
@@ -322,23 +335,16 @@ def _muted(text: MarkedText, cues: _Cues) -> tuple[Array, Array, Array, Array]:
     correct answer is: A) …"). A heading names the subject of what follows a colon ("Effusion: the angles are sharp."),
     unless the first word there answers it ("Effusion: no, the angles are sharp.").
     """
-    ops, words, last, following = text.ops, text.words, text.last, text.next
-    xp = ops.xp
-    colon = gap(words, a.COLON)
-    mutes = words.option & ~text.announced
-    ends_heading = words.boundary | text.matches.mention | (following.mention.step < following.boundary.step)
-    ends_heading = ends_heading & ~cues.denies_behind & ~text.matches.has("affirms")
-    coming = nearest.after(ops, mutes=mutes, colon=xp.where(colon, 1 + ends_heading.astype(np.int32), 0))
-    last_mutes = nearest.up_to_here(ops, cue=mutes).cue.step
+    xp, last, following, option = text.ops.xp, text.last, text.next, cues.option_behind.step
     heading = (
-        (coming.colon.value == 2)
-        & (following.boundary.step >= coming.colon.step)
-        & (xp.minimum(following.barrier.step, following.assertion.step) >= coming.colon.step)
+        (cues.colon.value == 2)
+        & (following.boundary.step >= cues.colon.step)
+        & (xp.minimum(following.barrier.step, following.assertion.step) >= cues.colon.step)
         & (last.asserted_cue.step < last.boundary.step)
     )
     asks = (following.boundary.step < text.steps) & (following.boundary.value == 2)
-    mutes_before = (last_mutes >= 0) & (last_mutes >= last.clause.step)
-    return mutes_before, asks, heading, coming.mutes.step < following.clause.step
+    mutes_before = (option >= 0) & (option >= last.clause.step)
+    return mutes_before, asks, heading, cues.option_ahead.step < following.clause.step
 
 
 def _background(text: MarkedText) -> Bool[Array, "T B"]:
