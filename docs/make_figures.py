@@ -52,7 +52,7 @@ LIMIT = 300_000  # bytes of a figure
 
 plt.rcParams.update({
     "font.size": 11, "axes.grid": True, "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]),
+    "axes.prop_cycle": plt.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F"]),
     "savefig.dpi": 110, "savefig.bbox": "tight", "legend.frameon": False,
 })  # fmt: skip
 
@@ -101,7 +101,7 @@ def training_curves(run: Path, out: Path) -> None:
     length.set(title="GRPO: length of a completion", xlabel="step", ylabel="tokens")
     kl.plot(*curve(records, "kl"))
     kl.set(title="GRPO: KL from the reference model", xlabel="step", ylabel="nats a token (k3)")
-    reward.set_ylim(0, 1.3)
+    reward.set_ylim(0, 1.5)
     loss.legend()
     reward.legend(ncols=3, loc="upper center")
     figure.tight_layout()
