@@ -1,6 +1,6 @@
 """Attributes of a mention, each by a walk; `chestx_jax/findings/attributes.py` computes the same.
 
-A text (`scopes.Text`) is given with the word at which the mention ends.
+A text (`marked.Text`) is given with the word at which the mention ends.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Where a list ends, how far a cue reaches back, and which sides share a finding, as `marked.py` and `rules.py` of
 `chestx_jax/findings/` compute them.
 
-A text (`scopes.Text`) is given with a word.
+A text (`marked.Text`) is given with a word.
 """
 
 from typing import Any
