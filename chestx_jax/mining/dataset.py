@@ -236,8 +236,8 @@ def _write(
         files.write_json_lines(
             out / f"{split}.jsonl", (_record(item, sample, config.miner) for item, sample in of_split)
         )
-    seen = (reference for reference in references if reference.study.split == "train")
-    practice = checks(seen, np.random.default_rng(config.seed))
+    training = (reference for reference in references if reference.study.split == "train")
+    practice = checks(training, np.random.default_rng(config.seed))
     files.write_json_lines(out / "checks.jsonl", (_placed(folder, out, sample) for sample in practice))
     files.write_json_lines(out / "findings.jsonl", _findings(lexicon, references))
     refused = [item for item in items if item.mined.refused[0]]

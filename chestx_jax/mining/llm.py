@@ -38,7 +38,7 @@ class _Refused(Exception):
 
 
 class _NoReply(Exception):
-    pass
+    """The endpoint gave none: the question can be asked again."""
 
 
 def mine_all(endpoint: Endpoint, lexicon: Lexicon, questions: Sequence[Question]) -> Iterator[tuple[int, Mined]]:

@@ -32,8 +32,8 @@ def make_mask(segments: Segments, backend: str, past: Sequence[int] = ()) -> Boo
     lengths (splash attention: those of the caches in `past`, too; pallas: without any), else booleans."""
     lengths = (segments.keys.shape[1], *past)
     fits = all(fits_kernel(segments.queries.shape[1], length) for length in lengths)
-    told = backend == "splash" or (backend == "pallas" and not past)
-    return segments if told and fits else dense_mask(segments)
+    by_segments = backend == "splash" or (backend == "pallas" and not past)
+    return segments if by_segments and fits else dense_mask(segments)
 
 
 def attend(q_BxLxHxE: Float[Array, "B L H E"], blocks: Sequence[KeyBlock], backend: str) -> Float[Array, "B L H E"]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
-def importance_ratio(
+def log_importance_ratio(
     trainer_logprob: Float[Array, "B L"],
     sampler_logprob: Float[Array, "B L"],
     mask: Bool[Array, "B L"],

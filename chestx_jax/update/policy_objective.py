@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from chestx_jax.update.importance import importance_ratio, truncated_weights
+from chestx_jax.update.importance import log_importance_ratio, truncated_weights
 from chestx_jax.update.logprobs import TokenStats
 from chestx_jax.update.losses import PolicyConfig, kl_estimate, policy_loss, probability_ratio
 from chestx_jax.update.micro_batches import Logprobs, MicroBatch
@@ -43,7 +43,7 @@ def policy_objective(
     means = {"clipped": clipped, "ratio": ratio, "advantage": part.advantages, "sampler_drift": drift}
     maxima = {"ratio_max": ratio, "advantage_max": jnp.abs(part.advantages), "sampler_drift_max": drift}
     if config.correction != "none":
-        log_ratio = importance_ratio(trainer, sampled, mask, config.correction)
+        log_ratio = log_importance_ratio(trainer, sampled, mask, config.correction)
         importance = truncated_weights(log_ratio, config.correction_cap)
         surrogate = surrogate * importance
         means["importance"] = importance

@@ -120,12 +120,12 @@ def person(raw: Path) -> dict[str, np.ndarray]:
 def baselines(raw: Path, train: Sequence[Sample], test: Sequence[Sample]) -> dict[str, list[Answers]]:
     people = person(raw)
     view = lambda s: np.array([s.views[0] == "AP"], float)  # noqa: E731
-    seen = {image: thumbnail(s) for s in [*train, *test] for image in s.images}
+    thumbnails = {image: thumbnail(s) for s in [*train, *test] for image in s.images}
     features = {
         "question": lambda s: np.zeros(0),
         "view": view,
         "view, age, sex": lambda s: np.append(view(s), people[Path(s.images[0]).name]),
-        f"{SIDE}×{SIDE} pixels": lambda s: seen[s.images[0]],
+        f"{SIDE}×{SIDE} pixels": lambda s: thumbnails[s.images[0]],
     }
     return {name: [guessed(train, test, of)] for name, of in features.items()}
 
@@ -134,12 +134,12 @@ def column(test: Sequence[Sample], runs: Sequence[Answers]) -> dict[str, str]:
     """The cells of one model: by label, their mean, and the mean on films of either view, over its seeds."""
 
     def scored(of: Callable[[Sample], bool]) -> Mapping[str, str]:
-        asked = [(s, run[s.id]) for run in runs for s in test if of(s) and s.id in run]
-        samples = [s for s, _ in asked]
+        answered = [(s, run[s.id]) for run in runs for s in test if of(s) and s.id in run]
+        samples = [s for s, _ in answered]
         found = balanced_accuracy(
             list(map(label_of, samples)),
             list(map(is_yes, samples)),
-            [r for _, r in asked],
+            [r for _, r in answered],
             [s.patient for s in samples],
         )
         return {name: cell("accuracy", interval) for name, interval in found.items()}

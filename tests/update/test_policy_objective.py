@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chestx_jax.types import Rollout
-from chestx_jax.update.importance import importance_ratio, truncated_weights
+from chestx_jax.update.importance import log_importance_ratio, truncated_weights
 from chestx_jax.update.logprobs import TokenStats
 from chestx_jax.update.losses import PolicyConfig, token_weights
 from chestx_jax.update.micro_batches import Logprobs, MicroBatch
@@ -71,7 +71,7 @@ def test_a_completion_however_unlikely_has_a_finite_weight():
     far = jnp.full((1, 2000), 5.0)
     for level in ("token", "sequence"):
         for sign in (1.0, -1.0):
-            log_ratio = importance_ratio(sign * far, 0.0 * far, far > 0, level)
+            log_ratio = log_importance_ratio(sign * far, 0.0 * far, far > 0, level)
             weights = np.asarray(truncated_weights(log_ratio, 2.0))
             assert np.isfinite(weights).all()
             assert weights.max() <= 2.0

@@ -25,26 +25,26 @@ def balanced_accuracy(
       seed: of the bootstrap.
     """
     names, label_number = np.unique(np.asarray(labels, str), return_inverse=True)
-    groups_seen: dict[Hashable, int] = {}
-    group_number = np.array([groups_seen.setdefault(group, len(groups_seen)) for group in groups], np.int64)
+    group_numbers: dict[Hashable, int] = {}
+    group_number = np.array([group_numbers.setdefault(group, len(group_numbers)) for group in groups], np.int64)
     cell = 2 * label_number + np.asarray(positive, bool)
-    counts_GxC = np.zeros((len(groups_seen), 2 * len(names)))
+    counts_GxC = np.zeros((len(group_numbers), 2 * len(names)))
     right_GxC = np.zeros_like(counts_GxC)
     np.add.at(counts_GxC, (group_number, cell), 1.0)
     np.add.at(right_GxC, (group_number, cell), np.asarray(correct, float))
-    asked = counts_GxC.sum(0).reshape(-1, 2)
-    known = (asked > 0).all(1)
+    questions = counts_GxC.sum(0).reshape(-1, 2)
+    known = (questions > 0).all(1)
     if not known.any():
         return {}
     draws = np.random.default_rng(seed).multinomial(
-        len(groups_seen), np.full(len(groups_seen), 1 / len(groups_seen)), RESAMPLES
+        len(group_numbers), np.full(len(group_numbers), 1 / len(group_numbers)), RESAMPLES
     )
-    weights = np.concatenate([np.ones((1, len(groups_seen))), draws])  # the first is the sample itself
+    weights = np.concatenate([np.ones((1, len(group_numbers))), draws])  # the first is the sample itself
     with np.errstate(invalid="ignore"):  # a resample without an answer of a label says nothing of it
         shares = (weights @ right_GxC) / (weights @ counts_GxC)
         by_label = shares.reshape(len(weights), -1, 2).mean(2)[:, known]
         mean = np.nansum(by_label, 1) / np.isfinite(by_label).sum(1)
-    totals = [*asked[known].sum(1), asked[known].sum()]
+    totals = [*questions[known].sum(1), questions[known].sum()]
     intervals = [_interval(values, int(n)) for values, n in zip([*by_label.T, mean], totals, strict=True)]
     return dict(zip([*names[known].tolist(), MEAN], intervals, strict=True))
 

@@ -36,12 +36,12 @@ def by_label(
         }
         for label in LABELS
     }
-    asked = {label: row for label, row in rows.items() if row["asked"] or row["named"]}
+    kept = {label: row for label, row in rows.items() if row["asked"] or row["named"]}
     if MEAN in balanced:
-        shares = {name: mean([row[name] for row in asked.values()]) for name in ("sensitivity", "specificity")}
+        shares = {name: mean([row[name] for row in kept.values()]) for name in ("sensitivity", "specificity")}
         none = {"named": 0, "recall": None, "precision": None}
-        asked[MEAN] = {"asked": len(yes_no), **shares, "balanced_accuracy": balanced[MEAN], **none}
-    return asked
+        kept[MEAN] = {"asked": len(yes_no), **shares, "balanced_accuracy": balanced[MEAN], **none}
+    return kept
 
 
 def calibration(predictions: Sequence[Prediction], outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
@@ -71,12 +71,14 @@ def _yes_no_shares(label: str, pairs: Sequence[tuple[Prediction, Outcome]]) -> d
 
 def _balanced(pairs: Sequence[tuple[Prediction, Outcome]], seed: int) -> dict[str, Interval]:
     """Balanced accuracy by label, of the questions that ask for one."""
-    asked = [(label, p, o) for label in LABELS for p, o in pairs if _asks(p, label) and _gold_text(p) in ("yes", "no")]
+    questions = [
+        (label, p, o) for label in LABELS for p, o in pairs if _asks(p, label) and _gold_text(p) in ("yes", "no")
+    ]
     return balanced_accuracy(
-        [label for label, _, _ in asked],
-        [_gold_text(p) == "yes" for _, p, _ in asked],
-        [o.correct for _, _, o in asked],
-        [independent_group(p) for _, p, _ in asked],
+        [label for label, _, _ in questions],
+        [_gold_text(p) == "yes" for _, p, _ in questions],
+        [o.correct for _, _, o in questions],
+        [independent_group(p) for _, p, _ in questions],
         seed,
     )
 
