@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, UInt
 
 from chestx_jax.findings.arrays import ArrayOps
-from chestx_jax.findings.nearest import before, up_to_here
+from chestx_jax.findings.rules.nearest import before, up_to_here
 
 _Tree = TypeVar("_Tree")
 

@@ -27,6 +27,8 @@ _HEADER = re.compile(
     r"|^[ \t]*(?P<line>_{5,}|\**[ \t]*(?:FINAL REPORT|WET READ)\b[^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_LETTER = re.compile(r"(?:(?<=\s)|^)[A-Ha-h]\)(?=\s)")
+_LEADER = re.compile(r"\.{4,}(?=[ \t]*\w)")
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
 
 
@@ -64,12 +66,17 @@ def split_sections(report: str) -> list[Section]:
 
 
 def asserting_text(report: str) -> str:
-    """The report with blanks for the sections that assert nothing; the same number of bytes in UTF-8."""
+    """The report with blanks for the sections that assert nothing; the same number of bytes in UTF-8.
+
+    Items of a list with letters, which are no options here, become lines; dots that lead to a value a colon ("Edema
+    ..... none").
+    """
     parts = [
         report[section.header : section.end] if section.asserts else _blank(report[section.header : section.end])
         for section in split_sections(report)
     ]
-    return "".join(parts)
+    lines = _LETTER.sub("\n-", "".join(parts))
+    return _LEADER.sub(lambda dots: ":".ljust(len(dots[0])), lines)
 
 
 def sentence_span(data: bytes, first: int, last: int) -> tuple[int, int]:

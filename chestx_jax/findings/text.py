@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chestx_jax.findings import rules
 from chestx_jax.findings.arrays import NUMPY
-from chestx_jax.findings.matches import select_matches
+from chestx_jax.findings.rules.claims import read_claims
+from chestx_jax.findings.rules.matches import select_matches
 from chestx_jax.findings.sections import asserting_text
 from chestx_jax.findings.slots import HYPOTHETICAL, Finding, Findings, in_lists, in_slots, pad_findings
 from chestx_jax.findings.text_words import read_words
@@ -70,7 +70,7 @@ def read_bytes(lexicon: Lexicon, texts: Sequence[bytes], *, think_only: bool = F
 def _read_block(lexicon: Lexicon, texts: Sequence[bytes], think_only: bool) -> list[Reading]:
     words = read_words(lexicon, texts)
     tables = meanings(lexicon)
-    claims = rules.read_claims(NUMPY, tables, words, select_matches(NUMPY, tables, words))
+    claims = read_claims(NUMPY, tables, words, select_matches(NUMPY, tables, words))
     counted = (claims.number > 0) & counted_steps(words, think_only)
     findings = in_slots(NUMPY, words, claims, counted, int(counted.sum(0).max()))
     closing = words.word.sum(0) - 1  # the step of the closing word

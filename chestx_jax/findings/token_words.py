@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from chestx_jax.findings.jit_arrays import JAX, combine_so_far, compose_maps, states_before
-from chestx_jax.findings.nearest import before, up_to_here
+from chestx_jax.findings.rules.nearest import before, up_to_here
 from chestx_jax.findings.words import PHRASE_BREAKS, Words
 from chestx_jax.lexicon import alphabet as a
 from chestx_jax.lexicon import tags

@@ -5,9 +5,9 @@ from functools import partial
 import jax
 from jaxtyping import Array, Int
 
-from chestx_jax.findings import rules
 from chestx_jax.findings.jit_arrays import JAX, materialise
-from chestx_jax.findings.matches import Matches, select_matches
+from chestx_jax.findings.rules.claims import read_claims
+from chestx_jax.findings.rules.matches import Matches, select_matches
 from chestx_jax.findings.slots import Findings, in_slots
 from chestx_jax.findings.token_words import read_words
 from chestx_jax.findings.words import Words, counted_steps
@@ -34,7 +34,7 @@ def read(
     words = materialise(words, words.content)
     matches = select_matches(JAX, tables.meanings, words)
     matches = materialise(matches, matches.roles)
-    claims = rules.read_claims(JAX, tables.meanings, words, matches)
+    claims = read_claims(JAX, tables.meanings, words, matches)
     claims = materialise(claims, claims.number)
     counted = (claims.number > 0) & counted_steps(words, think_only)
     findings = in_slots(JAX, words, claims, counted, slots)

@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from chestx_jax.findings import RewardTargets
 from chestx_jax.findings.jit_arrays import JAX
-from chestx_jax.findings.matches import Matches
-from chestx_jax.findings.nearest import before, up_to_here
+from chestx_jax.findings.rules.matches import Matches
+from chestx_jax.findings.rules.nearest import before, up_to_here
 from chestx_jax.findings.words import Words
 from chestx_jax.labels import LABELS, TASKS
 from chestx_jax.lexicon import alphabet as a

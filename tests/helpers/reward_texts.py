@@ -44,6 +44,8 @@ FRAMES = (
     "{}, with {}, possible {}.",
     "Option A mentions:\n- {}\n- {}.\n{}.", "Observe the ribs for {}, {}. Possible {}. None is seen.",
     "A) {}: no.\nB) {}: none; {}: yes.", "Could be {}. No, {}.",
+    "No {}, and the {} is {}.", "No {} and a {} has decreased.", "{} or {}.", "{}, {} or {} in the {}.",
+    "No {}, {}, and {} have been identified.", "{} was suspected, {} or {}. None is seen.",
 )  # fmt: skip
 
 

@@ -55,8 +55,8 @@ def answer(text: Text, i: int, asserted: dict[int, bool]) -> str:
 
     `asserted`: polarity of the asserted findings by their last word. "Not seen" denies what the sentence before or the
     same one supposes, asks or hedges, if no finding is asserted in between; so do "yes" and, of a question, "possibly"
-    affirm and hedge it. "This rules out the option" also denies what is supposed two sentences before, if no present
-    finding is.
+    affirm and hedge it, with no finding of its own in the clause. "This rules out the option" also denies what is
+    supposed two sentences before, if no present finding is.
     """
     sentences, near, unnamed = 0, True, False
     for j in range(i + 1, len(text.words)):
@@ -82,7 +82,17 @@ def _answer_at(text: Text, j: int) -> str:
         return "denied"
     if text.has(j, "affirms") and (not text.has(j, "reply") or text.ends_phrase(j)):
         return "affirmed"
-    return "hedged" if text.hedges_behind(j) else ""
+    return "hedged" if text.hedges_behind(j) and not _has_mention(text, j) else ""
+
+
+def _has_mention(text: Text, j: int) -> bool:
+    """Whether a mention precedes word j in its clause."""
+    for k in range(j, -1, -1):
+        if text.mention(k):
+            return True
+        if text.breaks[k]:
+            return False
+    return False
 
 
 def _muted(text: Text, i: int, negation: int = -1) -> bool:

@@ -1,4 +1,4 @@
-"""Attributes of a mention, each by a walk; `chestx_jax/findings/attributes.py` computes the same.
+"""Attributes of a mention, each by a walk; `chestx_jax/findings/rules/attributes.py` computes the same.
 
 A text (`marked.Text`) is given with the word at which the mention ends.
 """

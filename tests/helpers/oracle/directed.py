@@ -20,8 +20,10 @@ def list_end(text: Any, i: int) -> int:
     """The word before which a list ends, known by what stands at word i; -1 if it does not.
 
     An attribute or a doubt begins an item of its own behind a comma or "with", if no "or" is to come in the clause;
-    ", with" does so alone.
+    ", with" does so alone, and so does a mention behind "and" with a verb of its own.
     """
+    if (joint := _own_subject(text, i)) >= 0:
+        return joint
     if text.comma(i) and _adds(text, i):
         return i
     record = text.records[i]
@@ -42,6 +44,60 @@ def list_end(text: Any, i: int) -> int:
         if text.has(j, "disjunction"):
             return -1
     return joint
+
+
+def _own_subject(text: Any, i: int) -> int:
+    """The "and" that the mention at word i stands behind, if it has a verb of its own and nothing is observed behind
+    it; else -1."""
+    joint = link_before(text, i)
+    if not text.mention(i) or joint < 0 or not text.has(joint, "conjunction") or _chooses(text, joint):
+        return -1
+    verb = False
+    for j in range(i + 1, len(text.words)):
+        if text.breaks[j]:
+            break
+        if text.has(j, "assertion") or (text.mention(j) and not verb):
+            return -1
+        verb = verb or text.has(j, "verb", "change_after")
+    return joint if verb else -1
+
+
+def link_before(text: Any, i: int) -> int:
+    """The last comma or conjunction up to word i behind the mention before it; -1 if there is none."""
+    for j in range(i, -1, -1):
+        if j < i and text.mention(j):
+            return -1
+        if text.comma(j) or text.has(j, "conjunction"):
+            return j
+    return -1
+
+
+def alternative(text: Any, i: int) -> bool:
+    """Whether "or" joins the mention at word i with the one behind it or before it."""
+    joint = link_before(text, i)
+    if joint >= 0 and _chooses(text, joint):
+        for j in range(i, -1, -1):
+            if j < i and text.mention(j):
+                return True
+            if text.breaks[j] or text.has(j, "verb"):
+                break
+    joint = -1
+    for j in range(i + 1, len(text.words)):
+        if text.breaks[j]:
+            return False
+        if joint < 0 and (text.comma(j) or text.has(j, "conjunction")):
+            joint = j
+            if not _chooses(text, j) or text.mention(j):
+                return False
+        if text.mention(j):
+            return joint >= 0
+        if text.has(j, "verb", "negation_before"):
+            return False
+    return False
+
+
+def _chooses(text: Any, j: int) -> bool:
+    return text.has(j, "disjunction") and not text.has(j, "addition")
 
 
 def _adds(text: Any, j: int) -> bool:

@@ -1,6 +1,6 @@
 """From words to findings: what is mentioned, and what is said of it.
 
-Each rule is a walk from a mention to the left or right up to a cue or a stop; `chestx_jax/findings/rules.py` computes
+Each rule is a walk from a mention to the left or right up to a cue or a stop; `chestx_jax/findings/rules/` computes
 the same with running maxima. What repeats a finding ("none on the left") is a mention of the last concept before it.
 """
 
@@ -9,7 +9,7 @@ from chestx_jax.lexicon.automaton import Automaton
 from chestx_jax.lexicon.lexicon import Lexicon
 from tests.helpers.oracle.assertion import answer, is_background, is_heading, non_assertive
 from tests.helpers.oracle.attributes import read_attributes
-from tests.helpers.oracle.directed import finding_shared, minus, near_finding, other_side
+from tests.helpers.oracle.directed import alternative, finding_shared, minus, near_finding, other_side
 from tests.helpers.oracle.marked import Text, select_matches
 from tests.helpers.oracle.reach import before, entity_of, follows, predicate_negated, shared_predicate
 from tests.helpers.oracle.words import Word
@@ -29,6 +29,8 @@ def read_findings(lexicon: Lexicon, automaton: Automaton, words: list[Word]) -> 
         concept, present, cue_word, negated = claim
         negated = negated or follows(text, cue_word, text.denies_behind) or (cue_word >= 0 and minus(text, cue_word))
         hedged = before(text, cue_word, text.hedges_ahead) or follows(text, cue_word, text.hedges_behind)
+        named = text.records[i].concept and not text.records[i].inverse
+        hedged = hedged or bool(named and not negated and alternative(text, i))
         supposed = non_assertive(text, i, _negation_of(text, i) if cue_word == i else -1)
         if (supposed and not is_heading(text, i) and not is_background(text, i)) or (
             hedged and not supposed and present != negated

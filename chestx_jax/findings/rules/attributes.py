@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from chestx_jax.findings import nearest
 from chestx_jax.findings.arrays import Array
-from chestx_jax.findings.marked import MarkedText
-from chestx_jax.findings.nearest import Nearest, before
+from chestx_jax.findings.rules import nearest
+from chestx_jax.findings.rules.marked import MarkedText
+from chestx_jax.findings.rules.nearest import Nearest, before
 from chestx_jax.lexicon.lexicon import FILMS
 
 _TRAILING, _REFERS, _VALUE = 1, 2, 2  # bits of a cue after a mention, and where its value begins

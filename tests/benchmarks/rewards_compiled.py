@@ -1,7 +1,8 @@
-"""The reward compiled for a TPU slice ahead of time, and the memory it takes: no TPU needed, libtpu is.
+"""The reward compiled ahead of time for a TPU slice or NVIDIA cards, and the memory it takes: libtpu or the CUDA
+plugin is needed, no accelerator.
 
-`python -m tests.benchmarks.rewards_tpu [v5e:2x4] [TOKENIZER_FOLDER]`: 2,048 completions of 2,048 tokens split over the
-slice, tables of the tokenizer's whole vocabulary on every chip.
+`python -m tests.benchmarks.rewards_compiled [v5e:2x4] [TOKENIZER_FOLDER]`: 2,048 completions of 2,048 tokens split over
+the chips (`h100:8`: cards), tables of the tokenizer's whole vocabulary on each.
 """
 
 import sys
@@ -24,7 +25,7 @@ TOKENIZER = DATA / "qwen2vl/qwen2-vl-2b"
 
 
 def compiled(name: str, tables: Tables, rows: int, width: int, credit: str, slots: int = 64) -> jax.stages.Compiled:
-    """The reward of `rows` completions of `width` tokens in groups of eight, for the slice called `name`."""
+    """The reward of `rows` completions of `width` tokens in groups of eight, for the machine called `name`."""
     mesh = Mesh(np.asarray(topology.find(name).devices), ("data",))
 
     def placed(tree, axes: PartitionSpec):

@@ -1,0 +1,1 @@
+"""The rules, written once over an array namespace; `claims` applies them all."""
