@@ -11,6 +11,7 @@ Run again after a stop, it goes on.
 import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,11 @@ ARMS = {  # fields of `grpo.rewards` and of `grpo.advantages`
     "outcome": ({"process": 0.0, "credit": "sequence"}, {"step_weight": 0.0}),
     "paper's rule": ({"rule": "paper", "credit": "sequence"}, {"step_weight": 0.0}),
     "additive, by sequence": ({"credit": "sequence"}, {"step_weight": 0.0}),
-    "additive, own worth": (BY_STEP, {"step_credit": "own"}),
     "additive, to go": (BY_STEP, {"step_credit": "to_go"}),
+    "additive, own worth": (
+        BY_STEP,
+        {"step_credit": "own"},
+    ),  # the phantom job itself
 }
 
 
@@ -56,6 +60,8 @@ def arms(seed: int, out: Path, data: Path) -> dict[str, dict]:
     folder = {name: out / "_".join([f"seed{seed}", *re.findall(r"\w+", name)]) for name in ARMS}
     job.run(configuration(seed, data, last), folder[last])
     for name in others:
+        (folder[name] / "test").mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder[last] / "test" / "SFT.jsonl", folder[name] / "test")  # the same weights' answers
         job.run(configuration(seed, data, name, f"orbax:{folder[last]}/sft/params"), folder[name])
     scores = {name: json.loads((folder[name] / "scores.json").read_text())["models"] for name in ARMS}
     return {"SFT": scores[last]["SFT"]["tasks"]} | {f"GRPO, {name}": scores[name]["GRPO"]["tasks"] for name in ARMS}
