@@ -77,6 +77,7 @@ class EvaluationConfig:
     batch: int = bounded(64, min=1)
     length: int = bounded(2048, min=1)
     limit: int = bounded(0, min=0)  # records per task; 0: all
+    rollout_tensor: int = bounded(0, min=0)  # chips that share a copy of the weights while answering; 0: as mesh.tensor
     blind: bool = False  # also train and test the first stage with films of one tone
 
     def __post_init__(self) -> None:

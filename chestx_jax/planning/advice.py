@@ -2,7 +2,7 @@
 
 from chestx_jax.planning.cost.chips import GIB, Chip
 from chestx_jax.planning.stages import PlannedProgram, stages
-from chestx_jax.recipes import EvaluationConfig, JobConfig
+from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig
 
 
 def available_hbm(chip: Chip) -> float:
@@ -49,13 +49,19 @@ def _for_temporaries(job: JobConfig, name: str, sizes: dict[str, int]) -> list[s
             remedies.append("set model.compute.remat=layer")
     elif sampling:
         tensor = next((size for size in (8, 4, 2) if job.model.kv_heads % size == 0 and _groups(sizes, size)), 0)
-        sampled = job.grpo if stage == "grpo" else None
-        if sampled and job.model.compute.decoding == "gathered" and tensor > _rollout_tensor(job, sizes):
-            remedies.append(f"set {stage}.rollout_tensor={tensor}, so that {tensor} chips share a copy of the weights")
-        if sampled:
+        sampled = stages(job)[stage]
+        section = "evaluation" if isinstance(sampled, EvaluationConfig) else stage
+        shared = getattr(sampled, "rollout_tensor", 0) or sizes["tensor"]
+        if job.model.compute.decoding == "gathered" and tensor > shared:
+            remedies.append(
+                f"set {section}.rollout_tensor={tensor}, so that {tensor} chips share a copy of the weights"
+            )
+        if isinstance(sampled, GrpoConfig):
             slots = (sampled.rollout_slots or sampled.prompts * sampled.sampling.group) // 2
-            remedies.append(f"set {stage}.rollout_slots={slots}, so that fewer completions are sampled at a time")
-        remedies.append("sample for fewer prompts")
+            remedies.append(f"set grpo.rollout_slots={slots}, so that fewer completions are sampled at a time")
+            remedies.append("sample for fewer prompts")
+        else:
+            remedies.append("set evaluation.batch to fewer records")
     else:
         remedies.append("use fewer prompts or rows at once")
     if (sampling or kind in ("reference", "logprobs", "gradients", "validate")) and not _offloads(job, stage):
@@ -70,11 +76,6 @@ def _for_temporaries(job: JobConfig, name: str, sizes: dict[str, int]) -> list[s
 def _offloads(job: JobConfig, name: str) -> bool:
     stage = stages(job)[name]
     return isinstance(stage, EvaluationConfig) or stage.optimizer.offload
-
-
-def _rollout_tensor(job: JobConfig, sizes: dict[str, int]) -> int:
-    """How many chips share the copy of the weights that samples."""
-    return (job.grpo.rollout_tensor if job.grpo else 0) or sizes["tensor"]
 
 
 def _groups(sizes: dict[str, int], size: int) -> bool:

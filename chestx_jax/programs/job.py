@@ -32,6 +32,7 @@ def programs(job: JobConfig, mesh) -> dict[str, Program]:
     if job.evaluation is not None:
         test = job.evaluation
         greedy = SamplingConfig(temperature=0.0, length=test.length, group=1)
-        sample = generation(job.model, job.image, test.rows, WINDOW * test.batch, greedy, 0, mesh, slots=test.batch)
+        sizes, slots, tensor = WINDOW * test.batch, test.batch, test.rollout_tensor
+        sample = generation(job.model, job.image, test.rows, sizes, greedy, 0, mesh, slots, tensor)
         by_name |= {f"test/{name}": program for name, program in sample.items()}
     return by_name

@@ -33,7 +33,8 @@ def predict_test(context: RunContext, evaluation: EvaluationConfig, model: Train
     """Greedy answers to the test records, kept in `test/NAME.jsonl` as they come; only what it lacks is answered."""
     started = time.monotonic()
     samples = first_per_task(context.samples(evaluation.source), evaluation.limit)
-    sampler, use = context.sampler("test", greedy(evaluation.length), evaluation.batch), BucketUse()
+    sampler = context.sampler("test", greedy(evaluation.length), evaluation.batch, evaluation.rollout_tensor)
+    use = BucketUse()
 
     def predict_samples(missing: Sequence[Sample]) -> Iterator[Prediction]:
         if not missing:

@@ -14,7 +14,7 @@ from chestx_jax.planning.hlo import compile
 from chestx_jax.planning.stages import PlannedProgram
 from chestx_jax.programs.batches import uneven_batches
 from chestx_jax.programs.job import programs
-from chestx_jax.recipes import JobConfig
+from chestx_jax.recipes import EvaluationConfig, JobConfig
 from chestx_jax.sharding import MeshConfig, make_mesh
 from configs import rl, sft
 from tests.helpers import mesh_run
@@ -50,7 +50,8 @@ def test_a_tiny_step_agrees_with_the_analytic_count():
 
 
 def test_advice_for_a_rollout_names_what_helps():
-    job, machine = replace(mesh_run.JOB, mesh=MeshConfig(1, 8, 1)), topology.find("cpu:8", cores=2)
+    job = replace(mesh_run.JOB, mesh=MeshConfig(1, 8, 1), evaluation=EvaluationConfig())
+    machine = topology.find("cpu:8", cores=2)
     memory = compile.Memory(arguments=2e9, outputs=0.0, aliased=0.0, temporaries=30e9)
     compiled = compile.Compiled("grpo/decode", memory, (), 0.0)
     program = PlannedProgram(compiled, None, None, False, 1e9)
@@ -59,6 +60,10 @@ def test_advice_for_a_rollout_names_what_helps():
     assert "grpo.rollout_tensor=2" in sentence
     assert "grpo.rollout_slots=8" in sentence
     assert "grpo.optimizer.offload=True" in sentence
+    tested = replace(program, compiled=replace(compiled, name="test/weights"))
+    sentence = advice(job, tested, machine.chip, {"data": 1, "fsdp": 8, "tensor": 1})
+    assert "evaluation.rollout_tensor=2" in sentence
+    assert "evaluation.batch" in sentence
 
 
 def test_an_impossible_mesh_lists_the_sizes_that_work():
