@@ -3,6 +3,7 @@
     python -m chestx_jax.train --config=configs/rl.py:phantom --workdir=runs/phantom
     python docs/make_figures.py --run runs/phantom --out docs/figures [--only reasoning resume …]
 
+`reward_ablation` takes the folder of `tests/benchmarks/ablation.py` as its run and is drawn when asked for by name.
 `resume` trains two small jobs of its own, one of them killed again and again (a few minutes); `report_page` needs
 chromium. `dataflow.svg` is drawn by hand. Everything shown is a drawn film: no patient data.
 """
@@ -16,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -106,6 +108,31 @@ def training_curves(run: Path, out: Path) -> None:
     reward.legend(ncols=3, loc="upper center")
     figure.tight_layout()
     save_plot(figure, out / "training_curves.png")
+
+
+def reward_ablation(run: Path, out: Path) -> None:
+    """Gain, claims and how many are right while the arms of `tests/benchmarks/ablation.py` train, mean of seeds."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4))
+    arms = sorted({path.name.partition("_")[2] for path in run.glob("seed*_*")})
+    for arm in arms:
+        logs = [list(metrics.read(path)) for path in sorted(run.glob(f"seed*_{arm}/grpo/grpo.jsonl"))]
+        by_step: dict[int, list[tuple[float, float, float]]] = {}
+        for record in itertools.chain.from_iterable(logs):
+            if "reward/gain/mean" in record:
+                claims, false = record["reward/findings/mean"], record["reward/false/mean"]
+                by_step.setdefault(record["step"], []).append((record["reward/gain/mean"], claims, 1 - false / claims))
+        points = {
+            step: [statistics.mean(column) for column in zip(*rows, strict=True)] for step, rows in by_step.items()
+        }
+        for axis, values in zip(axes, zip(*points.values(), strict=True), strict=True):
+            axis.plot(points.keys(), values, label=arm.replace("_", " "))
+    for axis, title in zip(
+        axes, ("gain", "distinct claims in a completion", "share of claims that are right"), strict=True
+    ):
+        axis.set(title=title, xlabel="GRPO step")
+    axes[0].legend(fontsize=9)
+    figure.tight_layout()
+    save_plot(figure, out / "reward_ablation.png")
 
 
 def resume(run: Path, out: Path) -> None:
@@ -302,14 +329,15 @@ def save(picture: Image.Image, path: Path) -> None:
     picture.save(path, optimize=True, **options)
 
 
-FIGURES = {function.__name__: function for function in (contact_sheet, reasoning, training_curves, report_page, resume)}
+OF_ONE_RUN = (contact_sheet, reasoning, training_curves, report_page, resume)
+FIGURES = {function.__name__: function for function in (*OF_ONE_RUN, reward_ablation)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/phantom"), help="workdir of a finished phantom job")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures")
-    parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES))
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=[function.__name__ for function in OF_ONE_RUN])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.only:
