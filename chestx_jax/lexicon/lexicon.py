@@ -44,6 +44,8 @@ ROLES = (
     "repeats",  # stands for the finding before it ("none on the left")
     "reply",  # denies or affirms what precedes it, where it ends a phrase ("Effusion: no.")
     "affirms",  # asserts the hypothetical findings before it without naming them
+    "prefers",  # compares explanations ("favors pneumonia over edema")
+    "than",  # denies what follows behind such a comparison
     "relative",  # a terminator after which a predicate tells of an entity before it ("the heart, which is enlarged")
 )
 ROLE = {name: 1 << index for index, name in enumerate(ROLES)}

@@ -1,10 +1,11 @@
 """Texts labelled by hand, of reports and reasonings: what a radiologist understands is what the rules read.
 
-All texts were written before the rules that read them. Rules may be tuned on `polarity.tsv`; `polarity_held_out.tsv`
-holds other texts of the same kinds, chosen by chance from those written, and is HELD OUT: never looked at while rules
-are written, only its accuracy is. A line is kind, side (report or reasoning), what must be read, text; tab separated,
-with `\\n` and `\\uXXXX` in the text for that character. What must be read is a list of `SIGN Concept @ attribute=value,
-…`, joined by semicolons, without blanks:
+All texts were written before the rules that read them. Rules may be tuned on `polarity.tsv` and `polarity_later.tsv`,
+whose texts were written to be hard once the first were read well. `polarity_held_out.tsv` holds other texts of the same
+kinds, chosen by chance from those written, and is HELD OUT: never looked at while rules are written, only its accuracy
+is. A line is kind, side (report or reasoning), what must be read, text; tab separated, with `\\n` and `\\uXXXX` in the
+text for that character. What must be read is a list of `SIGN Concept @ attribute=value, …`, joined by semicolons,
+without blanks:
 
 * `+` present, `?` present but hedged, `-` absent (hedged or not), `0` not asserted, present or absent. Several signs
   before one concept: each of them is right. A concept that the list does not name may be read or not.
@@ -16,7 +17,7 @@ with `\\n` and `\\uXXXX` in the text for that character. What must be read is a 
 * "Consistent with" asserts; "likely", "may", "suggests", "concerning for", "versus", "not excluded" hedge; "unlikely",
   "less likely", "doubt" deny. "No new X" denies at most a new one, so `-` and `0` are right.
 
-`python -m tests.findings.test_polarity [KIND …]` prints what is read wrong of the tuning file.
+`python -m tests.findings.test_polarity [KIND …]` prints what is read wrong of the two tuning files.
 """
 
 import re
@@ -30,8 +31,9 @@ from chestx_jax import lexicon
 from chestx_jax.findings import FILMS, SEVERITIES, read_reports, read_texts
 from chestx_jax.lexicon.lexicon import CHANGES, SIDES
 
-TUNING, HELD_OUT = (Path(__file__).with_name(name) for name in ("polarity.tsv", "polarity_held_out.tsv"))
-FLOORS = {TUNING: 0.97, HELD_OUT: 0.86}  # of the texts have their signs read right
+NAMES = ("polarity.tsv", "polarity_later.tsv", "polarity_held_out.tsv")
+TUNING, LATER, HELD_OUT = (Path(__file__).with_name(name) for name in NAMES)
+FLOORS = {TUNING: 0.98, LATER: 0.92, HELD_OUT: 0.86}  # of the texts have their signs read right
 BASIC_FLOOR = 0.97  # the same of the plain sentences (kind `basic`)
 
 
@@ -164,7 +166,7 @@ def test_labels_are_well_formed():
         "severity": {"mild", "moderate", "severe"},
         "film": {"earlier", "current"},
     }
-    tuning, held_out = load(TUNING), load(HELD_OUT)
+    tuning, held_out = load(TUNING) + load(LATER), load(HELD_OUT)
     for line in tuning + held_out:
         for item in line.expected:
             assert item.concept in names, line.source
@@ -173,12 +175,12 @@ def test_labels_are_well_formed():
     texts = [line.text for line in tuning if line.kind != "basic"] + [line.text for line in held_out]
     assert len(texts) == len(set(texts))
     assert {line.kind for line in tuning} == {line.kind for line in held_out} | {"basic"}
-    assert len(tuning) >= 1900
+    assert len(tuning) >= 2300
     assert len(held_out) >= 500
 
 
 def test_what_is_read_of_hand_labelled_texts():
-    for path in (TUNING, HELD_OUT):
+    for path in FLOORS:
         accuracies = accuracy(load(path))
         print(f"\n{path.name}\n{table(accuracies)}")
         assert accuracies["all"][1] >= FLOORS[path], path.name
@@ -186,7 +188,7 @@ def test_what_is_read_of_hand_labelled_texts():
 
 
 if __name__ == "__main__":
-    chosen = [line for line in load(TUNING) if line.kind in (sys.argv[1:] or [line.kind])]
+    chosen = [line for line in load(TUNING) + load(LATER) if line.kind in (sys.argv[1:] or [line.kind])]
     for line in chosen:
         if not all(check(line)):
             items = [(item.signs + item.concept, dict(item.attributes)) for item in read(line.side, line.text)]

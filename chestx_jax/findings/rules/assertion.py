@@ -41,8 +41,8 @@ def muted(text: MarkedText, cues: Cues) -> tuple[Array, Array, Array, Array]:
 
 
 def background(text: MarkedText) -> Bool[Array, "T B"]:
-    """Where a mention tells of the patient, up to a comma or what else stops a cue."""
-    cue, stop = text.last.background.step, text.ops.xp.maximum(text.stop, text.last.comma.step)
+    """Where a mention tells of the patient, up to a comma, a verb or the end of the clause."""
+    cue, stop = text.last.background.step, text.ops.xp.maximum(text.last.turn.step, text.last.comma.step)
     return (cue >= 0) & (cue >= stop)
 
 

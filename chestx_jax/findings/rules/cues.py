@@ -23,7 +23,7 @@ class Cues(NamedTuple):
     """What reaches a mention that is a concept or a predicate itself."""
 
     negated: Bool[Array, "T B"]  # by a negation before it
-    predicate_negated: Bool[Array, "T B"]  # with no mention or entity in between
+    predicate_negated: Bool[Array, "T B"]  # with no mention in between, and no entity behind a comma
     negated_after: Bool[Array, "T B"]
     hedged: Bool[Array, "T B"]
     denies_ahead: Bool[Array, "T B"]  # a negation of what follows stands here
@@ -46,6 +46,7 @@ def read_cues(text: MarkedText) -> Cues:
     ahead = ahead & ((following.word.value & ENDS) == 1)
     replies = has("reply") & has("negation_before") & ((following.word.value & ENDS) == ENDS)
     denies_ahead = has("negation_before") & (ahead | ~has("negation_after")) & ~replies
+    denies_ahead = denies_ahead | (has("than") & (last.prefers.step >= last.clause.step) & (last.prefers.step >= 0))
     denies_behind = (has("negation_after") & ~(has("negation_before") & ahead)) | replies
     hedges_ahead = (has("hedge_before") & (ahead | ~has("hedge_after"))) | text.gap(a.DOUBT)
     hedges_behind = has("hedge_after") & ~(has("hedge_before") & ahead & ~has("conjunction"))
@@ -77,7 +78,8 @@ def read_cues(text: MarkedText) -> Cues:
 
     negated = reaches(behind.negation)
     negation_behind = before(text.ops, behind.negation).step
-    between = xp.maximum(before(text.ops, last.mention).step, before(text.ops, last.entity).step)
+    entity = xp.where(last.comma.step > negation_behind, before(text.ops, last.entity).step, -1)
+    between = xp.maximum(before(text.ops, last.mention).step, entity)
     return Cues(
         negated=negated,
         predicate_negated=negated & (negation_behind >= 0) & (negation_behind >= between),

@@ -109,6 +109,7 @@ def mark(ops: ArrayOps, words: Words, matches: Matches) -> MarkedText:
         listed=bullet & gap(words, a.COLON),
         comma=comma & ~has("hypothetical"),
         refers=has("refers"),
+        prefers=has("prefers"),
         concept=matches.concept > 0,
         subject=clause & (words.boundary | ~has("relative")),
     )

@@ -9,7 +9,6 @@
 
 from chestx_jax.lexicon.alphabet import CLOSES_FIRST, COLON, DOUBT, QUESTION
 from tests.helpers.oracle.marked import DEFINES, INTRODUCES, NEUTRAL, OBSERVES, SUPPOSES, Text
-from tests.helpers.oracle.reach import before
 
 
 def non_assertive(text: Text, i: int, negation: int) -> bool:
@@ -136,9 +135,12 @@ def is_heading(text: Text, i: int) -> bool:
 
 def is_background(text: Text, i: int) -> bool:
     """Whether word i tells of the patient, not of the films."""
-    return before(
-        text, i, lambda j: text.has(j, "background"), lambda j: text.comma(j) and not text.has(j, "hypothetical")
-    )
+    for j in range(i, -1, -1):
+        if text.has(j, "background"):
+            return True
+        if text.breaks[j] or text.has(j, "verb") or (text.comma(j) and not text.has(j, "hypothetical")):
+            return False
+    return False
 
 
 def _mutes(text: Text, j: int) -> bool:

@@ -68,9 +68,20 @@ class Text:
         return i + 1 < len(self.words) and self.ends_before(i + 1)
 
     def denies_ahead(self, i: int) -> bool:
+        if self.has(i, "than") and self.prefers(i):
+            return True
         if self.replies(i) or not self.has(i, "negation_before"):
             return False
         return not self.has(i, "negation_after") or self.ahead(i)
+
+    def prefers(self, i: int) -> bool:
+        """Whether the clause compares explanations up to word i."""
+        for j in range(i, -1, -1):
+            if self.has(j, "prefers"):
+                return True
+            if self.breaks[j]:
+                return False
+        return False
 
     def denies_behind(self, i: int) -> bool:
         if self.replies(i):

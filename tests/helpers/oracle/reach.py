@@ -26,15 +26,22 @@ def before(text: Text, i: int, is_cue: Callable[[int], bool], stops: Callable[[i
 
 
 def predicate_negated(text: Text, i: int) -> bool:
-    """Whether a negation reaches the predicate with no mention or entity in between ("is not enlarged")."""
+    """Whether a negation reaches the predicate with no mention in between and, where a comma is, no entity
+    ("is not enlarged", "not call the heart enlarged")."""
     if not before(text, i, text.denies_ahead):
         return False
+    entity, comma = False, _parts(text, i)
     for j in range(i - 1, -1, -1):
         if text.denies_ahead(j):
-            return True
-        if text.entity_or_finding(j):
+            return not (comma and entity)
+        if text.mention(j):
             return False
+        entity, comma = entity or bool(text.records[j].entity), comma or _parts(text, j)
     return False
+
+
+def _parts(text: Text, j: int) -> bool:
+    return text.comma(j) and not text.has(j, "hypothetical")
 
 
 def follows(text: Text, i: int, is_cue: Callable[[int], bool]) -> bool:
