@@ -112,7 +112,7 @@ def training_curves(run: Path, out: Path) -> None:
 
 def reward_ablation(run: Path, out: Path) -> None:
     """Gain, claims and how many are right while the arms of `tests/benchmarks/ablation.py` train, mean of seeds."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4))
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
     arms = sorted({path.name.partition("_")[2] for path in run.glob("seed*_*")})
     for arm in arms:
         logs = [list(metrics.read(path)) for path in sorted(run.glob(f"seed*_{arm}/grpo/grpo.jsonl"))]
@@ -125,13 +125,12 @@ def reward_ablation(run: Path, out: Path) -> None:
             step: [statistics.mean(column) for column in zip(*rows, strict=True)] for step, rows in by_step.items()
         }
         for axis, values in zip(axes, zip(*points.values(), strict=True), strict=True):
-            axis.plot(points.keys(), values, label=arm.replace("_", " "))
+            axis.plot(points.keys(), values, label=arm.replace("_s_", "'s ").replace("_", " "))
     for axis, title in zip(
         axes, ("gain", "distinct claims in a completion", "share of claims that are right"), strict=True
     ):
         axis.set(title=title, xlabel="GRPO step")
-    axes[0].legend(fontsize=9)
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(arms))
     save_plot(figure, out / "reward_ablation.png")
 
 
