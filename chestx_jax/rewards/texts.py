@@ -17,7 +17,7 @@ from chestx_jax.rewards.priors import Priors
 from chestx_jax.rewards.value import ValueConfig, Values, values_of
 from chestx_jax.rewards.verify import Verdicts
 
-RULES_VERSION = 4  # of reading and valuing; raised when a text may score otherwise with the same lexicon
+RULES_VERSION = 5  # of reading and valuing; raised when a text may score otherwise with the same lexicon
 SLOTS = 128  # findings of a report; no text of 2,000 words has had more
 _BLOCK = 256  # texts scored at once
 
