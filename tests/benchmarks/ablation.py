@@ -30,15 +30,12 @@ COLUMNS = (
 COUNTS = ("claims", "words")
 STEPS = 90  # of every arm, as the phantom job's; all else is the job's, too
 BY_STEP = {"credit": "step"}
-ARMS = {  # fields of `grpo.rewards` and of `grpo.advantages`
+ARMS = {  # the last is the phantom job itself; fields of `grpo.rewards` and of `grpo.advantages`
     "outcome": ({"process": 0.0, "credit": "sequence"}, {"step_weight": 0.0}),
     "paper's rule": ({"rule": "paper", "credit": "sequence"}, {"step_weight": 0.0}),
     "additive, by sequence": ({"credit": "sequence"}, {"step_weight": 0.0}),
     "additive, to go": (BY_STEP, {"step_credit": "to_go"}),
-    "additive, own worth": (
-        BY_STEP,
-        {"step_credit": "own"},
-    ),  # the phantom job itself
+    "additive, own worth": (BY_STEP, {"step_credit": "own"}),
 }
 
 

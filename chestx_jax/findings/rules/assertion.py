@@ -24,8 +24,8 @@ DENIED, HEDGED, AFFIRMED = 1, 2, 3  # answers to a supposition or question
 def muted(text: MarkedText, cues: Cues) -> tuple[Array, Array, Array, Array]:
     """Where mentions assert nothing: behind a muting word of the clause, in a question, in a heading, before one.
 
-    The first words of listed options mute, unless a conclusion announces the option ("The
-    correct answer is: A) …"). A heading names the subject of what follows a colon ("Effusion: the angles are sharp."),
+    The first words of listed options mute, unless a conclusion announces the option ("The correct answer is: A) …").
+    A heading names the subject of what follows a colon ("Effusion: the angles are sharp."),
     unless the first word there answers it ("Effusion: no, the angles are sharp.").
     """
     xp, last, following, option = text.ops.xp, text.last, text.next, cues.option_behind.step

@@ -1,10 +1,10 @@
 """How far a negation or a doubt reaches.
 
 * A negation before a mention reaches it unless the clause ends, a finite verb lies between, or the list ends
-  (`marked`). A negation after reaches back to the nearest verb, negation or clause bound;
-  a mention behind a verb of its own ("the heart is enlarged and edema is absent") only with no mention in between.
-  One of a singular verb reaches back to a comma or "and", unless "or" makes a list of it ("effusion, and the tube has
-  been removed"). So does a doubt.
+  (`marked`). A negation after reaches back to the nearest verb, negation or clause bound; a mention behind a verb of
+  its own ("the heart is enlarged and edema is absent") only with no mention in between. One of a singular verb reaches
+  back to a comma or "and", unless "or" makes a list of it ("effusion, and the tube has been removed"). So does a doubt.
+* Behind words that compare explanations "over" and "than" deny ("favors pneumonia over edema").
 """
 
 from typing import NamedTuple

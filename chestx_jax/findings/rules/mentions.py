@@ -32,6 +32,7 @@ class Mentions(NamedTuple):
 
 
 def read_mentions(text: MarkedText, cues: Cues, meanings: Meanings) -> Mentions:
+    """What is mentioned at each step, given what reaches it and what pairs of entity and predicate mean."""
     xp, last, following = text.ops.xp, text.last, text.next
     concept, entity, predicate = text.matches.concept, text.matches.entity, text.matches.predicate
     # The entity of a predicate: right after it, else the last one before it in the clause.
