@@ -73,6 +73,8 @@ def test_no_scores_or_masks_of_whole_rows_exist_with_the_kernel_for_packed_rows(
     assert bool(re.search(rf"tensor<(\d+x)*{length}x(\d+x)?{length}x", text)) is dense
 
 
+# A kept compilation cache may hold the program of an earlier version, which cannot be loaded without the card.
+@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache entry")
 @needs_plugin
 def test_the_body_of_the_decode_loop_is_one_cuda_graph_that_cuts_nothing_out_of_a_stack(tmp_path):
     """As the compiler's dump of what it launches says: nothing beside the graph runs at each token."""

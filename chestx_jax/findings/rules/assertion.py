@@ -64,7 +64,8 @@ def find_answer(
 
     "Not seen" denies what the sentence before or the same one supposes, asks or hedges, if no finding is asserted in
     between; so do "yes" and, of a question, "possibly" affirm and hedge it, with no finding of its own in the clause.
-    "This rules out the option" also denies what is supposed two sentences before, if no present finding is in between.
+    The "yes" of another sentence affirms no hedged finding: it answers the text's question. "This rules out the option"
+    also denies what is supposed two sentences before, if no present finding is in between.
     """
     xp, steps, has = text.ops.xp, text.steps, text.matches.has
     assertive = (text.mode == NEUTRAL) | (text.mode == OBSERVES) | (text.behind_comma & (text.mode != DEFINES))
@@ -86,5 +87,6 @@ def find_answer(
 
     unnamed = (ahead.unnamed.step < ahead.present.step) & within(ahead.unnamed, 2) & ~hedged
     counts = (ahead.answer.value != HEDGED) | asks
+    counts = counts & ((ahead.answer.value != AFFIRMED) | ~hedged | within(ahead.answer, 0))
     named = (ahead.answer.step < ahead.asserted.step) & within(ahead.answer, 1) & counts
     return xp.where(named, ahead.answer.value, xp.where(unnamed, DENIED, 0))

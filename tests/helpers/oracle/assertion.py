@@ -54,8 +54,8 @@ def answer(text: Text, i: int, asserted: dict[int, bool]) -> str:
 
     `asserted`: polarity of the asserted findings by their last word. "Not seen" denies what the sentence before or the
     same one supposes, asks or hedges, if no finding is asserted in between; so do "yes" and, of a question, "possibly"
-    affirm and hedge it, with no finding of its own in the clause. "This rules out the option" also denies what is
-    supposed two sentences before, if no present finding is.
+    affirm and hedge it, with no finding of its own in the clause. The "yes" of another sentence affirms no hedged
+    finding. "This rules out the option" also denies what is supposed two sentences before, if no present finding is.
     """
     sentences, near, unnamed = 0, True, False
     for j in range(i + 1, len(text.words)):
@@ -65,7 +65,7 @@ def answer(text: Text, i: int, asserted: dict[int, bool]) -> str:
             break
         unnamed = unnamed or (text.has(j, "unnamed") and _assertive(text, j) and i not in asserted)
         if near and _assertive(text, j) and (answer := _answer_at(text, j)):
-            if answer != "hedged" or _asks(text, i):
+            if (answer != "hedged" or _asks(text, i)) and (answer != "affirmed" or i not in asserted or not sentences):
                 return answer
             near = False
     return "denied" if unnamed else ""
