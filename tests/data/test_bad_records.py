@@ -45,12 +45,14 @@ def bad_numbers(batches):
 def test_a_bad_record_is_skipped_and_counted(make, broken, encoder, caplog):
     with caplog.at_level(logging.WARNING):
         batches = make(broken, encoder, 1.0)
-        seen = [next(batches) for _ in range(4)]
+        first_batches = [next(batches) for _ in range(4)]
     assert bad_numbers(batches) <= {2, 7}
     assert bad_numbers(batches)
     assert "record-2 skipped" in caplog.text or "record-7 skipped" in caplog.text
     if make is prompting:
-        assert not {broken[2], broken[7]} & {sample for prompt_batch in seen for sample in prompt_batch.samples}
+        assert not {broken[2], broken[7]} & {
+            sample for prompt_batch in first_batches for sample in prompt_batch.samples
+        }
 
 
 @pytest.mark.parametrize("make", [supervised, prompting])

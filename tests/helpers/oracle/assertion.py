@@ -81,17 +81,8 @@ def _answer_at(text: Text, j: int) -> str:
         return "denied"
     if text.has(j, "affirms") and (not text.has(j, "reply") or text.ends_phrase(j)):
         return "affirmed"
-    return "hedged" if text.hedges_behind(j) and not _has_mention(text, j) else ""
-
-
-def _has_mention(text: Text, j: int) -> bool:
-    """Whether a mention precedes word j in its clause."""
-    for k in range(j, -1, -1):
-        if text.mention(k):
-            return True
-        if text.breaks[k]:
-            return False
-    return False
+    alone = not text.stands_before(j, text.mention, text.breaks.__getitem__)
+    return "hedged" if text.hedges_behind(j) and alone else ""
 
 
 def _muted(text: Text, i: int, negation: int = -1) -> bool:
@@ -135,12 +126,11 @@ def is_heading(text: Text, i: int) -> bool:
 
 def is_background(text: Text, i: int) -> bool:
     """Whether word i tells of the patient, not of the films."""
-    for j in range(i, -1, -1):
-        if text.has(j, "background"):
-            return True
-        if text.breaks[j] or text.has(j, "verb") or (text.comma(j) and not text.has(j, "hypothetical")):
-            return False
-    return False
+
+    def stops(j: int) -> bool:
+        return text.breaks[j] or text.has(j, "verb") or (text.comma(j) and not text.has(j, "hypothetical"))
+
+    return text.stands_before(i, lambda j: text.has(j, "background"), stops)
 
 
 def _mutes(text: Text, j: int) -> bool:

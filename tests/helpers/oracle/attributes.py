@@ -104,12 +104,7 @@ def _trailing(text: Any, j: int) -> bool:
 
 def _refers(text: Any, j: int) -> bool:
     """Whether the sentence of word j refers back up to it."""
-    for k in range(j, -1, -1):
-        if text.has(k, "refers"):
-            return True
-        if text.words[k].boundary:
-            return False
-    return False
+    return text.stands_before(j, lambda k: text.has(k, "refers"), lambda k: text.words[k].boundary)
 
 
 def _late_change(text: Any, i: int) -> int:

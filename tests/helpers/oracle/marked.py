@@ -4,6 +4,7 @@
 * Clauses end at sentence bounds, semicolons and terminators ("but").
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chestx_jax.lexicon.alphabet import BULLET, COLON, COMMA, DOUBT, SEMICOLON
@@ -68,18 +69,19 @@ class Text:
         return i + 1 < len(self.words) and self.ends_before(i + 1)
 
     def denies_ahead(self, i: int) -> bool:
-        if self.has(i, "than") and self.prefers(i):
+        prefers = self.stands_before(i, lambda j: self.has(j, "prefers"), self.breaks.__getitem__)
+        if self.has(i, "than") and prefers:
             return True
         if self.replies(i) or not self.has(i, "negation_before"):
             return False
         return not self.has(i, "negation_after") or self.ahead(i)
 
-    def prefers(self, i: int) -> bool:
-        """Whether the clause compares explanations up to word i."""
+    def stands_before(self, i: int, is_cue: Callable[[int], bool], stops: Callable[[int], bool]) -> bool:
+        """Whether a cue stands at or before word i, with no stop behind it."""
         for j in range(i, -1, -1):
-            if self.has(j, "prefers"):
+            if is_cue(j):
                 return True
-            if self.breaks[j]:
+            if stops(j):
                 return False
         return False
 
