@@ -1,7 +1,7 @@
 """`python -m chestx_jax.mine --studies=DIR --out=DIR`: RadR records, questions with reasoning, of prepared studies.
 
 [--families=binary,single,multiple,anomaly,temporal] [--miner=rules|openai:MODEL@URL] [--per-label=N] [--seed=0]
-[--allow-remote] [--workers=8] [--prices=IN,OUT]. The same command goes on after a kill.
+[--verdicts] [--allow-remote] [--workers=8] [--prices=IN,OUT]. The same command goes on after a kill.
 """
 
 import signal
@@ -22,6 +22,7 @@ ASKED = flags.DEFINE_list("families", list(FAMILIES), "families of questions")
 MINER = flags.DEFINE_string("miner", "rules", "who writes the reasoning: rules (offline) or openai:MODEL@URL")
 PER_LABEL = flags.DEFINE_integer("per-label", 0, "questions a label, family and split at most; 0: all", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "of the choice of studies, options and wordings", lower_bound=0)
+VERDICTS = flags.DEFINE_bool("verdicts", False, "chains by rules say first what is present or absent of what is asked")
 ALLOW_REMOTE = flags.DEFINE_bool("allow-remote", False, "send reports of closed sets beyond this machine")
 WORKERS = flags.DEFINE_integer("workers", 8, "calls to an endpoint at a time", lower_bound=1)
 PRICES = flags.DEFINE_list("prices", [], "dollars per million tokens read and written, for an endpoint's cost")
@@ -29,6 +30,7 @@ PRICES = flags.DEFINE_list("prices", [], "dollars per million tokens read and wr
 
 def main(_: list[str]) -> int:
     fields = {"families": ASKED.value, "miner": MINER.value, "per_label": PER_LABEL.value, "seed": SEED.value}
+    fields |= {"verdicts": VERDICTS.value}
     fields |= {"allow_remote": ALLOW_REMOTE.value, "workers": WORKERS.value, "prices": PRICES.value}
     config = to_dataclass(MineConfig, fields, "mine")
     try:

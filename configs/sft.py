@@ -79,7 +79,7 @@ BASE = {
     "name": "base",
     "init": "random",
     "sources": (
-        {"path": "base_regions.jsonl", "weight": 3.0, "reasoning": False, "seen": True},
+        {"path": "base_regions.jsonl", "weight": 3.0, "reasoning": False, "targets": "regions"},
         {"path": "base_checks.jsonl", "weight": 3.0, "reasoning": False},
         {"path": "base_told_checks.jsonl", "reasoning": False},
         {"path": "base_told.jsonl"},
@@ -101,7 +101,7 @@ PHANTOM = {
         "sources": (
             {"path": "train_reasoning.jsonl", "weight": 3.0},
             {"path": "train_answer.jsonl", "weight": 0.2, "reasoning": False},
-            {"path": "base_regions.jsonl", "weight": 0.7, "reasoning": False, "seen": True},
+            {"path": "base_regions.jsonl", "weight": 0.7, "reasoning": False, "targets": "regions"},
             {"path": "base_checks.jsonl", "weight": 0.7, "reasoning": False},
         ),
         "validation": {"path": "validation.jsonl"},
@@ -146,10 +146,10 @@ PHANTOM = {
     "vocabulary": 1024,
 }
 
-# Real films of NIH ChestX-ray14 and what `mine` made of their labels (docs/real-data.md), for the phantom's small
-# model: from nothing, or from the phantom's weights. Its eyes learn from all labels of a film at once. So few films are
-# soon learnt by heart: they are augmented, and the checkpoint that is best on the validation patients is what the job
-# goes on with.
+# Real films of NIH ChestX-ray14 and what `mine --verdicts` made of their labels (docs/real-data.md), for the phantom's
+# small model: from nothing, or from the phantom's weights. Its eyes learn from all labels of a film at once, at the
+# film's own tokens. So few films are soon learnt by heart: they are augmented, and the checkpoint that is best on the
+# validation patients is what the job goes on with.
 LIGHT = {"rotation": 5.0, "shift": 0.05, "scale": 0.1, "exposure": 0.3, "contrast": 0.2}
 FILMS = {
     "augment": LIGHT,
@@ -165,18 +165,22 @@ NIH = {
             **FILMS,
             "name": "base",
             "init": "random",
-            "sources": ({"path": "nih-questions/checks.jsonl", "reasoning": False},),
-            "steps": 300,
+            "sources": (
+                {"path": "nih-questions/labels.jsonl", "weight": 2.0, "reasoning": False, "targets": "film"},
+                {"path": "nih-questions/checks.jsonl", "reasoning": False},
+            ),
+            "steps": 400,
             "optimizer": {**OPTIMIZER, "rate": 3e-3, "weight_decay": 0.1},
             "cadence": {"log": 20, "keep": 1},
         },
         "sources": (
+            {"path": "nih-questions/labels.jsonl", "reasoning": False, "targets": "film"},
             {"path": "nih-questions/checks.jsonl", "reasoning": False},
             {"path": "nih-questions/train.jsonl", "reasoning": False},
             {"path": "nih-questions/train.jsonl", "weight": 2.0},
         ),
         "validation": {"path": "nih-questions/validation.jsonl", "reasoning": False},
-        "steps": 600,
+        "steps": 400,
         "cadence": {"log": 20, "validate": 50, "keep": 1},
         "result": "best",
     },

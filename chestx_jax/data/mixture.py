@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -10,17 +11,20 @@ from chestx_jax.config import bounded
 from chestx_jax.data.reader import Problem, read_most
 from chestx_jax.data.schema import Sample
 
+Targets = Literal["text", "regions", "film"]
+
 
 @dataclass(frozen=True)
 class SourceConfig:
     """One file of RadR records. Reasoning sources get the instruction sentence and a think block as target; the
-    others have the bare answer as target. With `seen` the answer names what each visual token shows ("clear edema …")
-    and its words are the targets at the film's own tokens, which trains a vision tower from random weights."""
+    others have the bare answer as target. Where the `targets` are not in the text, the answer's words stand at the
+    film's own tokens, which trains a vision tower with little text: `regions`, a word for what each visual token shows
+    ("clear edema …"); `film`, words about the whole film ("present absent …", a label each), at its last tokens."""
 
     path: str = ""  # relative to the job's data root
     weight: float = bounded(1.0, min=0.0)
     reasoning: bool = True
-    seen: bool = False
+    targets: Targets = "text"
     image_root: str = ""  # relative to the data root; empty: the file's own folder
 
 
@@ -32,7 +36,7 @@ class Source:
     records: tuple[Sample | Problem, ...]
     weight: float = 1.0
     reasoning: bool = True
-    seen: bool = False
+    targets: Targets = "text"
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -45,7 +49,7 @@ def read_source(config: SourceConfig, root: str | Path, max_bad: float = 0.0) ->
     where more than the share `max_bad` of its records are bad."""
     path = Path(root, config.path)
     image_root = Path(root, config.image_root) if config.image_root else None
-    return Source(tuple(read_most(path, image_root, max_bad)), config.weight, config.reasoning, config.seen)
+    return Source(tuple(read_most(path, image_root, max_bad)), config.weight, config.reasoning, config.targets)
 
 
 def draw(sources: Sequence[Source], seed: int, number: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from chestx_jax.buckets import LengthsConfig
 from chestx_jax.data.augment import AugmentConfig, augment
 from chestx_jax.data.bad_records import Attempt, BadRecords, GoodRecords, attempt
-from chestx_jax.data.mixture import Source, draw
+from chestx_jax.data.mixture import Source, Targets, draw
 from chestx_jax.data.packing import PackedBatches
 from chestx_jax.data.reader import Problem
 from chestx_jax.data.schema import Sample
@@ -46,23 +46,27 @@ class Encoder(NamedTuple):
 
 
 def encode_sample(
-    encoder: Encoder, sample: Sample, reasoning: bool, seen: bool = False, random: np.random.Generator | None = None
+    encoder: Encoder,
+    sample: Sample,
+    reasoning: bool,
+    targets: Targets = "text",
+    random: np.random.Generator | None = None,
 ) -> Example:
-    """A sample with its answer as tokens, positions and patches; with `seen` (see SourceConfig) the targets are at the
-    films' own tokens, and the films are not augmented.
+    """A sample with its answer as tokens, positions and patches, with its `targets` where SourceConfig has them; films
+    are not augmented where words stand for their regions.
 
     Raises UserError for a film that cannot be read, and for a reasoning sample without reasoning.
     """
-    if reasoning and not seen and not sample.steps:
+    if reasoning and targets == "text" and not sample.steps:
         raise UserError(
             "It has no reasoning steps and its source is one of reasoning: write its reason_steps, or set the source's "
             "reasoning to False"
         )
-    films = load_films(encoder, sample.images, None if seen else random)
+    films = load_films(encoder, sample.images, None if targets == "regions" else random)
     tokenizer, special, merge_size = encoder.tokenizer, encoder.special, encoder.image.merge_size
-    if seen:
-        names = [f" {name}" for name in sample.answer.split()]
-        return layout.encode_visual_targets(tokenizer, special, films, names, merge_size)
+    if targets != "text":
+        words = [f" {word}" for word in sample.answer.split()]
+        return layout.encode_visual_targets(tokenizer, special, films, words, merge_size, targets == "regions")
     target = chat.target_text(sample.steps, sample.answer, reasoning)
     return layout.encode(tokenizer, special, sample.question, films, reasoning, target, merge_size)
 
@@ -120,7 +124,7 @@ def supervised_batches(
         if isinstance(record, Problem):
             return Attempt(source_number, record_number, record.id, None, str(record))
         random = _augmentation(seed, number)
-        encode = lambda: encode_sample(encoder, record, source.reasoning, source.seen, random)  # noqa: E731
+        encode = lambda: encode_sample(encoder, record, source.reasoning, source.targets, random)  # noqa: E731
         return attempt(lambda: checked_size(encode(), rows), source_number, record_number, record.name)
 
     def emit(packed: list[list[Example]]) -> Batch:

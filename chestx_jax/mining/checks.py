@@ -1,8 +1,10 @@
-"""Practice in seeing: a training film and two labels to go through, each present or absent, without reasoning.
+"""Practice in seeing, of training films and without reasoning: label by label, and two labels of a film to go through.
 
 A chain of reasoning is mostly words that do not depend on the film. A model whose eyes are not trained yet learns more
-from verdicts alone, if each label is as often present as absent: what is rare is else learnt to be absent, unseen. It
-is what the `base` stage of configs/sft.py:nih trains on, in the form of the phantom's (`phantom.pretraining`).
+from verdicts alone. Those at the film's own tokens (`labels`) are many for little work, all labels of a film at once,
+as rare as they are; in the checks each label is as often present as absent, and the verdict is on the label that the
+text names, in the form of the phantom's (`phantom.pretraining`). It is what the `base` stage of configs/sft.py:nih
+trains on.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +15,20 @@ from chestx_jax.data.schema import Sample
 from chestx_jax.mining.films import shown_films
 from chestx_jax.mining.questions import shuffled
 from chestx_jax.mining.reference import FINDINGS, Reference
+from chestx_jax.sources.study import Film
 
 ROUNDS = 8  # films without a label are many: each round has others beside those that show it
 MOST = 100  # films that show a label, in a round, so that frequent labels do not crowd out rare ones
 _QUESTION = "Which of these findings are in this chest X-ray?"
+
+
+def labels(references: Iterable[Reference]) -> Iterator[Sample]:
+    """Each film with a word for each of FINDINGS, `present`, `absent` or `uncertain`, for a source whose targets are of
+    the `film`."""
+    for reference in references:
+        if films := shown_films(reference.study)[:1]:
+            answer = " ".join(reference.statuses[label].value for label in FINDINGS)
+            yield _sample(reference, films, "labels", "Is each label present?", answer)
 
 
 def checks(references: Iterable[Reference], rng: np.random.Generator) -> Iterator[Sample]:
@@ -61,19 +73,24 @@ def _pairs(references: Sequence[Reference], rng: np.random.Generator) -> Iterato
 
 def _check(reference: Reference, labels: Sequence[str], number: int) -> Sample:
     """A film and labels, each with its verdict."""
-    study, films = reference.study, shown_films(reference.study)
     named = [
         (letter, label.lower(), reference.statuses[label].value) for letter, label in zip("AB", labels, strict=True)
     ]
+    question = "\n".join([_QUESTION, *(f"{letter}) {name}" for letter, name, _ in named)])
+    answer = " ".join(f"Option ({letter}) {name} {value}." for letter, name, value in named)
+    return _sample(reference, shown_films(reference.study), f"checks-{number}", question, answer)
+
+
+def _sample(reference: Reference, films: Sequence[Film], name: str, question: str, answer: str) -> Sample:
     return Sample(
-        id=f"{study.id}-checks-{number}",
+        id=f"{reference.study.id}-{name}",
         task="anomaly",
-        question="\n".join([_QUESTION, *(f"{letter}) {name}" for letter, name, _ in named)]),
-        answer=" ".join(f"Option ({letter}) {name} {value}." for letter, name, value in named),
+        question=question,
+        answer=answer,
         images=tuple(film.path for film in films),
         steps=(),
         reports=(),
-        source=study.source,
-        patient=study.patient,
+        source=reference.study.source,
+        patient=reference.study.patient,
         views=tuple(film.view for film in films),
     )

@@ -2,7 +2,7 @@
 
 OUT/settings.json           what the records depend on
 OUT/{train,validation,test}.jsonl   the records, each with its plan and evidence beside the reasoning
-OUT/checks.jsonl        training films with labels to go through, present or absent: to learn to see from
+OUT/{labels,checks}.jsonl   training films with all their labels, or with two to go through: to learn to see from
 OUT/findings.jsonl          the reference findings and the status of each label, a line a study
 OUT/refused.jsonl           questions whose reasoning cannot be used, with the reason
 OUT/priors.json             priors and prices of the training questions, for grpo.rewards.priors
@@ -28,7 +28,7 @@ from chestx_jax.endpoint.structured import Usage, dollars
 from chestx_jax.errors import UserError, choose
 from chestx_jax.lexicon import Lexicon, load
 from chestx_jax.mining import data_card, llm, prompts, readback, rules
-from chestx_jax.mining.checks import checks
+from chestx_jax.mining.checks import checks, labels
 from chestx_jax.mining.films import shown_films
 from chestx_jax.mining.label_report import label_report
 from chestx_jax.mining.llm import Mined
@@ -51,12 +51,14 @@ _BLOCK = 512  # reports read at once
 @dataclass(frozen=True)
 class MineConfig:
     """What is mined: questions of some `families`, at most `per_label` a label, family and split (0: all), with
-    reasoning by a `miner`, `rules` or `openai:MODEL@URL`."""
+    reasoning by a `miner`, `rules` or `openai:MODEL@URL`. With `verdicts` the rules' chains say first whether what is
+    asked, or each option, is present or absent: a small model sees better for one word than for a sentence."""
 
     families: tuple[str, ...] = tuple(FAMILIES)
     miner: str = "rules"
     per_label: int = 0
     seed: int = 0
+    verdicts: bool = False
     allow_remote: bool = False  # send reports of sets that forbid it to a service beyond this machine
     workers: int = 8  # calls to an endpoint at a time
     prices: tuple[str, ...] = ()  # dollars per million tokens read and written
@@ -74,7 +76,7 @@ class _Item:
 def mine(config: MineConfig, folder: Path, out: Path, console: TextIO = sys.stderr) -> dict[str, Any]:
     """Makes the folder `out` from the prepared `folder`, or goes on with it; returns the data card.
 
-    Raises UserError for an unknown family or miner, a folder that is not prepared, a folder `out` of other settings,
+    Raises UserError for an unknown family or miner, verdicts of an endpoint, a folder that is not prepared, a folder `out` of other settings,
     patients on two sides of a split, a remote endpoint for a set that forbids it, and questions that the endpoint did
     not answer (the same command goes on).
     """
@@ -82,6 +84,8 @@ def mine(config: MineConfig, folder: Path, out: Path, console: TextIO = sys.stde
     log = lambda text: print(text, file=console)  # noqa: E731
     for family in config.families:
         choose(FAMILIES, family, "family of questions")
+    if config.verdicts and config.miner != "rules":
+        raise UserError("--verdicts is of the chains by rules: leave it out with an endpoint, or use --miner=rules.")
     problems = Problems(log)
     studies = _usable(list(read_prepared(folder)), problems)
     _check_endpoint(config, studies)
@@ -142,6 +146,7 @@ def _check_out(config: MineConfig, folder: Path, out: Path, lexicon: Lexicon) ->
         "miner": config.miner,
         "per_label": config.per_label,
         "seed": config.seed,
+        "verdicts": config.verdicts,
         "lexicon": lexicon.digest[:12],
         "prompts": prompts.VERSION,
     }
@@ -185,7 +190,7 @@ def _mined(
     """What was mined for each question, in their order."""
     asked = [question for _, question in questions]
     if config.miner == "rules":
-        results = enumerate(by_rules(lexicon, question, config.seed) for question in asked)
+        results = enumerate(by_rules(lexicon, question, config.seed, config.verdicts) for question in asked)
     else:
         endpoint = parse_model(config.miner, out / "replies", workers=config.workers)
         expected = llm.estimate(asked)
@@ -205,11 +210,11 @@ def _mined(
     return [_Item(split, question, mined[i]) for i, (split, question) in enumerate(questions)]
 
 
-def by_rules(lexicon: Lexicon, question: Question, seed: int) -> Mined:
+def by_rules(lexicon: Lexicon, question: Question, seed: int, verdicts: bool = False) -> Mined:
     """A question's reasoning by rules, read back; a step that fails is left out once."""
     digest = hashlib.sha256(question.id.encode()).digest()
     rng = np.random.default_rng((seed, int.from_bytes(digest[:8], "big")))
-    reasoning = rules.reason(lexicon, question, rng)
+    reasoning = rules.reason(lexicon, question, rng, verdicts)
     problems = readback.problems(lexicon, question, reasoning.steps)
     if not problems:
         return Mined(reasoning)
@@ -236,9 +241,10 @@ def _write(
         files.write_json_lines(
             out / f"{split}.jsonl", (_record(item, sample, config.miner) for item, sample in of_split)
         )
-    training = (reference for reference in references if reference.study.split == "train")
-    practice = checks(training, np.random.default_rng(config.seed))
-    files.write_json_lines(out / "checks.jsonl", (_placed(folder, out, sample) for sample in practice))
+    training = [reference for reference in references if reference.study.split == "train"]
+    practice = {"labels": labels(training), "checks": checks(training, np.random.default_rng(config.seed))}
+    for name, of_films in practice.items():
+        files.write_json_lines(out / f"{name}.jsonl", (_placed(folder, out, sample) for sample in of_films))
     files.write_json_lines(out / "findings.jsonl", _findings(lexicon, references))
     refused = [item for item in items if item.mined.refused[0]]
     files.write_json_lines(out / "refused.jsonl", map(_refusal, refused))

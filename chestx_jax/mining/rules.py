@@ -35,13 +35,15 @@ class _Statement(NamedTuple):
     text: str
 
 
-def reason(lexicon: Lexicon, question: Question, rng: np.random.Generator) -> Reasoning:
-    """The reasoning of a question by rules. It is to be read back (`readback.problems`), as any other."""
+def reason(lexicon: Lexicon, question: Question, rng: np.random.Generator, verdicts: bool = False) -> Reasoning:
+    """The reasoning of a question by rules, with `verdicts` (`MineConfig.verdicts`) after the plan. It is to be read
+    back (`readback.problems`), as any other."""
     way = lambda: int(rng.integers(1 << 16))  # noqa: E731
     opening = plans.opening(question.named, question.task, way())
     two = question.task == "temporal"
     middle = _two_films(lexicon, question, way()) if two else _one_film(lexicon, question, rng)
-    steps = (opening, *middle, _conclusion(lexicon, question, way()))
+    said_first = tuple(_verdicts(question)) if verdicts else ()
+    steps = (opening, *said_first, *middle, _conclusion(lexicon, question, way()))
     return Reasoning(plans.plan(question.named), evidence(question), steps)
 
 
@@ -72,6 +74,19 @@ def seen(lexicon: Lexicon, reference: Reference) -> list[dict[str, str]]:
             name = lexicon.concepts[finding.concept].name
             entries.append({"finding": name, "status": "present", "seen as": text})
     return entries
+
+
+def _verdicts(question: Question) -> Iterator[str]:
+    """The asked finding as present or absent; of several options each up to the right one, by the first of its labels
+    that is absent, else by its first."""
+    statuses = question.reference.statuses
+    if question.task == "binary":
+        (label,) = question.gold
+        yield f"Asked: {label.lower()} {statuses[label].value}."
+    elif question.task in ("single", "multiple"):
+        for letter, labels in zip(LETTERS[: LETTERS.index(question.answer) + 1], question.options, strict=False):
+            told = next((label for label in labels if statuses[label].value == "absent"), labels[0])
+            yield f"Option ({letter}) {told.lower()} {statuses[told].value}."
 
 
 def _one_film(lexicon: Lexicon, question: Question, rng: np.random.Generator) -> list[str]:

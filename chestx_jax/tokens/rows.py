@@ -68,23 +68,26 @@ def encode_visual_targets(
     tokenizer: Any,
     special: SpecialIds,
     images: Sequence[PatchesAndGrid],
-    names: Sequence[str],
+    words: Sequence[str],
     merge_size: int = 2,
+    each: bool = True,
 ) -> Example:
-    """One sample whose targets stand at the films' own tokens: `names[k]` is what the k-th visual token shows.
+    """One sample whose targets stand at the films' own visual tokens: a word at `each`, or at the last of them.
 
-    A visual token's embedding comes from the film, so the id in its place is free to be a target: the id after visual
-    token k is the last id of its name, and it is predicted from that token alone and what precedes it. Nothing follows
-    the films. Raises UserError where the names are not as many as the visual tokens.
+    A visual token's embedding comes from the film, so the id in its place is free to be a target: the id after a visual
+    token is the last id of its word, and it is predicted from that token alone and what precedes it. Nothing follows
+    the films. Raises UserError where there is no word for each visual token, or more words than tokens.
     """
     plain = encode(tokenizer, special, "", images, False, None, merge_size)
     places = np.flatnonzero(plain.visual >= 0)
-    if len(names) != len(places):
-        raise UserError(f"{len(names)} words for {len(places)} visual tokens: write one word for each.")
+    if not 0 < len(words) <= len(places) or (each and len(words) < len(places)):
+        how = "one word for each" if each else "at most one for each"
+        raise UserError(f"{len(words)} words for {len(places)} visual tokens: write {how}.")
     end = places[-1] + 2
     ids, weights = plain.ids[:end].copy(), np.zeros(end, np.float32)
-    ids[places + 1] = [chat.encode_text(tokenizer, name)[-1] for name in names]
-    weights[places + 1] = 1.0
+    targets = places[-len(words) :] + 1
+    ids[targets] = [chat.encode_text(tokenizer, word)[-1] for word in words]
+    weights[targets] = 1.0
     return Example(ids, plain.positions[:end], plain.visual[:end], weights, plain.images)
 
 

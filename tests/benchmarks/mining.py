@@ -42,6 +42,7 @@ from tests.helpers.reasoning_writer import CHAIN_MISTAKES, EVIDENCE_MISTAKES, FA
 LEXICON = load()
 READ_BY_ORACLE = 400  # chains
 FOLDS = 5
+DRAWS = 5  # of the questions that guessers answer
 
 
 def mined(with_labels):
@@ -51,13 +52,18 @@ def mined(with_labels):
         studies = [replace(study, labels=()) for study in studies]
     references = read_references(LEXICON, studies)
     items = []
-    for number, split in enumerate(("train", "validation", "test")):
-        of_split = [r for r in references if r.study.split == split]
-        for family, (name, make) in enumerate(FAMILIES.items()):
-            questions = make(LEXICON, of_split, 0, np.random.default_rng((0, number, family)))
-            items += [(split, question, by_rules(LEXICON, question, 0)) for question in questions]
-            print(f"{split} {name}: {len(questions)} questions", file=sys.stderr)
+    for family in FAMILIES:
+        items += [(split, question, by_rules(LEXICON, question, 0)) for split, question in drawn(references, family, 0)]
+    print(f"{len(items)} questions", file=sys.stderr)
     return references, items
+
+
+def drawn(references, family, seed):
+    """(split, question) of a family, drawn with a seed."""
+    for number, split in enumerate(("train", "validation", "test")):
+        rng = np.random.default_rng((seed, number, list(FAMILIES).index(family)))
+        of_split = [reference for reference in references if reference.study.split == split]
+        yield from ((split, question) for question in FAMILIES[family](LEXICON, of_split, 0, rng))
 
 
 def interval(values, groups=None):
@@ -76,7 +82,7 @@ def rules():
         chains = [reasoning.steps for question, reasoning in used if question.task == family]
         if chains:
             print(f"{family}: {len(chains)} samples, {np.mean([len(chain) for chain in chains]):.2f} steps a sample")
-    blind([question for question, _ in used])
+    blind(references)
     oracle(used)
     coders()
 
@@ -133,25 +139,25 @@ def oracle(used):
           f"{len(right)} in {len(sample)} chains")  # fmt: skip
 
 
-def blind(questions):
-    """Guessers and a bag-of-words model that see question and options alone, five folds, no study in two of them."""
+def blind(references):
+    """Guessers and a bag-of-words model that see question and options alone, five folds, no study in two of them; over
+    several draws of the questions, since one has few of some families. Intervals are by study."""
     for family in ("binary", "single", "multiple"):
-        asked = [q for q in questions if q.task == family]
-        if not asked:
-            continue
-        chance = 1 / len(asked[0].options)
-        folds = _folds(asked)
-        right = defaultdict(list)
-        for train, test in folds:
-            counts = count_answers([_Item(q) for q in train])
-            weights, words = _fit_bag_of_words(train)
-            for question in test:
-                for guesser in GUESSERS:
-                    right[guesser].append(guess(counts, _Item(question), guesser) == question.answer)
-                scores = _features(question, words) @ weights
-                right["bag of words"].append(int(np.argmax(scores)) == ord(question.answer) - 65)
-        listed = ", ".join(f"{guesser} {interval(values)}" for guesser, values in right.items())
-        print(f"blind {family} (chance {100 * chance:.0f} %, {len(asked)} questions): {listed}")
+        right, studies = defaultdict(list), []
+        for seed in range(DRAWS):
+            asked = [question for _, question in drawn(references, family, seed)]
+            for train, test in _folds(asked):
+                counts = count_answers([_Item(q) for q in train])
+                weights, words = _fit_bag_of_words(train)
+                studies += [question.reference.study.id for question in test]
+                for question in test:
+                    for guesser in GUESSERS:
+                        right[guesser].append(guess(counts, _Item(question), guesser) == question.answer)
+                    scores = _features(question, words) @ weights
+                    right["bag of words"].append(int(np.argmax(scores)) == ord(question.answer) - 65)
+        if studies:
+            listed = ", ".join(f"{guesser} {interval(values, studies)}" for guesser, values in right.items())
+            print(f"blind {family} ({len(studies)} questions of {DRAWS} draws): {listed}")
 
 
 class _Item:

@@ -60,7 +60,7 @@ def make_data(raw: Path, data: Path) -> None:
     if not (data / "nih/about.json").exists():
         prepare(PrepareConfig("nih", size=112), raw, data / "nih", 2, sys.stderr)
     if not (data / "nih-questions/data_card.md").exists():
-        mine(MineConfig(), data / "nih", data / "nih-questions")
+        mine(MineConfig(verdicts=True), data / "nih", data / "nih-questions")
 
 
 def label_of(sample: Sample) -> str:

@@ -156,7 +156,7 @@ def test_blind_films_are_of_one_tone_and_nothing_else_changes(samples, encoder):
 
 @pytest.mark.parametrize("make", [supervised, prompting])
 def test_a_film_is_augmented_anew_each_time(make, samples, encoder):
-    """In each epoch otherwise, and not at all by default; a film whose own tokens are the targets stays as it is."""
+    """In each epoch otherwise, and not at all by default; a film whose regions are the targets stays as it is."""
 
     def film(batch):
         return getattr(batch, "prompts", batch).images.patches[0, 0].tobytes()
@@ -166,8 +166,10 @@ def test_a_film_is_augmented_anew_each_time(make, samples, encoder):
     shown, bare = ([film(batch) for batch in itertools.islice(make(one, e, count=1), 6)] for e in (encoder, plain))
     assert len(set(shown)) == 6
     assert len(set(bare)) == 1
-    regions = supervised_batches([Source(tuple(one), seen=True)], encoder, 1, ROWS, LENGTHS, 0, 0.0)
-    assert {film(batch) for batch in itertools.islice(regions, 3)} == set(bare)
+    for targets, count in (("regions", 1), ("film", 3)):
+        source = Source(tuple(one), targets=targets)
+        batches = supervised_batches([source], encoder, 1, ROWS, LENGTHS, 0, 0.0)
+        assert len({film(batch) for batch in itertools.islice(batches, 3)}) == count
 
 
 @pytest.mark.parametrize("make", [supervised, prompting])

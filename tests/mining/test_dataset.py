@@ -1,5 +1,6 @@
 """The command from prepared studies to records: what it writes, refuses, and how it goes on."""
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from chestx_jax.data.reader import find_problems, read_samples
 from chestx_jax.errors import UserError
 from chestx_jax.findings import read_reports
+from chestx_jax.labels import LABELS
 from chestx_jax.lexicon import load
 from chestx_jax.mining.dataset import MineConfig, _questions, _usable, mine
 from chestx_jax.mining.films import shown_films
@@ -115,6 +117,8 @@ def test_the_same_command_gives_the_same_bytes(mined, prepared, tmp_path):
         ({"miner": "gpt-4"}, "openai:MODEL@URL"),
         ({"per_label": 5}, "was made with per_label 2, not 5: choose another --out"),
         ({"seed": 1}, "was made with seed 0, not 1"),
+        ({"verdicts": True}, "was made with verdicts False, not True"),
+        ({"verdicts": True, "miner": "openai:tiny@http://localhost:1/v1"}, "verdicts is of the chains by rules"),
     ],
 )
 def test_other_settings_are_refused(mined, prepared, change, complaint):
@@ -217,6 +221,39 @@ def test_each_label_is_checked_as_often_present_as_absent(mined):
     assert len(verdicts) > 6
     for label, counts in verdicts.items():
         assert counts["present"] == pytest.approx(counts["absent"], rel=0.1, abs=8), label
+
+
+def test_every_training_film_has_a_word_for_each_label(mined):
+    out, _ = mined
+    rows = {row["study"]: row for row in records(out, "findings") if row["split"] == "train"}
+    samples = {sample.id.removesuffix("-labels"): sample for sample in read_samples(out / "labels.jsonl")}
+    assert samples.keys() == rows.keys()
+    for name, sample in samples.items():
+        assert len(sample.images) == 1
+        assert sample.answer.split() == [rows[name]["labels"][label]["value"] for label in LABELS[:-1]]
+
+
+def test_chains_with_verdicts_say_first_what_is_there(tmp_path):
+    """Of what is asked, or of each option up to the right one; the rest of the chain stays as it is without."""
+    folder = write_prepared(tmp_path / "studies", made_up_studies(60))
+    for verdicts in (True, False):
+        mine(MineConfig(verdicts=verdicts), folder, tmp_path / str(verdicts), io.StringIO())
+    plain = {record["item_id"]: record for record in records(tmp_path / "False")}
+    families = Counter()
+    for record in records(tmp_path / "True"):
+        opening, *rest = record["reason_steps"]
+        said = [step for step in rest if re.match(r"Asked: |Option \(", step)]
+        assert [opening, *rest[len(said) :]] == plain[record["item_id"]]["reason_steps"]
+        words = [re.fullmatch(r"(?:Asked:|Option \(.\)) (.+) (present|absent)\.", step).groups() for step in said]
+        values = [value for _, value in words]
+        families[record["task"]] += 1
+        if record["task"] == "binary":
+            assert values == ["present" if record["answer"] == "A" else "absent"]
+        elif record["task"] in ("single", "multiple"):
+            assert values == ["absent"] * "ABCD".index(record["answer"]) + ["present"]
+        else:
+            assert not said
+    assert families.keys() >= {"binary", "single", "anomaly"}
 
 
 def test_an_llms_records_and_a_killed_run(tmp_path):
