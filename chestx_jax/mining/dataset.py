@@ -76,9 +76,9 @@ class _Item:
 def mine(config: MineConfig, folder: Path, out: Path, console: TextIO = sys.stderr) -> dict[str, Any]:
     """Makes the folder `out` from the prepared `folder`, or goes on with it; returns the data card.
 
-    Raises UserError for an unknown family or miner, verdicts of an endpoint, a folder that is not prepared, a folder `out` of other settings,
-    patients on two sides of a split, a remote endpoint for a set that forbids it, and questions that the endpoint did
-    not answer (the same command goes on).
+    Raises UserError for an unknown family or miner, verdicts of an endpoint, a folder that is not prepared, a folder
+    `out` of other settings, patients on two sides of a split, a remote endpoint for a set that forbids it, and
+    questions that the endpoint did not answer (the same command goes on).
     """
     lexicon = load()
     log = lambda text: print(text, file=console)  # noqa: E731
