@@ -62,6 +62,7 @@ NIH = {
         "rows": {"length": 160, "patches": 64},
         "sampling": {"length": 160},
         "steps": 40,
+        "optimizer": {**PHANTOM["grpo"]["optimizer"], "rate": 1e-4},  # at 2.5e-4 it learns to say little
     },
 }
 

@@ -166,11 +166,11 @@ NIH = {
             "name": "base",
             "init": "random",
             "sources": (
-                {"path": "nih-questions/labels.jsonl", "weight": 2.0, "reasoning": False, "targets": "film"},
+                {"path": "nih-questions/labels.jsonl", "reasoning": False, "targets": "film"},
                 {"path": "nih-questions/checks.jsonl", "reasoning": False},
             ),
-            "steps": 400,
-            "optimizer": {**OPTIMIZER, "rate": 3e-3, "weight_decay": 0.1},
+            "steps": 600,
+            "optimizer": {**OPTIMIZER, "rate": 8e-3, "weight_decay": 0.1},
             "cadence": {"log": 20, "keep": 1},
         },
         "sources": (
