@@ -6,8 +6,8 @@ Prepares and mines the films, runs configs/rl.py:nih for each arm and seed, and 
 questions about the test patients, by label, its mean over labels, and that mean on films of either view; beside what
 is had from the question alone, from the view, from view, age and sex, and from the film as 16 × 16 pixels by logistic
 regression: what hardly any training gives. Intervals are by patient; of several seeds they are of the mean over seeds.
-Run again after a stop, it goes on. `--models SFT` leaves out what takes longer, which a later run adds; `--table`
-prints what there is.
+Run again after a stop, it goes on. `--models SFT` leaves out what takes longer, which a later run adds, `--arms
+nothing` one of the starts; `--table` prints what there is.
 """
 
 import argparse
@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--phantom", type=Path, help="workdir of the phantom job; without it the arm is left out")
+    parser.add_argument("--arms", nargs="+", default=["nothing", "phantom"], help="which of the starts to train")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and run nothing")
@@ -170,8 +171,9 @@ def main() -> None:
     make_data(options.raw, data)
     starts = {"nothing": None} | ({"phantom": options.phantom} if options.phantom else {})
     folders = {(arm, seed): options.out / f"{arm}-{seed}" for arm in reversed(starts) for seed in options.seeds}
-    for (arm, seed), folder in folders.items() if not options.table else ():
-        job.run(configuration(data, seed, options.models, starts[arm]), folder)
+    for (arm, seed), folder in folders.items():
+        if arm in options.arms and not options.table:
+            job.run(configuration(data, seed, options.models, starts[arm]), folder)
     samples = {split: read_samples(data / f"nih-questions/{split}.jsonl") for split in ("train", "test")}
     train, test = ([s for s in samples[split] if s.task == "binary"] for split in ("train", "test"))
     models = baselines(options.raw, train, test)
