@@ -74,21 +74,25 @@ QWEN3_VL_8B = {
 OPTIMIZER = {"rule": "muon", "warmup": 0.05, "b2": 0.98, "final": 0.05}
 ROWS = {"length": 256, "patches": 64}
 
-# In place of the paper's pretrained base model: naming what each region of a film shows, going through options.
+# In place of the paper's pretrained base model: naming what each region of a film shows and how extensive it is, going
+# through options, and reasoning about films and changes that are told in words.
 BASE = {
     "name": "base",
     "init": "random",
     "sources": (
         {"path": "base_regions.jsonl", "weight": 3.0, "reasoning": False, "targets": "regions"},
+        {"path": "base_extents.jsonl", "weight": 1.0, "reasoning": False, "targets": "regions"},
         {"path": "base_checks.jsonl", "weight": 3.0, "reasoning": False},
+        {"path": "base_pairs.jsonl", "weight": 1.2, "reasoning": False},
         {"path": "base_told_checks.jsonl", "reasoning": False},
         {"path": "base_told.jsonl"},
+        {"path": "base_told_changes.jsonl", "weight": 0.9},
     ),
     "validation_batches": 4,
     "rows": ROWS,
     "lengths": {"image_slots": (4,)},  # three are enough for one batch in four: not worth compiling for
     "batch": 8,
-    "steps": 400,
+    "steps": 600,
     "optimizer": {**OPTIMIZER, "rate": 8e-3},
     "cadence": {"log": 20, "save": 300, "validate": 300, "keep": 1},
 }
@@ -102,13 +106,16 @@ PHANTOM = {
             {"path": "train_reasoning.jsonl", "weight": 3.0},
             {"path": "train_answer.jsonl", "weight": 0.2, "reasoning": False},
             {"path": "base_regions.jsonl", "weight": 0.7, "reasoning": False, "targets": "regions"},
+            {"path": "base_extents.jsonl", "weight": 0.4, "reasoning": False, "targets": "regions"},
             {"path": "base_checks.jsonl", "weight": 0.7, "reasoning": False},
+            {"path": "base_pairs.jsonl", "weight": 0.8, "reasoning": False},
+            {"path": "base_told_changes.jsonl", "weight": 0.4},
         ),
         "validation": {"path": "validation.jsonl"},
         "validation_batches": 4,
         "rows": {**ROWS, "image_slots": 3},
         "batch": 8,
-        "steps": 300,
+        "steps": 400,
         "optimizer": {**OPTIMIZER, "rate": 5e-3},
         "cadence": {"log": 20, "keep": 1},
     },

@@ -3,8 +3,10 @@
 python -m chestx_jax.phantom write --out DIR [--seed 0]
 
 train_reasoning.jsonl  train_answer.jsonl       SFT sources: with and without reference reasoning
-base_regions.jsonl     base_checks.jsonl        base stage: region captions and option checks of films,
-base_told.jsonl        base_told_checks.jsonl     questions and option checks of films given as text
+base_regions.jsonl     base_extents.jsonl       base stage: what each region of a film shows, how extensive it is,
+base_checks.jsonl      base_pairs.jsonl           option checks of films, extents on both films of a pair,
+base_told.jsonl        base_told_checks.jsonl     questions and option checks of films given as text,
+base_told_changes.jsonl                           and changes
 rl.jsonl  validation.jsonl  test.jsonl          all five task families; no patient is in two splits
 images/SPLIT/*.png                              8-bit gray films
 about.json                                      the spec and the counts
@@ -30,7 +32,14 @@ from chestx_jax.errors import UserError
 from chestx_jax.phantom.cases import PROGRESSIVE, draw_case, draw_follow_up
 from chestx_jax.phantom.drawing.render import Job, to_json
 from chestx_jax.phantom.finding import CHANGES
-from chestx_jax.phantom.pretraining import option_checks, region_captions, text_only
+from chestx_jax.phantom.pretraining import (
+    option_checks,
+    pair_extents,
+    region_captions,
+    region_extents,
+    text_only,
+    told_changes,
+)
 from chestx_jax.phantom.text.questions import Study, questions
 from chestx_jax.phantom.text.reports import write_reports
 
@@ -132,14 +141,20 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
         return np.random.default_rng((spec.seed, 1000 + number))
 
     answer_only = questions(studies["train"], spec.train.per_task, "train-answer", "phantom-answer", rng(1))
-    regions = region_captions(studies["train"], {job.path: job for job in jobs}, "region")
+    told = questions(studies["train"], spec.train.per_task, "told", "told", rng(2))
+    job_of = {job.path: job for job in jobs}
+    regions = region_captions(studies["train"], job_of, "region")
+    captions = {sample.images: sample.answer for sample in regions}
     return {
         "train_reasoning": questions(studies["train"], spec.train.per_task, "train", "phantom", rng(0)),
         "train_answer": [replace(sample, steps=()) for sample in answer_only],
         "base_regions": regions,
         "base_checks": option_checks(regions, "checks", rng(8)),
-        "base_told": text_only(questions(studies["train"], spec.train.per_task, "told", "told", rng(2)), regions),
-        "base_told_checks": text_only(option_checks(regions, "told-checks", rng(9)), regions),
+        "base_extents": region_extents(regions, job_of, "extents"),
+        "base_pairs": pair_extents(studies["train"], "pairs"),
+        "base_told": text_only(told, captions),
+        "base_told_checks": text_only(option_checks(regions, "told-checks", rng(9)), captions),
+        "base_told_changes": told_changes("told-changes", rng(10)),
         "rl": questions(studies["rl"], spec.rl.per_task, "rl", "phantom", rng(4)),
         "validation": questions(studies["validation"], spec.validation.per_task, "validation", "phantom", rng(5)),
         "test": questions(studies["test"], spec.test.per_task, "test", "phantom", rng(6)),

@@ -20,15 +20,17 @@ from chestx_jax.phantom.dataset import PhantomSpec, Split, write_phantom
 
 SMALL = Split(patients=40, follow_ups=12, per_task=12)
 SPEC = PhantomSpec(seed=3, size=64, train=SMALL, rl=SMALL, validation=SMALL, test=SMALL)
-BASE = ("base_regions", "base_checks", "base_told", "base_told_checks")
+TOLD = ("base_told", "base_told_checks", "base_told_changes")
+BASE = ("base_regions", "base_extents", "base_checks", "base_pairs", *TOLD)
 FILES = ("train_reasoning", "train_answer", *BASE, "rl", "validation", "test")
 
 SOURCES = {
     "train_answer": "phantom-answer",
     "base_regions": "regions",
     "base_checks": "checks",
-    "base_told": "told",
-    "base_told_checks": "told",
+    "base_extents": "extents",
+    "base_pairs": "extents",
+    **dict.fromkeys(TOLD, "told"),
 }
 
 
@@ -81,8 +83,9 @@ def test_what_each_file_holds(folder):
         assert all(9 <= count <= 12 for count in tasks.values())  # so few films do not answer every question
     assert all(sample.steps and sample.drawn is not None for sample in samples["train_reasoning"])
     assert not any(sample.steps for sample in samples["train_answer"])
-    assert all(len(sample.images) == 1 for sample in (*samples["base_checks"], *samples["base_regions"]))
-    assert not any(sample.images for sample in (*samples["base_told"], *samples["base_told_checks"]))
+    films = {name: {len(sample.images) for sample in samples[name]} for name in BASE}
+    one_film = {name: {1} for name in ("base_regions", "base_extents", "base_checks")}
+    assert films == {"base_pairs": {2}} | one_film | {name: {0} for name in TOLD}
     assert len({sample.id for of_file in samples.values() for sample in of_file}) == sum(map(len, samples.values()))
 
 

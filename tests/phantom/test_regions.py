@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from chestx_jax.phantom.cases import draw_case, draw_findings
 from chestx_jax.phantom.drawing.regions import SIDE, region_labels, region_text
-from chestx_jax.phantom.text.phrases import name
+from chestx_jax.phantom.text.phrases import region_word
 
 
 @settings(max_examples=30)
@@ -34,5 +34,5 @@ def test_regions_are_on_the_side_of_the_finding(seed, label):
 def test_region_text_goes_row_by_row():
     labels = [""] * (SIDE * SIDE)
     labels[5] = "Lung Lesion"
-    text = region_text(labels, name)
+    text = region_text(labels, region_word)
     assert text.split() == ["clear"] * 5 + ["lesion"] + ["clear"] * (SIDE * SIDE - 6)

@@ -21,8 +21,9 @@ from chestx_jax.phantom.cases import (
     has_ambiguous_pair,
     is_ambiguous,
 )
+from chestx_jax.phantom.drawing.render import Job
 from chestx_jax.phantom.finding import CHANGES, DEVICES, SEVERITIES
-from chestx_jax.phantom.pretraining import option_checks, text_only
+from chestx_jax.phantom.pretraining import option_checks, pair_extents, region_extents, text_only, told_changes
 from chestx_jax.phantom.text import phrases
 from chestx_jax.phantom.text.questions import Study, questions
 from chestx_jax.phantom.text.reasoning import in_order
@@ -267,14 +268,53 @@ def test_checks_go_through_every_option_and_are_right(studies):
 
 
 def test_text_only_samples_have_the_caption_and_no_film(studies, samples):
-    captions = {study.images[0]: region_caption(study) for study in studies}
+    captions = {study.images[:1]: region_caption(study).answer for study in studies}
     one_film = [sample for sample in samples if len(sample.images) == 1]
-    without_film = text_only(samples, list(captions.values()))
+    without_film = text_only(samples, captions)
     assert len(without_film) == len(one_film) > 0
     for sample, original in zip(without_film, one_film, strict=True):
         assert sample.images == ()
-        assert sample.question == f"{captions[original.images[0]].answer}\n{original.question}"
+        assert sample.question == f"{captions[original.images]}\n{original.question}"
         assert (sample.steps, sample.answer) == (original.steps, original.answer)
+
+
+def test_region_extents_stand_where_the_findings_do(studies):
+    one_film = [study for study in studies if study.case.earlier is None][:300]
+    captions = [region_caption(study) for study in one_film]
+    jobs = {study.images[0]: Job(study.images[0], (), (), study.case.findings) for study in one_film}
+    changed = {sample.images: sample.answer.split() for sample in region_extents(captions, jobs, "extents")}
+    for study, caption in zip(one_film, captions, strict=True):
+        extents = {
+            phrases.region_word(f.label): phrases.extent(f) for f in study.case.findings if f.label in PROGRESSIVE
+        }
+        assert (study.images in changed) == bool(extents)
+        for word, extent in zip(caption.answer.split(), changed.get(study.images, ()), strict=False):
+            assert extent == extents.get(word, word)
+
+
+def test_changes_told_in_words_follow_from_the_extents():
+    extents = dict(zip(("small", "mild", "moderate", "large", "severe"), (0, 0, 1, 2, 2), strict=True))
+    samples = told_changes("told", np.random.default_rng(0))
+    assert len(samples) == 5 * 9 * 6
+    for sample in samples:
+        before, after = re.findall(r"image shows (?:an? )?(\w+) ", sample.question)
+        step = extents[after] - extents[before]
+        options = dict(re.findall(r"^([ABC])\) (\w+)$", sample.question, re.MULTILINE))
+        assert options[sample.answer] == ("stable" if not step else "worsening" if step > 0 else "improving")
+        assert " ".join(sample.steps[:2]) == sample.question.partition(" Options:")[0]
+        assert sample.steps[2].startswith(f"From {before} to {after}, the ")
+        assert sample.steps[-2].endswith(f"{options[sample.answer]}: right.")
+
+
+def test_temporal_reasoning_goes_from_both_extents_to_the_option(studies, samples):
+    by_films = {study.images: study.case for study in studies}
+    pairs = pair_extents(studies, "pairs")
+    stated = {sample.images: re.findall(r"(?:reference|new) (\w+)", sample.answer) for sample in pairs}
+    for sample in (sample for sample in samples if sample.task == "temporal"):
+        before, after = stated[sample.images]
+        assert re.match(rf"The reference image shows (an? )?{before} ", sample.steps[0])
+        assert re.match(rf"The new image shows (an? )?{after} ", sample.steps[1])
+        assert sample.steps[2].endswith(f"is {by_films[sample.images].change}.")
 
 
 @pytest.mark.parametrize(("labels", "text"), [(["Edema"], "edema"), (["Edema", "Fracture"], "edema or fracture")])

@@ -38,6 +38,6 @@ def region_labels(patient: tuple[int, ...], film: tuple[int, ...], findings: tup
     return labels
 
 
-def region_text(labels: Sequence[str], name: Callable[[str], str]) -> str:
-    """The regions as one word each, "clear effusion …": the last word of the label's `name`."""
-    return " ".join(name(label).split()[-1] if label else "clear" for label in labels)
+def region_text(labels: Sequence[str], word: Callable[[str], str]) -> str:
+    """The regions as one word each, "clear effusion …", by the label's `word`."""
+    return " ".join(word(label) if label else "clear" for label in labels)

@@ -150,6 +150,16 @@ def noun_phrase(finding: Finding) -> str:
     return ("" if finding.label == "Edema" else side) + name(finding.label)
 
 
+def region_word(label: str) -> str:
+    """The word of a label in a region caption: the last of its name."""
+    return name(label).split()[-1]
+
+
+def extent(finding: Finding) -> str:
+    """How much there is of a finding, in the word of its plain sentence: "small" or "mild"."""
+    return _SIZE[finding.severity] if "{size}" in _forms(finding)[0] else finding.severity
+
+
 def _forms(finding: Finding) -> tuple[str, ...]:
     return _DEVICE[finding.kind] if finding.kind else _PRESENT[finding.label]
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from chestx_jax.phantom.cases import FINDINGS, Case, is_ambiguous
-from chestx_jax.phantom.finding import Finding
+from chestx_jax.phantom.finding import SEVERITIES, Finding
 from chestx_jax.phantom.text import phrases
 
 LETTERS = "ABCD"
-_TREND = {"stable": "has not changed", "worsening": "has increased", "improving": "has decreased"}
 _LUNG = ("Consolidation", "Edema", "Atelectasis", "Pneumonia", "Lung Opacity", "Lung Lesion")
 _ORDER = ("Support Devices", *_LUNG, "Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Enlarged Cardiomediastinum")
 
@@ -60,20 +59,30 @@ def anomaly_steps(findings: Sequence[Finding], rng: np.random.Generator) -> tupl
 
 
 def temporal_steps(case: Case, options: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """The asked finding on the reference and on the new film, the rest, the trend, the options up to the right one."""
+    """How the asked finding changed (`change_steps`), with the rest of the new film before the answer."""
     assert case.earlier is not None
     before, after = (
         next(finding for finding in film if finding.label == case.changed) for film in (case.earlier, case.findings)
     )
     others = [phrases.present(finding) for finding in case.findings if finding.label != case.changed]
     rest = others or [phrases.absent(_absent([case.changed], 2, rng))]
-    trend = f"The {phrases.name(case.changed)} {_TREND[case.change]}."
-    tried = options[: options.index(case.change) + 1]
+    *change, conclusion = change_steps(before, after, options)
+    return (*change, *rest, conclusion)
+
+
+def change_steps(before: Finding, after: Finding, options: Sequence[str]) -> tuple[str, ...]:
+    """A finding's extent on the reference and on the new film, how it changed, in the word of the options, a verdict on
+    each of them up to the right one, the answer."""
+    difference = SEVERITIES.index(after.severity) - SEVERITIES.index(before.severity)
+    change = "stable" if not difference else "worsening" if difference > 0 else "improving"
+    extents = f"From {phrases.extent(before)} to {phrases.extent(after)}"
+    trend = f"{extents}, the {phrases.name(after.label)} is {change}."
     verdicts = [
-        f"Option ({letter}) {change} {'right' if change == case.change else 'wrong'}."
-        for letter, change in zip(LETTERS, tried, strict=False)
+        f"Option ({letter}) {option}, seen {change}: {'right' if option == change else 'wrong'}."
+        for letter, option in zip(LETTERS, options[: options.index(change) + 1], strict=False)
     ]
-    return (_on("reference", before), _on("new", after), *rest, trend, *verdicts, _conclusion(LETTERS[len(tried) - 1]))
+    conclusion = _conclusion(LETTERS[len(verdicts) - 1])
+    return (_on("reference", before), _on("new", after), trend, *verdicts, conclusion)
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
