@@ -116,7 +116,8 @@ def plan_lengths(
         for name, program in plan(at, topology, [f"grpo/{name}" for name in names], log=log).programs.items():
             yield BucketPlan(name, text, runs[name] * share, program)
 
-    rows = [*priced(None, ("weights",)), *priced(rollout, ("prefill", "decode")), *priced(None, ("score",))]
+    once = [name for name in ("weights", "fetch") if f"grpo/{name}" in runs]
+    rows = [*priced(None, once), *priced(rollout, ("prefill", "decode")), *priced(None, ("score",))]
     for bucket, count in sorted(parts.items()):
         rows += priced(bucket, by_part, count / stage.parts)
     return [*rows, *priced(None, ("step",))]

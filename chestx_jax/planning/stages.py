@@ -67,6 +67,7 @@ def runs_per_step(stage: Stage) -> dict[str, float]:
             **_sampling_runs("grpo", stage.prompts, stage.sampling.group, stage.rollout_slots, stage.sampling.length),
             "grpo/score": 1.0,
             "grpo/select": parts,
+            **({"grpo/fetch": float(stage.policy.kl_weight > 0)} if stage.reference.offload else {}),
             "grpo/reference": parts if stage.policy.kl_weight else 0.0,
             "grpo/logprobs": parts if stage.needs_old_logprobs else 0.0,
             "grpo/gradients": parts * stage.updates,

@@ -32,6 +32,7 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
     grpo/weights, grpo/prefill, grpo/decode    sample (`programs.generation`)
     grpo/score      (tables, targets, rollout) → ScoredRollout
     grpo/select     (experience, groups) → micro-batch
+    grpo/fetch      (reference) → its weights on the devices, once an iteration, if they lie in the host's memory
     grpo/reference  (reference, prompts, rollout, vocabulary) → log-probs [B, L] under the reference model
     grpo/logprobs   (params, prompts, rollout, vocabulary) → log-probs [B, L] under the policy
     grpo/gradients  (params, total, part, logprobs, vocabulary) → total, with the micro-batch's gradients added
@@ -54,13 +55,9 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
     def score(tables, targets: RewardTargets, rollout: Rollout) -> ScoredRollout:
         return score_rollout(stage.rewards, stage.overlong, stage.advantages, sampling.group, tables, targets, rollout)
 
-    def policy_logprobs(params, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
+    def token_logprobs(params, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
         ids, length, allowed = rollout.ids, rollout.length, vocabulary.allowed
         return completion_stats(model, params, prompts, ids, length, allowed, sampling.temperature).logprob
-
-    def reference_logprobs(reference, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
-        reference = sharding.to_device_memory(reference) if stage.reference.offload else reference
-        return policy_logprobs(reference, prompts, rollout, vocabulary)
 
     def gradients(params, total, part: MicroBatch, logprobs: Logprobs, vocabulary: Vocabulary):
         allowed = vocabulary.allowed
@@ -80,6 +77,9 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
         "rollout": batched(part.shapes.rollout, mesh),
         "vocabulary": vocabulary,
     }
+    kept = abstract_reference(model, stage, mesh)
+    reference = Argument(kept.shapes, params.shardings)
+    fetch = Program(with_mesh(mesh, sharding.to_device_memory), {"reference": kept}, reference.shardings)
     slots, tensor = stage.rollout_slots, stage.rollout_tensor
     sample = generation(model, job.image, stage.rows, stage.prompts, sampling, stage.seed, mesh, slots, tensor)
     return {
@@ -94,13 +94,12 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
             ScoredRollout._make((None, rollout.shardings.logprobs, *[rollout.shardings.finished] * 2, None)),
         ),
         "grpo/select": select_longest,
+        **({"grpo/fetch": fetch} if stage.reference.offload else {}),
         "grpo/reference": Program(
-            with_mesh(mesh, reference_logprobs),
-            {"reference": abstract_reference(model, stage, mesh), **sampled},
-            part.shardings.advantages,
+            with_mesh(mesh, token_logprobs), {"reference": reference, **sampled}, part.shardings.advantages
         ),
         "grpo/logprobs": Program(
-            with_mesh(mesh, policy_logprobs), {"params": params, **sampled}, part.shardings.advantages
+            with_mesh(mesh, token_logprobs), {"params": params, **sampled}, part.shardings.advantages
         ),
         "grpo/gradients": Program(
             with_mesh(mesh, gradients),

@@ -75,19 +75,19 @@ class PolicyUpdate:
         ]
 
     def logprobs(self, reference: Any, params: Any, parts: Sequence[MicroBatch]) -> list[Logprobs]:
-        """Log-probs of each micro-batch's tokens under the reference model and the policy (None: not needed)."""
-        return [
-            Logprobs(
-                *(
-                    None if weights is None else function(weights, part.prompts, part.rollout, self.vocabulary)
-                    for function, weights in (
-                        (self.functions["grpo/reference"], reference),
-                        (self.functions["grpo/logprobs"], params),
-                    )
-                )
-            )
-            for part in parts
-        ]
+        """Log-probs of each micro-batch's tokens under the reference model and the policy (None: not needed). Reference
+        weights that lie in the host's memory are fetched once for all micro-batches."""
+        if reference is not None and "grpo/fetch" in self.functions:
+            reference = self.functions["grpo/fetch"](reference)
+        of_reference = self._token_logprobs("grpo/reference", reference, parts)
+        del reference  # fetched weights need not lie beside what comes next
+        of_policy = self._token_logprobs("grpo/logprobs", params, parts)
+        return list(map(Logprobs, of_reference, of_policy))
+
+    def _token_logprobs(self, name: str, weights: Any, parts: Sequence[MicroBatch]) -> list[Array | None]:
+        if weights is None:
+            return [None] * len(parts)
+        return [self.functions[name](weights, part.prompts, part.rollout, self.vocabulary) for part in parts]
 
     def update(
         self, state: TrainState, parts: Sequence[MicroBatch], logprobs: Sequence[Logprobs]

@@ -42,7 +42,8 @@ JOB = replace(
 )
 NAMES = {
     "sft/step", "sft/validate", "grpo/weights", "grpo/prefill", "grpo/decode", "grpo/score", "grpo/select",
-    "grpo/logprobs", "grpo/reference", "grpo/gradients", "grpo/step", "test/weights", "test/prefill", "test/decode",
+    "grpo/fetch", "grpo/logprobs", "grpo/reference", "grpo/gradients", "grpo/step", "test/weights", "test/prefill",
+    "test/decode",
 }  # fmt: skip
 KINDS = ("weights", "prefill", "decode")  # of the programs that sample
 
@@ -218,8 +219,8 @@ def test_a_policy_run_compiles_once_a_bucket_and_moves_nothing_unasked(job_progr
     }
     assert all(len(used) >= 2 for used in buckets.values())
     compiled = {name: functions[name]._cache_size() for name in NAMES if not name.startswith("sft")}
-    once = dict.fromkeys(("grpo/weights", "grpo/score", "grpo/step", "test/weights", "test/prefill", "test/decode"), 1)
     of_parts = dict.fromkeys(("grpo/reference", "grpo/logprobs", "grpo/gradients"), len(buckets["grpo/gradients"]))
+    once = {f"grpo/{name}": 1 for name in ("weights", "fetch", "score", "step")} | {f"test/{name}": 1 for name in KINDS}
     of_prompts = {
         "grpo/prefill": len(buckets["grpo/prefill"]),
         "grpo/decode": len({length for length, _ in buckets["grpo/prefill"]}),  # films are read by prefill alone

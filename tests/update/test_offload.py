@@ -128,10 +128,13 @@ def test_the_reference_has_its_dtype_and_is_on_the_host(mesh, params):
     reference = program.jit()(jax.device_put(params, program.shardings["params"]))
     assert memory_kinds(reference) == {"pinned_host"}
     assert_same(reference, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
-    reader = programs(replace(JOB, grpo=stage), mesh)["grpo/reference"]
+    reader = programs(replace(JOB, grpo=stage), mesh)["grpo/fetch"]
     jax.tree.map(lambda x, shape: np.testing.assert_equal((x.shape, x.dtype), (shape.shape, shape.dtype)),
                  reference, reader.shapes["reference"])  # fmt: skip
     assert jax.tree.map(lambda x: x.sharding, reference) == reader.shardings["reference"]
+    fetched = reader.jit()(reference)
+    assert memory_kinds(fetched) == {"device"}
+    assert_same(fetched, reference)
 
 
 def test_second_moments_are_float32_whatever_the_weights_are():

@@ -13,7 +13,7 @@ from chestx_jax.sharding import HOST_MEMORY
 # Which parts of the stage's state a program is given, by the second half of its name.
 _GIVEN = {
     "step": ("params", "moments"), "validate": ("params",), "weights": ("params",), "logprobs": ("params",),
-    "gradients": ("params",), "reference": ("reference",),
+    "gradients": ("params",), "reference": ("reference",), "fetch": ("reference",),
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def layout(programs: Mapping[str, Program], stage: str) -> Layout | None:
         return None
     state, shardings = step.arguments["state"]
     parts = {"params": (state.params, shardings.params), "moments": (state.moments, shardings.moments)}
-    reference = programs.get(f"{stage}/reference")
+    reference = programs.get(f"{stage}/fetch") or programs.get(f"{stage}/reference")  # the first that is given it
     if reference is not None:
         parts["reference"] = reference.arguments["reference"]
     return Layout(
