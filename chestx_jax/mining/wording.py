@@ -78,7 +78,7 @@ _SIDE = ("", "left ", "right ", "bilateral ")
 _SITES = {
     "base": (" at the {side}lung base", " at both lung bases", " at the lung base"),
     "lower lobe": (" in the {side}lower lobe", " in both lower lobes", " in the lower lobe"),
-    "middle lobe": (" in the {side}middle lobe", "", " in the middle lobe"),
+    "middle lobe": (" in the {side}mid lung", "", " in the mid lung"),  # the left lung has no middle lobe
     "lingula": (" in the lingula", "", " in the lingula"),
     "upper lobe": (" in the {side}upper lobe", " in both upper lobes", " in the upper lobe"),
     "apex": (" at the {side}lung apex", " at both lung apices", " at the lung apex"),
@@ -110,6 +110,7 @@ _SITES_OF = {
     "pleura": ("base", "apex", "costophrenic", "fissure"),
     _DEVICES: tuple(site for site in _SITES if site not in (*_IN_LUNGS, "costophrenic", "fissure")),
 }
+_OF_ALL_THE_LUNG = ("Low Lung Volumes", "Hyperinflation")
 _SIDED = ("Hilar Enlargement", "Lymphadenopathy")  # findings of the mediastinum that are on a side
 _PLURALS = {"pneumothorax": "pneumothoraces", "bulla": "bullae", "tracheostomy tube": "tracheostomy tubes"}
 
@@ -209,7 +210,7 @@ def _filled(lexicon: Lexicon, finding: Finding, frame: str) -> Iterator[tuple[in
     name = concept.name
     side = 0 if concept.region == "heart_and_mediastinum" and name not in _SIDED else finding.side
     site = lexicon.sites[finding.site - 1] if finding.site else ""
-    site = site if site in _SITES_OF.get(concept.region, ()) else ""
+    site = site if site in _SITES_OF.get(concept.region, ()) and name not in _OF_ALL_THE_LUNG else ""
     for with_site, with_side, with_severity in _CHOICES:
         no_degree = not severity or concept.region == _DEVICES
         if (with_site and not site) or (with_side and not side) or (with_severity and no_degree):
