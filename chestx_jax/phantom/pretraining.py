@@ -82,8 +82,8 @@ def told_changes(name: str, rng: np.random.Generator) -> list[Sample]:
     samples = []
     for label, before, after, order in product(PROGRESSIVE, SEVERITIES, SEVERITIES, permutations(CHANGES)):
         (finding,) = draw_findings([label], rng)
-        films = (replace(finding, severity=severity) for severity in (before, after))
-        steps = reasoning.change_steps(*films, order)
+        one, other = (replace(finding, severity=severity) for severity in (before, after))
+        steps = reasoning.change_steps(one, other, order)
         letter = steps[-1].partition("(")[2][0]
         question = f"{' '.join(steps[:2])} {option_lines(order)}"
         samples.append(Sample("", "temporal", question, letter, (), steps, (), "", ()))
