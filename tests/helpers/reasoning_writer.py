@@ -117,7 +117,7 @@ def _chain(lexicon, question, document, name):
     """The steps with a mistake."""
     first, *middle, last = document["steps"]
     statuses = question.reference.statuses
-    stated = (label for label in LABELS[:-1] if statuses[label][:2] == ("absent", "stated"))
+    stated = (LABELS.index(label) for label in LABELS[:-1] if statuses[label][:2] == ("absent", "stated"))
     known = {f.concept for f in question.reference.findings}
     new = next(
         c
@@ -125,7 +125,7 @@ def _chain(lexicon, question, document, name):
         if c not in known
     )
     added = {
-        "contradiction": wording.present(lexicon, Finding(LABELS.index(next(stated, "Pneumothorax")), 1, 2), 0),
+        "contradiction": wording.present(lexicon, Finding(next(stated, new), 1, 2), 0),
         "invention": wording.present(lexicon, Finding(new, 1, 2), 0),
         "report": "The radiologist reports this as well.",
         "blank": "The XXXX is seen well.",
