@@ -81,7 +81,7 @@ BASE = {
     "init": "random",
     "sources": (
         {"path": "base_regions.jsonl", "weight": 3.0, "reasoning": False, "targets": "regions"},
-        {"path": "base_extents.jsonl", "weight": 1.0, "reasoning": False, "targets": "regions"},
+        {"path": "base_extents.jsonl", "reasoning": False, "targets": "regions"},
         {"path": "base_checks.jsonl", "weight": 3.0, "reasoning": False},
         {"path": "base_pairs.jsonl", "weight": 1.4, "reasoning": False},
         {"path": "base_told_checks.jsonl", "reasoning": False},

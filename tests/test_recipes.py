@@ -218,10 +218,10 @@ def test_the_phantom_job():
     """What README's numbers were made with."""
     job = load(JobConfig, "rl.py:phantom")
     stages = (job.init.init, job.init, job.grpo)
-    assert [(stage.steps, stage.optimizer.rate) for stage in stages] == [(400, 8e-3), (300, 5e-3), (90, 2.5e-4)]
+    assert [(stage.steps, stage.optimizer.rate) for stage in stages] == [(700, 8e-3), (480, 5e-3), (90, 2.5e-4)]
     assert [stage.optimizer.rule for stage in stages] == ["muon", "muon", "adamw"]
     assert (job.init.init.batch, job.init.batch, job.grpo.prompts, job.grpo.sampling.group) == (8, 8, 16, 8)
-    assert [source.weight for source in job.init.sources] == [3.0, 0.2, 0.7, 0.7]
+    assert [source.weight for source in job.init.sources] == [3.0, 0.2, 0.7, 0.4, 0.7, 0.9, 0.6]
     assert job.model.compute.dtype == job.grpo.reference.dtype == "float32"
     assert (job.grpo.rewards.credit, job.grpo.advantages.step_weight) == ("step", 0.5)
     assert replace(job, grpo=None) == load(JobConfig, "sft.py:phantom")

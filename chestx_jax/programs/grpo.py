@@ -55,9 +55,15 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
     def score(tables, targets: RewardTargets, rollout: Rollout) -> ScoredRollout:
         return score_rollout(stage.rewards, stage.overlong, stage.advantages, sampling.group, tables, targets, rollout)
 
-    def token_logprobs(params, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
+    def policy_logprobs(params, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
         ids, length, allowed = rollout.ids, rollout.length, vocabulary.allowed
         return completion_stats(model, params, prompts, ids, length, allowed, sampling.temperature).logprob
+
+    def reference_logprobs(reference, prompts: Prompts, rollout: Rollout, vocabulary: Vocabulary):
+        return policy_logprobs(reference, prompts, rollout, vocabulary)
+
+    def fetch_reference(reference):
+        return sharding.to_device_memory(reference)
 
     def gradients(params, total, part: MicroBatch, logprobs: Logprobs, vocabulary: Vocabulary):
         allowed = vocabulary.allowed
@@ -79,7 +85,7 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
     }
     kept = abstract_reference(model, stage, mesh)
     reference = Argument(kept.shapes, params.shardings)
-    fetch = Program(with_mesh(mesh, sharding.to_device_memory), {"reference": kept}, reference.shardings)
+    fetch = Program(with_mesh(mesh, fetch_reference), {"reference": kept}, reference.shardings)
     slots, tensor = stage.rollout_slots, stage.rollout_tensor
     sample = generation(model, job.image, stage.rows, stage.prompts, sampling, stage.seed, mesh, slots, tensor)
     return {
@@ -96,10 +102,10 @@ def grpo_programs(job: JobConfig, stage: GrpoConfig, mesh) -> dict[str, Program]
         "grpo/select": select_longest,
         **({"grpo/fetch": fetch} if stage.reference.offload else {}),
         "grpo/reference": Program(
-            with_mesh(mesh, token_logprobs), {"reference": reference, **sampled}, part.shardings.advantages
+            with_mesh(mesh, reference_logprobs), {"reference": reference, **sampled}, part.shardings.advantages
         ),
         "grpo/logprobs": Program(
-            with_mesh(mesh, token_logprobs), {"params": params, **sampled}, part.shardings.advantages
+            with_mesh(mesh, policy_logprobs), {"params": params, **sampled}, part.shardings.advantages
         ),
         "grpo/gradients": Program(
             with_mesh(mesh, gradients),

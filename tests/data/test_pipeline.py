@@ -237,9 +237,9 @@ def test_any_number_of_processes_reads_the_same_batches(make, broken, encoder, p
 
 def test_draws_follow_the_weights():
     sources = [
-        Source(tuple("ab"), 3.0, True, False),
-        Source(tuple("xyz"), 1.0, False, False),
-        Source(("never",), 0.0, True, False),
+        Source(tuple("ab"), 3.0, True),
+        Source(tuple("xyz"), 1.0, False),
+        Source(("never",), 0.0, True),
     ]
     drawn = [draw(sources, 5, number) for number in range(4000)]
     assert drawn[:50] == [draw(sources, 5, number) for number in range(50)]
@@ -252,7 +252,7 @@ def test_draws_follow_the_weights():
 
 
 def test_nothing_to_train_on_is_said_at_once(samples, encoder, tmp_path):
-    for sources in ([], [Source(samples, 0.0, True, False)]):
+    for sources in ([], [Source(samples, 0.0, True)]):
         with pytest.raises(UserError, match="weight above 0"):
             supervised_batches(sources, encoder, 2, ROWS, LENGTHS, 0, 0.0)
     (tmp_path / "empty.jsonl").write_text("")

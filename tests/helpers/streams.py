@@ -20,7 +20,7 @@ LENGTHS = LengthsConfig(rows=(100, 130, 200))
 
 
 def supervised(samples, encoder, max_bad=0.0, seed=0, own_rows=None, count=2, threads=0):
-    sources = [Source(samples, 3.0, True, False), Source(samples, 1.0, False, False)]
+    sources = [Source(samples, 3.0, True), Source(samples, 1.0, False)]
     return supervised_batches(sources, encoder, count, ROWS, LENGTHS, seed, max_bad, own_rows, threads)
 
 
