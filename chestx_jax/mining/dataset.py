@@ -52,7 +52,7 @@ _BLOCK = 512  # reports read at once
 class MineConfig:
     """What is mined: questions of some `families`, at most `per_label` a label, family and split (0: all), with
     reasoning by a `miner`, `rules` or `openai:MODEL@URL`. With `verdicts` the rules' chains say first whether what is
-    asked, or each option, is present or absent: a small model sees better for one word than for a sentence."""
+    asked, or each option, is present or absent: a small model then decides on it in one word."""
 
     families: tuple[str, ...] = tuple(FAMILIES)
     miner: str = "rules"

@@ -42,8 +42,8 @@ def reason(lexicon: Lexicon, question: Question, rng: np.random.Generator, verdi
     opening = plans.opening(question.named, question.task, way())
     two = question.task == "temporal"
     middle = _two_films(lexicon, question, way()) if two else _one_film(lexicon, question, rng)
-    said_first = tuple(_verdicts(question)) if verdicts else ()
-    steps = (opening, *said_first, *middle, _conclusion(lexicon, question, way()))
+    verdict_steps = tuple(_verdicts(question)) if verdicts else ()
+    steps = (opening, *verdict_steps, *middle, _conclusion(lexicon, question, way()))
     return Reasoning(plans.plan(question.named), evidence(question), steps)
 
 
@@ -85,8 +85,8 @@ def _verdicts(question: Question) -> Iterator[str]:
         yield f"Asked: {label.lower()} {statuses[label].value}."
     elif question.task in ("single", "multiple"):
         for letter, labels in zip(LETTERS[: LETTERS.index(question.answer) + 1], question.options, strict=False):
-            told = next((label for label in labels if statuses[label].value == "absent"), labels[0])
-            yield f"Option ({letter}) {told.lower()} {statuses[told].value}."
+            decisive = next((label for label in labels if statuses[label].value == "absent"), labels[0])
+            yield f"Option ({letter}) {decisive.lower()} {statuses[decisive].value}."
 
 
 def _one_film(lexicon: Lexicon, question: Question, rng: np.random.Generator) -> list[str]:

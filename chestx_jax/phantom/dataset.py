@@ -141,7 +141,7 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
         return np.random.default_rng((spec.seed, 1000 + number))
 
     answer_only = questions(studies["train"], spec.train.per_task, "train-answer", "phantom-answer", rng(1))
-    told = questions(studies["train"], spec.train.per_task, "told", "told", rng(2))
+    in_words = questions(studies["train"], spec.train.per_task, "told", "told", rng(2))
     job_of = {job.path: job for job in jobs}
     regions = region_captions(studies["train"], job_of, "region")
     captions = {sample.images: sample.answer for sample in regions}
@@ -152,7 +152,7 @@ def _sources(studies: dict[str, list[Study]], jobs: Sequence[Job], spec: Phantom
         "base_checks": option_checks(regions, "checks", rng(8)),
         "base_extents": region_extents(regions, job_of, "extents"),
         "base_pairs": pair_extents(studies["train"], "pairs"),
-        "base_told": text_only(told, captions),
+        "base_told": text_only(in_words, captions),
         "base_told_checks": text_only(option_checks(regions, "told-checks", rng(9)), captions),
         "base_told_changes": told_changes("told-changes", rng(10)),
         "rl": questions(studies["rl"], spec.rl.per_task, "rl", "phantom", rng(4)),

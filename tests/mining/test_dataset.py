@@ -242,9 +242,11 @@ def test_chains_with_verdicts_say_first_what_is_there(tmp_path):
     families = Counter()
     for record in records(tmp_path / "True"):
         opening, *rest = record["reason_steps"]
-        said = [step for step in rest if re.match(r"Asked: |Option \(", step)]
-        assert [opening, *rest[len(said) :]] == plain[record["item_id"]]["reason_steps"]
-        words = [re.fullmatch(r"(?:Asked:|Option \(.\)) (.+) (present|absent)\.", step).groups() for step in said]
+        verdict_steps = [step for step in rest if re.match(r"Asked: |Option \(", step)]
+        assert [opening, *rest[len(verdict_steps) :]] == plain[record["item_id"]]["reason_steps"]
+        words = [
+            re.fullmatch(r"(?:Asked:|Option \(.\)) (.+) (present|absent)\.", step).groups() for step in verdict_steps
+        ]
         values = [value for _, value in words]
         families[record["task"]] += 1
         if record["task"] == "binary":
@@ -252,7 +254,7 @@ def test_chains_with_verdicts_say_first_what_is_there(tmp_path):
         elif record["task"] in ("single", "multiple"):
             assert values == ["absent"] * "ABCD".index(record["answer"]) + ["present"]
         else:
-            assert not said
+            assert not verdict_steps
     assert families.keys() >= {"binary", "single", "anomaly"}
 
 
