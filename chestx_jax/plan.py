@@ -26,7 +26,7 @@ CONFIG = flags.DEFINE_string(
 )
 TOPOLOGY = flags.DEFINE_string("topology", None, "v5e:4x8, v5p-64, h100:8, cpu:8, local …", required=True)
 SET = flags.DEFINE_multi_string("set", [], "a field of the config: mesh.tensor=4")
-PROGRAMS = flags.DEFINE_list("programs", [], "only these: sft/step, grpo/decode …")
+PROGRAMS = flags.DEFINE_list("programs", [], "only these: sft/step, grpo/decode … (default: all that the job runs)")
 JSON = flags.DEFINE_string("json", None, "file for the plan as JSON")
 HLO = flags.DEFINE_string("hlo", None, "folder for the optimised HLO of each program")
 LENGTHS = flags.DEFINE_string("lengths", None, f"lengths of the data: a file, or {lengths.FORM}")
@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
         print(report.buckets_text(job))
         document = report.to_json(plan)
         if of_data and job.grpo:
-            rows = lengths.plan_lengths(job, machine, of_data, log=print)
+            rows = lengths.plan_lengths(job, machine, of_data, plan.programs, log=print)
             print(report.lengths_text(rows, machine.count, machine.chip.peak_flops, job.grpo.steps))
             document["at_lengths"] = report.lengths_json(rows)
     if JSON.value:

@@ -1,7 +1,7 @@
 """The main job: SFT, then GRPO with a process reward, a test after each stage, an export at the end.
 
 `configs/rl.py`: the paper's 7B recipe, which is the defaults in chestx_jax/recipes.py: 256 prompts × 8 samples, one
-update a batch, k3 at 0.001, rate 5e-7, 150 steps.
+update a batch, k3 at 0.001, rate 5e-7, 150 steps; and the lengths that the released model's completions have.
 `configs/rl.py:mined`: the same recipe on questions mined from a public set, after configs/sft.py:mined.
 `configs/rl.py:qwen3_vl_8b`: the same recipe with Qwen3-VL-8B, after configs/sft.py:qwen3_vl_8b.
 `configs/rl.py:phantom`: the same code on a laptop, from drawn films to a table in 10 to 15 minutes on two cores. From
@@ -16,14 +16,20 @@ from chestx_jax.errors import choose
 from chestx_jax.recipes import JobConfig
 from configs import sft
 
+FILMS = {"image_slots": 3}  # of a question: 8 % of the studies have three films
+
 PAPER = {
     **sft.COMPUTE,
     "init": "orbax:runs/sft/sft/params",
     "grpo": {
         "source": {"path": "rl.json", "image_root": "images"},
+        "rows": FILMS,
         "micro_batches": 8,  # 2,048 completions of up to 2,048 tokens are too many for one backward pass
+        # Completions have 182 tokens in the median and 500 at most, the longest of eight mostly less than 320, and
+        # three films with their question less than 1,024: two shapes to compile, unless one is longer.
+        "lengths": {"rows": (1024,), "image_slots": (3,), "completions": (320, 512, 1024)},
     },
-    "evaluation": {"source": {"path": "test.json", "image_root": "images"}},
+    "evaluation": {"source": {"path": "test.json", "image_root": "images"}, "rows": FILMS},
 }
 
 # What `python -m chestx_jax.mine --out=data/mined` wrote, after configs/sft.py:mined.
@@ -31,7 +37,7 @@ MINED = {
     **sft.COMPUTE,
     "init": "orbax:runs/sft/sft/params",
     "grpo": {**PAPER["grpo"], "source": {"path": "mined/train.jsonl"}},
-    "evaluation": {"source": {"path": "mined/test.jsonl"}},
+    "evaluation": {**PAPER["evaluation"], "source": {"path": "mined/test.jsonl"}},
 }
 
 PHANTOM = {

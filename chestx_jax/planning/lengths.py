@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -85,11 +85,16 @@ def _between(percentiles: Sequence[int], count: int = 1000) -> tuple[int, ...]:
 
 
 def plan_lengths(
-    job: JobConfig, topology: Topology, lengths: Lengths, log: Callable[[str], object] = lambda line: None
+    job: JobConfig,
+    topology: Topology,
+    lengths: Lengths,
+    at_limits: Mapping[str, PlannedProgram],
+    log: Callable[[str], object] = lambda line: None,
 ) -> list[BucketPlan]:
     """The programs of a GRPO iteration whose prompts and completions are drawn from `lengths`, each in the buckets that
-    training would take. A rollout is priced with all of its slots until the last completion ends, and reads as many
-    keys as the longest needs; what ends sooner makes it faster.
+    training would take; those that have one shape are taken from `at_limits`, the job's plan, if it has them. A rollout
+    is priced with all of its slots until the last completion ends, and reads as many keys as the longest needs; what
+    ends sooner makes it faster.
 
     Raises UserError where the job has no GRPO stage, and as `planner.plan` does.
     """
@@ -113,8 +118,12 @@ def plan_lengths(
     def priced(bucket: Bucket | None, names: Sequence[str], share: float = 1.0) -> Iterator[BucketPlan]:
         at = job if bucket is None else in_bucket(job, bucket)
         text = "+".join(map(str, bucket or longest(stage)))
-        for name, program in plan(at, topology, [f"grpo/{name}" for name in names], log=log).programs.items():
-            yield BucketPlan(name, text, runs[name] * share, program)
+        known = at_limits if bucket in (None, longest(stage)) else {}
+        names = [f"grpo/{name}" for name in names]
+        missing = [name for name in names if name not in known]
+        compiled = plan(at, topology, missing, log=log).programs if missing else {}
+        for name in names:
+            yield BucketPlan(name, text, runs[name] * share, known.get(name) or compiled[name])
 
     once = [name for name in ("weights", "fetch") if f"grpo/{name}" in runs]
     rows = [*priced(None, once), *priced(rollout, ("prefill", "decode")), *priced(None, ("score",))]

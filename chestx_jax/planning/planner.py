@@ -37,8 +37,8 @@ def plan(
     save_hlo: Callable[[str, str], object] | None = None,
     log: Callable[[str], object] = lambda line: None,
 ) -> Plan:
-    """Plans the programs called `names` (all, if empty). `save_hlo(name, text)` is given the optimised HLO of each, and
-    `log` a line before each.
+    """Plans the programs called `names` (if empty, all that the job runs). `save_hlo(name, text)` is given the
+    optimised HLO of each, and `log` a line before each.
 
     Raises UserError for a mesh that does not fit the topology, with the axes that would, for a batch that does not
     divide over it, and for an unknown name.
@@ -46,7 +46,8 @@ def plan(
     mesh = mesh_of(job.mesh, topology)
     sizes, placement = dict(mesh.shape), topology.placement(mesh)
     of_job = programs(job, mesh)
-    chosen = {name: choose(of_job, name, "program") for name in names} or of_job
+    runs = {name: runs_per_step(stages(job)[name.split("/")[0]])[name] for name in of_job}
+    chosen = {name: choose(of_job, name, "program") for name in names or of_job if names or runs[name]}
     planned: dict[str, PlannedProgram] = {}
     remarks: list[str] = []
     for name, program in chosen.items():
@@ -55,8 +56,7 @@ def plan(
         resident = resident_bytes(of_job, name)
         fits = not compiled.refusal and compiled.memory.peak + resident <= available_hbm(topology.chip)
         priced = None if compiled.refusal else cost(compiled.schedule, placement, compiled.memory.allocated)
-        runs = runs_per_step(stages(job)[name.split("/")[0]])[name]
-        planned[name] = PlannedProgram(compiled, priced, program_flops(job, name, mesh), fits, resident, runs)
+        planned[name] = PlannedProgram(compiled, priced, program_flops(job, name, mesh), fits, resident, runs[name])
         if not fits:
             remarks.append(advice(job, planned[name], topology.chip, sizes))
     trained = {name: stage for name, stage in stages(job).items() if not isinstance(stage, EvaluationConfig)}

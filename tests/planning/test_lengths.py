@@ -22,6 +22,7 @@ from chestx_jax.update.micro_batches import Bucket
 from tests.helpers import mesh_run
 
 JOB = replace(mesh_run.JOB, mesh=MeshConfig(1, 2, 1))
+CPUS = topology.find("cpu:2", cores=2)
 TEXT = "prompt=10/12/20,films=1/1/2,completion=2/3/7"
 
 
@@ -56,21 +57,23 @@ def test_a_bad_file_is_one_sentence(tmp_path, line):
         lengths.read_lengths(str(file))
 
 
+def planned_at(job):
+    """A plan of a program at the job's limits, which tells them."""
+    shape = (job.grpo.rows.length, job.grpo.rows.image_slots, job.grpo.sampling.length)
+    return PlannedProgram(types.SimpleNamespace(memory=types.SimpleNamespace(peak=1.0), shape=shape), None, None, True)
+
+
 def test_every_micro_batch_is_priced_in_the_bucket_that_training_takes(monkeypatch):
     """With a fake planner: all runs of an iteration are there, in buckets of the stage; the longest prompts and
-    completions are in the largest of them, and the rollout holds every prompt."""
+    completions are in the largest of them, the rollout holds every prompt, and nothing is planned twice."""
     planned = Counter()
 
     def fake_plan(job, machine, names, log):
         planned.update(names)
-        shape = (job.grpo.rows.length, job.grpo.rows.image_slots, job.grpo.sampling.length)
-        program = PlannedProgram(
-            types.SimpleNamespace(memory=types.SimpleNamespace(peak=1.0), shape=shape), None, None, True
-        )
-        return types.SimpleNamespace(programs=dict.fromkeys(names, program))
+        return types.SimpleNamespace(programs=dict.fromkeys(names, planned_at(job)))
 
     monkeypatch.setattr(lengths, "plan", fake_plan)
-    rows = lengths.plan_lengths(JOB, topology.find("cpu:2", cores=2), lengths.read_lengths(TEXT))
+    rows = lengths.plan_lengths(JOB, CPUS, lengths.read_lengths(TEXT), {"grpo/step": planned_at(JOB)})
     runs = Counter()
     for row in rows:
         runs[row.name] += row.runs
@@ -83,6 +86,7 @@ def test_every_micro_batch_is_priced_in_the_bucket_that_training_takes(monkeypat
     assert runs["grpo/decode"] == 1.0  # all at once, and none is longer than one run of the sampler
     (prefill,) = [row for row in rows if row.name == "grpo/prefill"]
     assert prefill.bucket.split("+")[0] == "32"
+    assert not planned["grpo/step"]  # the job's plan has it
     assert planned["grpo/gradients"] == len({row.bucket for row in rows if row.name == "grpo/gradients"})
     assert "bucket" in report.lengths_text(rows, 2, 1e12, 10)
     assert "completions 4, 8" in report.buckets_text(JOB)
