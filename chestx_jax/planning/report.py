@@ -157,6 +157,7 @@ def lengths_json(rows: Sequence[BucketPlan]) -> list[dict[str, Any]]:
             "runs_per_step": runs,
             "fits": program.fits,
             "peak": program.peak,
+            "flops": program.cost.flops if program.cost else None,
             "predicted": program.cost.predicted if program.cost else None,
         }
         for name, bucket, runs, program in rows

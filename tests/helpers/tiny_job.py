@@ -28,7 +28,7 @@ SMALL = {
         "validation_batches": 1,
         "optimizer": {"offload": True},
         "rows": {"length": 384},
-        "lengths": {"rows": (384,), "image_slots": (3,)},
+        "lengths": {"rows": (256, 384), "image_slots": (3,)},
         "cadence": {"log": 1, "save": 3, "validate": 6},
     },
     "grpo": {
@@ -39,7 +39,7 @@ SMALL = {
         "optimizer": {"offload": True},
         "reference": {"dtype": "bfloat16", "offload": True},
         "rows": {"length": 192},
-        "lengths": {"rows": (192,), "image_slots": (1,)},
+        "lengths": {"rows": (128, 192)},
         "cadence": {"log": 1, "save": 2, "samples": 4},
     },
     "evaluation": {"batch": 4, "length": 16, "limit": 2, "blind": False, "rows": {"length": 192}},

@@ -27,9 +27,20 @@ def command(workdir: Path, preset: str = "") -> list[str]:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Compiled programs are kept between runs."""
-    kept = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONWARNINGS": "", **kept}
+    """Compiled programs are kept between runs, and jax says of each that it is traced and compiled (or found)."""
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_LOG_COMPILES": "1",
+    }
+    return {
+        **os.environ,
+        "JAX_LOG_COMPILES": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+        "PYTHONWARNINGS": "",
+        **kept,
+    }
 
 
 def started(workdir: Path, cache: Path, preset: str = "", *flags: str) -> subprocess.Popen:

@@ -2,9 +2,11 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +38,23 @@ def signalled_at(process: subprocess.Popen, records: Path, step: int, how: signa
 def undisturbed(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("jobs")
     output = finished(started(folder / "whole", folder / "cache"))
+    (folder / "whole.log").write_text(output)
     assert "accuracy without the film" in output
     return folder / "whole", folder / "cache"
+
+
+def test_a_job_compiles_each_program_once_a_bucket(undisturbed):
+    """Over all steps of both stages, whose batches have mixed lengths, and the tests after them."""
+    log = undisturbed[0].with_suffix(".log").read_text()
+    compiled = Counter(re.findall(r"Compiling jit\((\w+)\)", log))
+    buckets = Counter({name: int(count) for name, count in re.findall(r"(\w+/\w+) ran in (\d+) bucket", log)})
+    assert buckets["sft/step"] >= 2
+    assert buckets["grpo/gradients"] >= 2
+    assert compiled["step"] == buckets["sft/step"] + 1  # and that of grpo
+    assert compiled["gradients"] == compiled["reference_logprobs"] == buckets["grpo/gradients"]
+    assert log.count("\nprefill ran in 1 bucket: 192+2") == 2  # both tests, with one program
+    assert compiled["prefill"] == buckets["grpo/prefill"] + 1
+    assert compiled["score"] == compiled["fetch_reference"] == 1
 
 
 def test_killed_three_times_in_both_stages_the_job_ends_with_the_same_bytes(undisturbed, tmp_path):
