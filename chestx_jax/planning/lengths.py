@@ -16,11 +16,11 @@ from chestx_jax.buckets import smallest_bucket
 from chestx_jax.errors import UserError
 from chestx_jax.planning.cost.topology import Topology
 from chestx_jax.planning.planner import mesh_of, plan
-from chestx_jax.planning.stages import PlannedProgram, runs_per_step
+from chestx_jax.planning.stages import PlannedProgram, runs_per_step, sampling_layout
 from chestx_jax.recipes import GrpoConfig, JobConfig
 from chestx_jax.rewards.overlong import OverlongConfig
 from chestx_jax.rollout.loop import ring_columns
-from chestx_jax.rollout.schedule import STEPS, lane_shape
+from chestx_jax.rollout.schedule import STEPS
 from chestx_jax.update.micro_batches import Bucket, plan_micro_batches
 
 FIELDS = ("prompt", "films", "completion")
@@ -101,18 +101,20 @@ def plan_lengths(
     stage = job.grpo
     if stage is None:
         raise UserError("--lengths prices a GRPO iteration, and the job has none: give a config with a grpo stage.")
-    shards = stage.prompts // sharding.batch_share(mesh_of(job.mesh, topology), stage.prompts)
+    mesh = mesh_of(job.mesh, topology)
+    shards = stage.prompts // sharding.batch_share(mesh, stage.prompts)
     prompt_N, films_N, completion_B = draw(stage, lengths)
     planned = plan_micro_batches(
         prompt_N, films_N, completion_B, stage.mini_batches, stage.micro_batches, shards, stage.buckets
     )
     parts = Counter(part.bucket for part in planned)
-    runs = {name: count for name, count in runs_per_step(stage).items() if count}
+    runs = {name: count for name, count in runs_per_step(stage, mesh).items() if count}
     by_part = [name for name in ("reference", "logprobs", "gradients") if f"grpo/{name}" in runs]
     columns = ring_columns(int(completion_B.max()), stage.sampling.length)
     prompts, films, _ = stage.buckets
     rollout = Bucket(smallest_bucket(int(prompt_N.max()), prompts), smallest_bucket(int(films_N.max()), films), columns)
-    layout = lane_shape(stage.prompts, stage.sampling.group, stage.rollout_slots)
+    layout = sampling_layout(stage, mesh)
+    assert layout
     runs["grpo/decode"] = turns(completion_B, layout.lanes * layout.width)
 
     def priced(bucket: Bucket | None, names: Sequence[str], share: float = 1.0) -> Iterator[BucketPlan]:

@@ -46,7 +46,8 @@ def plan(
     mesh = mesh_of(job.mesh, topology)
     sizes, placement = dict(mesh.shape), topology.placement(mesh)
     of_job = programs(job, mesh)
-    runs = {name: runs_per_step(stages(job)[name.split("/")[0]])[name] for name in of_job}
+    runs_of = {name: runs_per_step(stage, mesh) for name, stage in stages(job).items()}
+    runs = {name: runs_of[name.split("/")[0]][name] for name in of_job}
     chosen = {name: choose(of_job, name, "program") for name in names or of_job if names or runs[name]}
     planned: dict[str, PlannedProgram] = {}
     remarks: list[str] = []
@@ -60,7 +61,7 @@ def plan(
         if not fits:
             remarks.append(advice(job, planned[name], topology.chip, sizes))
     trained = {name: stage for name, stage in stages(job).items() if not isinstance(stage, EvaluationConfig)}
-    predicted = {name: step_seconds(stage, planned) for name, stage in stages(job).items()}
+    predicted = {name: step_seconds(of_stage, planned) for name, of_stage in runs_of.items()}
     seconds = {name: step for name, step in predicted.items() if step is not None}
     hours = {
         name: seconds[name] * stage.steps * topology.count / 3600 for name, stage in trained.items() if name in seconds

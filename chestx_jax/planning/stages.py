@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 from chestx_jax.planning.cost.model_flops import ModelFlops, model_flops
 from chestx_jax.planning.cost.roofline import Cost
 from chestx_jax.planning.hlo.compile import Compiled
-from chestx_jax.programs.generation import WINDOW
+from chestx_jax.programs.generation import WINDOW, slot_layout
 from chestx_jax.programs.program import resolve_attention
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, JobConfig, SftConfig, supervised_stages
-from chestx_jax.rollout.schedule import STEPS, lane_shape
+from chestx_jax.rollout.schedule import STEPS, LaneShape
 
 Stage = SftConfig | GrpoConfig | EvaluationConfig
 
@@ -53,18 +53,30 @@ def stages(job: JobConfig) -> dict[str, Stage]:
 def program_flops(job: JobConfig, name: str, mesh: Mesh) -> ModelFlops | None:
     """The analytic count of the program called `name`, with the attention of the mesh's platform."""
     stage = stages(job).get(name.split("/")[0])
-    return None if stage is None else model_flops(name, resolve_attention(job.model, mesh), stage)
+    layout = None if stage is None else sampling_layout(stage, mesh)
+    return None if stage is None else model_flops(name, resolve_attention(job.model, mesh), stage, layout)
 
 
-def runs_per_step(stage: Stage) -> dict[str, float]:
+def sampling_layout(stage: Stage, mesh: Mesh) -> LaneShape | None:
+    """The slots of a stage that samples, over all devices."""
+    if isinstance(stage, GrpoConfig):
+        return slot_layout(stage.prompts, stage.sampling.group, stage.rollout_slots, mesh, stage.rollout_tensor)
+    if isinstance(stage, EvaluationConfig):
+        return slot_layout(WINDOW * stage.batch, 1, stage.batch, mesh, stage.rollout_tensor)
+    return None
+
+
+def runs_per_step(stage: Stage, mesh: Mesh) -> dict[str, float]:
     """How often each program runs in one step of a stage, validation included in proportion."""
     if isinstance(stage, SftConfig):
         validations = stage.validation_batches / stage.cadence.validate if stage.validation else 0.0
         return {f"{stage.name}/step": 1.0, f"{stage.name}/validate": validations}
+    layout = sampling_layout(stage, mesh)
+    assert layout
     if isinstance(stage, GrpoConfig):
         parts = float(stage.parts)
         return {
-            **_sampling_runs("grpo", stage.prompts, stage.sampling.group, stage.rollout_slots, stage.sampling.length),
+            **_sampling_runs("grpo", stage.prompts, stage.sampling.group, stage.sampling.length, layout),
             "grpo/score": 1.0,
             "grpo/select": parts,
             **({"grpo/fetch": float(stage.policy.kl_weight > 0)} if stage.reference.offload else {}),
@@ -73,12 +85,11 @@ def runs_per_step(stage: Stage) -> dict[str, float]:
             "grpo/gradients": parts * stage.updates,
             "grpo/step": float(stage.optimizer_steps),
         }
-    return _sampling_runs("test", WINDOW * stage.batch, 1, stage.batch, stage.length)
+    return _sampling_runs("test", WINDOW * stage.batch, 1, stage.length, layout)
 
 
-def _sampling_runs(stage: str, prompts: int, group: int, slots: int, length: int) -> dict[str, float]:
+def _sampling_runs(stage: str, prompts: int, group: int, length: int, layout: LaneShape) -> dict[str, float]:
     """Of the programs that sample, where every completion has the full length."""
-    layout = lane_shape(prompts, group, slots)
     turns = prompts * group / (layout.lanes * layout.width)
     return {
         f"{stage}/weights": 1.0,
@@ -87,10 +98,10 @@ def _sampling_runs(stage: str, prompts: int, group: int, slots: int, length: int
     }
 
 
-def step_seconds(stage: Stage, planned: Mapping[str, PlannedProgram]) -> float | None:
+def step_seconds(runs_per_step: Mapping[str, float], planned: Mapping[str, PlannedProgram]) -> float | None:
     """Predicted seconds of one step, None while a program of it is not planned or was refused."""
     total = 0.0
-    for name, runs in runs_per_step(stage).items():
+    for name, runs in runs_per_step.items():
         if not runs:
             continue
         program = planned.get(name)

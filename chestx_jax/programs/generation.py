@@ -18,7 +18,7 @@ from chestx_jax.rollout import engine
 from chestx_jax.rollout.engine import Lanes, Slots
 from chestx_jax.rollout.loop import Sampler
 from chestx_jax.rollout.sampling import SamplingConfig, Vocabulary
-from chestx_jax.rollout.schedule import STEPS, lane_shape
+from chestx_jax.rollout.schedule import STEPS, LaneShape, lane_shape
 from chestx_jax.tokens.patches import ImageSpec
 from chestx_jax.tokens.rows import RowsConfig
 from chestx_jax.types import Prompts
@@ -65,16 +65,15 @@ def generation(
 
     per_row = lambda size: jax.ShapeDtypeStruct((size,), jnp.int32)  # noqa: E731
     copy = Argument(qwen_vl.decoding_shapes(model), qwen_vl.decoding_shardings(model, mesh))
-    shards = batch_shards(mesh)
-    shape = lane_shape(count // shards, sampling.group, slots // shards)
-    lane_shapes = jax.eval_shape(prefill, copy.shapes, prompts.shapes, per_row(shards * shape.lanes))
-    lanes, slots = _split(lane_shapes, mesh), shards * shape.lanes * shape.width
+    shape = slot_layout(count, sampling.group, slots, mesh)
+    lane_shapes = jax.eval_shape(prefill, copy.shapes, prompts.shapes, per_row(shape.lanes))
+    lanes, slots = _split(lane_shapes, mesh), shape.lanes * shape.width
     ring = _split(jax.eval_shape(partial(engine.empty_ring, model, slots, sampling.length)), mesh)
     return {
         "weights": Program(with_mesh(mesh, weights), {"params": params}, copy.shardings),
         "prefill": Program(
             with_mesh(mesh, prefill),
-            {"params": copy, "prompts": prompts, "rows": batched(per_row(shards * shape.admitted), mesh)},
+            {"params": copy, "prompts": prompts, "rows": batched(per_row(shape.admitted), mesh)},
             lanes.shardings,
         ),
         "decode": Program(
@@ -129,6 +128,13 @@ def sampler(
 def decoding_mesh(mesh: Mesh, tensor: int) -> Mesh:
     """The mesh that completions are sampled on."""
     return sharding.rollout_mesh(mesh, tensor) if tensor else mesh
+
+
+def slot_layout(prompts: int, group: int, slots: int, mesh: Mesh, tensor: int = 0) -> LaneShape:
+    """The slots of all shards together, for completions of `prompts` prompts on the mesh that `tensor` makes."""
+    shards = batch_shards(decoding_mesh(mesh, tensor))
+    shape = lane_shape(prompts // shards, group, slots // shards)
+    return LaneShape(shards * shape.lanes, shape.width, shards * shape.admitted)
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,9 +14,10 @@ from chestx_jax.planning.cost.interconnect import collective_seconds
 from chestx_jax.planning.hlo.collectives import Collective
 from chestx_jax.planning.hlo.parse import parse
 from chestx_jax.planning.hlo.schedule import schedule
-from chestx_jax.planning.stages import runs_per_step
+from chestx_jax.planning.stages import runs_per_step, stages
 from chestx_jax.programs.job import programs
-from chestx_jax.recipes import GrpoConfig
+from chestx_jax.recipes import EvaluationConfig, GrpoConfig
+from chestx_jax.rollout.schedule import STEPS
 from chestx_jax.sharding import MeshConfig, make_mesh
 from chestx_jax.update.losses import PolicyConfig
 from tests.helpers import mesh_run
@@ -179,10 +181,28 @@ def test_every_figure_is_positive():
         assert chip.reserved_bytes < np.float64(0.05) * chip.hbm_bytes
 
 
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 4, 1), (2, 2, 2)])
+def test_runs_of_the_sampling_programs_come_to_all_prompts_and_completions(sizes):
+    """Of GRPO, whose prompts are all in at once, and of a test, whose slots are refilled; on any mesh."""
+    job = dataclasses.replace(mesh_run.JOB, mesh=MeshConfig(*sizes), evaluation=EvaluationConfig(batch=8, length=16))
+    mesh = make_mesh(job.mesh, jax.devices()[: int(np.prod(sizes))])
+    of_job = programs(job, mesh)
+    for name, prompts, completions, length in (
+        ("grpo", job.grpo.prompts, job.grpo.prompts * job.grpo.sampling.group, job.grpo.sampling.length),
+        ("test", 4 * 8, 4 * 8, 16),
+    ):
+        runs = runs_per_step(stages(job)[name], mesh)
+        (rows,) = of_job[f"{name}/prefill"].shapes["rows"].shape
+        (slots,) = of_job[f"{name}/decode"].shapes["slots"].sample_B.shape
+        assert runs[f"{name}/prefill"] * rows == prompts
+        assert runs[f"{name}/decode"] * slots == completions * -(-length // STEPS)
+
+
 def test_a_mini_batch_has_an_optimizer_step_of_its_own():
     """And micro-batches of its own; old log-probs are taken once, whatever goes through them, where they are needed."""
     stage = GrpoConfig(prompts=24, mini_batches=3, micro_batches=2, updates=2)
-    runs = runs_per_step(stage)
+    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    runs = runs_per_step(stage, mesh)
     assert {name: runs[f"grpo/{name}"] for name in ("select", "reference", "logprobs", "gradients", "step")} == {
         "select": 6,
         "reference": 6,
@@ -191,4 +211,4 @@ def test_a_mini_batch_has_an_optimizer_step_of_its_own():
         "step": 6,
     }
     from_sampler = dataclasses.replace(stage, policy=PolicyConfig(old_logprobs="sampler"))
-    assert runs_per_step(from_sampler)["grpo/logprobs"] == 0
+    assert runs_per_step(from_sampler, mesh)["grpo/logprobs"] == 0

@@ -13,9 +13,8 @@ import numpy as np
 
 from chestx_jax.model.config import ModelConfig
 from chestx_jax.model.splash import computed_share, fits_kernel
-from chestx_jax.programs.generation import WINDOW
 from chestx_jax.recipes import EvaluationConfig, GrpoConfig, SftConfig
-from chestx_jax.rollout.schedule import STEPS, LaneShape, lane_shape
+from chestx_jax.rollout.schedule import STEPS, LaneShape
 from chestx_jax.tokens.rows import RowsConfig
 
 
@@ -118,18 +117,24 @@ def executed_flops(model: ModelConfig, forward: Forward, trained: bool, position
     return 3 * forward.without_attention - forward.patch_embed + attention + recomputed
 
 
-def model_flops(name: str, model: ModelConfig, stage: SftConfig | GrpoConfig | EvaluationConfig) -> ModelFlops | None:
-    """The count of the program called `name`, None where no model runs in it. `model.compute.attention` is resolved."""
+def model_flops(
+    name: str,
+    model: ModelConfig,
+    stage: SftConfig | GrpoConfig | EvaluationConfig,
+    layout: LaneShape | None = None,
+) -> ModelFlops | None:
+    """The count of the program called `name`, None where no model runs in it. `model.compute.attention` is resolved;
+    `layout` is that of all slots, for a program that samples."""
     if isinstance(stage, SftConfig):
         length, tokens = stage.rows.length, float(stage.batch * stage.rows.length)
         text = decoder_forward(model, tokens, length, head=tokens)
         trained = name.endswith("/step")
         return _with_images(model, text, text.attention_full / 2, stage.rows, stage.batch, trained, length, tokens)
     if isinstance(stage, EvaluationConfig):
-        layout = lane_shape(WINDOW * stage.batch, 1, stage.batch)
+        assert layout
         return _sampling(name, model, stage.rows, layout, stage.length)
     if name in ("grpo/prefill", "grpo/decode"):
-        layout = lane_shape(stage.prompts, stage.sampling.group, stage.rollout_slots)
+        assert layout
         return _sampling(name, model, stage.rows, layout, stage.sampling.length)
     if name in ("grpo/logprobs", "grpo/reference", "grpo/gradients"):
         return _completions(model, stage, trained=name == "grpo/gradients")
