@@ -44,7 +44,7 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 SHRINK = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 ROWS, LENGTH, PROMPTS, NEW = 32 // SHRINK, 128, 64 // SHRINK, 64
-PACKED = RowsConfig(2 * LENGTH, 4, 64)  # rows that samples of mixed lengths share
+PACKED = RowsConfig(2 * LENGTH, 3, 64)  # rows that samples of mixed lengths share
 WHAT = ("step", "mixed step", "decode")
 FILM = (8, 8)  # patches of a 112 × 112 film
 

@@ -178,7 +178,9 @@ def _turns(folder, tokenizer, lengths_B, iterate, rounds):
         return rng.normal(size=len(completion_ids)).tolist()
 
     data = Dataset.from_dict({"prompt": texts})
-    GRPOTrainer(model, reward, settings, data, processing_class=tokenizer, callbacks=[InTurn()]).train()
+    trainer = GRPOTrainer(model, reward, settings, data, processing_class=tokenizer, callbacks=[InTurn()])
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
     assert sum(seen) == (rounds + 1) * lengths_B.sum(), (sum(seen), lengths_B.sum())
     return times[1:]
 

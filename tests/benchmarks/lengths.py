@@ -1,6 +1,6 @@
 """What padding costs: a GRPO iteration's phases padded to the limits and in length buckets, in one run, same results.
 
-`python -m tests.benchmarks.lengths [PROMPTS [LIMIT …]]`, 8 prompts and a limit of 512 tokens by default. Lengths are
+`python -m tests.benchmarks.lengths [PROMPTS [LIMIT …]]`, 16 prompts and a limit of 512 tokens by default. Lengths are
 those that the released model's answers have (completions p5/p50/p95/p99/max 110/182/299/347/500 tokens of 2,048,
 prompts of 330 to 680), scaled by a quarter, whatever the limit; 8 completions a prompt. A decoder of 6 × 256 behind a
 small vision tower, fp32; both sides run the stage's own programs with two prompts a micro-batch.
@@ -160,7 +160,7 @@ def compare(count: int, limit: int) -> None:
 
 
 def main() -> None:
-    count, *limits = [int(argument) for argument in sys.argv[1:]] or [8]
+    count, *limits = [int(argument) for argument in sys.argv[1:]] or [16]
     for limit in limits or [512]:
         compare(count, limit)
 
