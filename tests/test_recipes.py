@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 from ml_collections.config_flags.config_path import get_value
 
+from chestx_jax.buckets import LengthsConfig
 from chestx_jax.cli import load_config
 from chestx_jax.config import to_dataclass, to_dict
 from chestx_jax.data.mixture import SourceConfig
@@ -186,8 +187,11 @@ def test_the_presets_take_the_recipe_as_it_is():
     paper, first = load(JobConfig, "rl.py"), load(JobConfig, "sft.py").init
     files = {"sources": (), "validation": None}
     assert replace(first, **files) == SftConfig()
-    assert replace(paper.grpo, source=SourceConfig(), micro_batches=1) == GrpoConfig()
-    assert replace(paper.evaluation, source=SourceConfig()) == EvaluationConfig()
+    of_data = {"source": SourceConfig(), "rows": RowsConfig()}  # its files, and how many films a question has
+    assert replace(paper.grpo, **of_data, lengths=LengthsConfig(), micro_batches=1) == GrpoConfig()
+    assert replace(paper.evaluation, **of_data) == EvaluationConfig()
+    assert paper.grpo.rows == paper.evaluation.rows == RowsConfig(2048, image_slots=3, patches=1024)
+    assert paper.grpo.buckets == ((1024, 2048), (3,), (320, 512, 1024, 2048))
 
 
 def test_qwen3_vl_takes_the_recipe_with_its_own_model():
