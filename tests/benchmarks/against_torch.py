@@ -6,7 +6,7 @@ rows and of prompts. A 7M-parameter Qwen2-VL (decoder 6 × 256, 8 query and 4 ke
 the best of all rounds, ratios the median over rounds, so that other load on the machine falls on both sides. fp32; the
 step is forward, backward, clipping and AdamW.
 
-Samples have 128 tokens each; or lengths that are spread as those of the released model are (54 to 147 tokens), which
+Samples have 128 tokens each; or lengths that are spread as those of the released model are (48 to 147 tokens), which
 this project packs into rows of 256 as its input pipeline does, and transformers' padding collator pads to the longest.
 """
 

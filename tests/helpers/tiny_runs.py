@@ -27,15 +27,10 @@ def command(workdir: Path, preset: str = "") -> list[str]:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Compiled programs are kept between runs, and jax says of each that it is traced and compiled (or found)."""
-    kept = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_LOG_COMPILES": "1",
-    }
+    """Compiled programs are kept between runs."""
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return {
         **os.environ,
-        "JAX_LOG_COMPILES": "1",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
         "PYTHONWARNINGS": "",
@@ -43,9 +38,11 @@ def environment(cache: Path) -> dict[str, str]:
     }
 
 
-def started(workdir: Path, cache: Path, preset: str = "", *flags: str) -> subprocess.Popen:
+def started(workdir: Path, cache: Path, preset: str = "", *flags: str, **variables: str) -> subprocess.Popen:
+    """With `variables` in its environment. A process whose output is not read must print little: it fills a pipe."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen([*command(workdir, preset), *flags], cwd=ROOT, env=environment(cache), **pipes)
+    surroundings = environment(cache) | variables
+    return subprocess.Popen([*command(workdir, preset), *flags], cwd=ROOT, env=surroundings, **pipes)
 
 
 def finished(process: subprocess.Popen) -> str:

@@ -37,7 +37,7 @@ def signalled_at(process: subprocess.Popen, records: Path, step: int, how: signa
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("jobs")
-    output = finished(started(folder / "whole", folder / "cache"))
+    output = finished(started(folder / "whole", folder / "cache", JAX_LOG_COMPILES="1"))
     (folder / "whole.log").write_text(output)
     assert "accuracy without the film" in output
     return folder / "whole", folder / "cache"
