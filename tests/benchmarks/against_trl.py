@@ -1,6 +1,6 @@
 """A GRPO iteration against TRL's in torch: same decoder, machine, shapes and lengths, in one run.
 
-`python -m tests.benchmarks.against_trl [ROUNDS]`, with the `parity` extra and trl. 8 prompts of 64 tokens × 8
+`python -m tests.benchmarks.against_trl [ROUNDS]`, with the `parity` extra. 8 prompts of 64 tokens × 8
 completions of text alone, a reference model with a KL term, a decoder of 6 × 256 with 8 query and 4 key/value heads and
 4,096 ids, fp32, one update a batch. First every completion has 64 tokens; then they have lengths that are spread as
 those of the released model's answers are (8 to 62 tokens), forced on both sides. The two take turns, an iteration
